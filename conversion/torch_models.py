@@ -1,0 +1,174 @@
+"""PyTorch's model of a source, ready to run: the reference, or that of `transformers`."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from conversion import reference
+from conversion.errors import ConversionError
+from conversion.export import huggingface_config
+from conversion.plan import Plan
+from conversion.source import Source
+from jist.models import weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """Tokens [B, 1 + K, D]; pixels [B, L, p²·3] and loss, where there is a decoder."""
+
+    tokens: np.ndarray
+    pixels: np.ndarray | None = None
+    loss: np.ndarray | None = None
+
+
+def mae_runner(
+    source: Source, plan: Plan, *, decoder: bool
+) -> Callable[[np.ndarray, np.ndarray], Output]:
+    """The source's masked autoencoder, of images [B, H, W, 3] and kept patches [B, K]."""
+    if plan.naming.family == "facebook":
+        return _reference_mae(source, plan, decoder)
+    return _transformers_mae(source, plan, decoder)
+
+
+def resnet_runner(source: Source, plan: Plan) -> Callable[[np.ndarray], np.ndarray]:
+    """The source's ResNet-50, of images [B, H, W, 3]."""
+    state = _state(source)
+    if plan.naming.family == "huggingface":
+        transformers = _transformers()
+        model = transformers.ResNetModel(transformers.ResNetConfig())
+        state = {name.removeprefix("resnet."): tensor for name, tensor in state.items()}
+        _load(model, state, ("classifier.",))
+        return lambda images: _numpy(model(_torch(images)).pooler_output)[:, :, 0, 0]
+    if plan.naming.name == "nvidia":
+        state = {_torchvision_name(name): tensor for name, tensor in state.items()}
+    resnet = reference.ResNet()
+    _load(resnet, state, ("fc.",))
+    return lambda images: _numpy(resnet.features(_torch(images)))
+
+
+def _torchvision_name(name: str) -> str:
+    if not name.startswith("layers."):
+        return name
+    _, stage, rest = name.split(".", 2)
+    return f"layer{int(stage) + 1}.{rest}"
+
+
+def _reference_mae(
+    source: Source, plan: Plan, decoder: bool
+) -> Callable[[np.ndarray, np.ndarray], Output]:
+    e, d = plan.encoder, plan.decoder
+    assert e is not None
+    sizes = (d["dim"], d["depth"], d["heads"], d["mlp_dim"]) if d and decoder else None
+    model = reference.MaskedAutoencoder(
+        *(e.image_size, e.patch_size, e.dim, e.depth, e.heads, e.mlp_dim, e.layer_norm_eps),
+        decoder=sizes,
+        normalize_pixels=d["normalize_pixels"] if d else True,
+    )
+    state = _state(source)
+    if plan.naming.name == "facebook-average":
+        state = {
+            name.replace("fc_norm.", "norm.", 1) if name.startswith("fc_norm.") else name: tensor
+            for name, tensor in state.items()
+        }
+    unused = ("head.", "fc_norm.") if decoder else ("head.", "fc_norm.", "decoder_", "mask_token")
+    _load(model, state, unused)
+
+    def run(images: np.ndarray, keep: np.ndarray) -> Output:
+        pixels, kept = _torch(images), torch.from_numpy(keep.astype(np.int64))
+        with torch.no_grad():
+            tokens = model.encode(pixels, kept)
+            if not decoder:
+                return Output(tokens.numpy())
+            predicted = model.decode(tokens, kept)
+            if kept.shape[1] == model.length:
+                return Output(tokens.numpy(), predicted.numpy())
+            loss = model.loss(pixels, predicted, kept)
+            return Output(tokens.numpy(), predicted.numpy(), loss.numpy())
+
+    return run
+
+
+def _transformers_mae(
+    source: Source, plan: Plan, decoder: bool
+) -> Callable[[np.ndarray, np.ndarray], Output]:
+    transformers = _transformers()
+    assert plan.encoder is not None
+    patches = plan.encoder.patches
+    config = transformers.ViTMAEConfig(
+        **huggingface_config(
+            {
+                "format": weights.FORMAT,
+                "encoder": dataclasses.asdict(plan.encoder),
+                "decoder": plan.decoder,
+            }
+        )
+    )
+    kind = transformers.ViTMAEForPreTraining if decoder else transformers.ViTMAEModel
+    model = kind.from_pretrained(None, config=config, state_dict=_state(source)).eval()
+    encoder = model.vit if decoder else model
+
+    def run(images: np.ndarray, keep: np.ndarray) -> Output:
+        kept = keep.shape[1]
+        # Half a patch more, so that its int(patches * (1 - ratio)) is `kept` despite rounding.
+        encoder.embeddings.config.mask_ratio = max(0.0, 1 - (kept + 0.5) / patches)
+        pixels, noise = _torch(images), torch.from_numpy(_noise(keep, patches))
+        with torch.no_grad():
+            tokens = _numpy(encoder(pixels, noise=noise).last_hidden_state)
+            if not decoder:
+                return Output(tokens)
+            output = model(pixels, noise=noise)
+            return Output(tokens, _numpy(output.logits), _numpy(output.loss))
+
+    return run
+
+
+def _noise(keep: np.ndarray, patches: int) -> np.ndarray:
+    """Noise whose ascending order begins with the kept patches, in theirs."""
+    noise = np.full((len(keep), patches), float(patches), np.float32)
+    noise += np.arange(patches, dtype=np.float32)
+    np.put_along_axis(noise, keep, np.arange(keep.shape[1], dtype=np.float32)[None], axis=1)
+    return noise
+
+
+def _load(model: torch.nn.Module, state: dict[str, torch.Tensor], unused: tuple[str, ...]) -> None:
+    """Loads strictly, but for heads that the comparison does not use."""
+    own = model.state_dict()
+    state = {name: tensor for name, tensor in state.items() if not name.startswith(unused)}
+    for name, tensor in own.items():
+        # Counters of batches do nothing in evaluation, and some files lack them.
+        if name.startswith(unused) or name.endswith("num_batches_tracked"):
+            state.setdefault(name, tensor)
+    model.load_state_dict(state)
+    model.eval()
+
+
+def _state(source: Source) -> dict[str, torch.Tensor]:
+    arrays = {name: tensor.read() for name, tensor in source.tensors.items()}
+    return {
+        name: torch.from_numpy(np.array(a, a.dtype if a.dtype.kind == "i" else np.float32))
+        for name, a in arrays.items()
+    }
+
+
+def _torch(images: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+
+
+def _numpy(tensor: Any) -> np.ndarray:
+    return tensor.detach().numpy()
+
+
+def _transformers() -> Any:
+    try:
+        import transformers
+    except ImportError:
+        raise ConversionError(
+            "--verify of a Hugging Face source runs its own model, and transformers is not "
+            "installed: pip install 'jist[convert]'"
+        ) from None
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    return transformers

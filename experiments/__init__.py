@@ -1,0 +1,1 @@
+"""One script per experiment; the only place with options, paths and plots."""

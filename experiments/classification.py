@@ -1,0 +1,140 @@
+"""What the classification experiments share: images -> features -> a trained head -> a result.
+
+Under `jax.distributed` every process does all of it but extraction, which is the first's; the first
+alone prints and writes, on a file system that all share.
+"""
+
+import pathlib
+from typing import Any
+
+import jax
+from flax import nnx
+from rich.progress import Progress
+
+from experiments.heads import build_strategy, examples, worker_pools
+from experiments.images import RANDOM_ENCODERS, build_encoder, prepare_features, progress_bar
+from experiments.options import Plan, Training
+from experiments.run_directory import RunDirectory, read_json
+from jist import costs, features, trainer
+from jist.metrics import MetricsLog
+from jist.models import MAEEncoder
+
+
+def restore_head(
+    run_dir: pathlib.Path, plan: Plan, training: Training, encoder: MAEEncoder, which: str
+) -> tuple[nnx.Module, list[str]]:
+    """The trained and calibrated head of a run, and the names of its classes.
+
+    Args:
+        run_dir: the run directory.
+        plan: its plan.
+        training: which of the plan's trainings.
+        encoder: the run's encoder.
+        which: "last", or "best" by test accuracy.
+
+    Raises:
+        FileNotFoundError: no training of the run has been finished yet.
+        CheckpointError: there is no checkpoint, or it cannot be read.
+    """
+    class_names = read_json(run_dir / "summary.json")["class_names"]
+    strategy = build_strategy(
+        encoder.config.dim, len(class_names), plan.head, training.how, plan.images.seed, devices=1
+    )
+    checkpoints = run_dir / "checkpoints" / training.name
+    return trainer.restore_model(strategy, checkpoints, which), class_names
+
+
+def carry_out(
+    plan: Plan,
+    run_dir: pathlib.Path,
+    *,
+    features_dir: pathlib.Path | None = None,
+    devices: int | None = None,
+) -> list[dict[str, Any]]:
+    """Does what is left to do of a plan, and returns all its results in the plan's order.
+
+    Args:
+        plan: what to do.
+        run_dir: the run directory; made, or gone on with.
+        features_dir: where features are kept; `run_dir/features` by default.
+        devices: devices that share the workers; by default the most that are there.
+    """
+    run = RunDirectory(run_dir, plan.config())
+    first = jax.process_index() == 0
+    todo = [training for training in plan.trainings if training.name not in run.results()]
+    if not todo:
+        if first:
+            print(f"nothing to do: {run_dir} holds the results of all its trainings")
+    else:
+        encoder = build_encoder(plan.images)
+        if first and plan.images.encoder in RANDOM_ENCODERS:
+            print(
+                "the encoder is randomly initialised, not pre-trained: accuracies show that the "
+                "system works, not what it can do"
+            )
+        with progress_bar() as progress:
+            for ratio in dict.fromkeys(training.mask_ratio for training in todo):
+                stores = prepare_features(
+                    plan.images, ratio, encoder, features_dir or run_dir / "features", progress
+                )
+                for training in todo:
+                    if training.mask_ratio == ratio:
+                        result = train_head(run, stores, plan, training, progress, devices)
+                        run.add_result(result, stores["train"].attributes["class_names"])
+    results = run.results()
+    return [results[training.name] for training in plan.trainings]
+
+
+def train_head(
+    run: RunDirectory,
+    stores: dict[str, features.Features],
+    plan: Plan,
+    training: Training,
+    progress: Progress,
+    devices: int | None,
+) -> dict[str, Any]:
+    """Trains one head, or goes on with it, and returns its result."""
+    how, head, seed = training.how, plan.head, plan.images.seed
+    inputs = stores["train"].cls.shape[1]
+    classes = len(stores["train"].attributes["class_names"])
+    strategy = build_strategy(inputs, classes, head, how, seed, devices)
+    tags = {"strategy": how.strategy, "workers": how.workers, "ratio": training.mask_ratio}
+    with MetricsLog(run.path, training.name, tags) as log:
+        history = trainer.train(
+            strategy,
+            examples(stores["train"]),
+            examples(stores["test"]),
+            epochs=head.epochs,
+            batch_size=head.batch_size,
+            seed=seed,
+            checkpoints=run.path / "checkpoints" / training.name,
+            log=log,
+            pools=worker_pools(how, stores["train"].label, seed),
+            progress=progress,
+            description=f"{how.strategy}, {how.workers} worker(s), ratio {training.mask_ratio:g}",
+        )
+    best, last = max(history, key=lambda m: m["test_accuracy"]), history[-1]
+    widths = (inputs, *head.hidden, classes)
+    paper = costs.ist_bytes_paper(widths, how.workers, 1) if how.strategy == "ist" else 0
+    return {
+        "run": training.name,
+        "dataset": plan.images.dataset,
+        "encoder": plan.images.encoder,
+        "mask": "fixed",
+        "ratio": training.mask_ratio,
+        "strategy": how.strategy,
+        "workers": how.workers,
+        "seed": seed,
+        "worker_data": how.worker_data,
+        "best_test_accuracy": best["test_accuracy"],
+        "best_epoch": best["epoch"],
+        "last_test_accuracy": last["test_accuracy"],
+        "last_test_loss": last["test_loss"],
+        "rounds": last["round"],
+        "examples_seen": last["examples_seen"],
+        "parameters_per_worker": strategy.parameters_per_worker,
+        "bytes_received_per_worker": last["bytes_received_per_worker"],
+        "flops_per_worker": last["flops_per_worker"],
+        "bytes_received_per_worker_paper": round(paper * last["round"]),
+        "training_seconds": round(sum(metrics["seconds"] for metrics in history), 3),
+    }

@@ -1,0 +1,47 @@
+"""From a dataclass of options to a command line with clear errors."""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+import tyro
+
+from experiments import processes
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of every script."""
+
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+
+def run(main: Callable[[AnyOptions], None], options: type[AnyOptions], description: str) -> None:
+    """Parses the command line and runs `main`.
+
+    A wrong argument ends with exit code 2, a failure with 1, each with one message on standard
+    error; a traceback is shown only with `--debug`.
+
+    Args:
+        main: the script.
+        options: the dataclass of its options.
+        description: what `--help` says first.
+    """
+    module = getattr(sys.modules["__main__"], "__spec__", None)  # as `python -m` was told it
+    prog = None if module is None else f"python -m {module.name}"
+    parsed = tyro.cli(options, prog=prog, description=description)
+    try:
+        main(parsed)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        processes.leave(130)
+    except Exception as error:  # whatever it is, the user gets one message
+        if parsed.debug:
+            raise
+        print(f"error: {error or type(error).__name__}", file=sys.stderr)
+        processes.leave(2 if isinstance(error, ValueError) else 1)

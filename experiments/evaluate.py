@@ -1,0 +1,79 @@
+"""A run's checkpoints, restored in a new process and evaluated on the test images.
+
+    python -m experiments.evaluate --run-dir runs/cifar10-ist-4
+
+Prints accuracy, loss and the accuracy of every class, and writes them to `evaluation.json` in the
+run directory. The accuracy of the last checkpoint is that of the last line of `metrics.jsonl`.
+"""
+
+import dataclasses
+import pathlib
+
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from experiments.classification import restore_head
+from experiments.cli import Options, run
+from experiments.heads import examples
+from experiments.images import build_encoder, prepare_features, progress_bar
+from experiments.options import Plan
+from experiments.run_directory import read_json, write_json
+from jist.trainer import evaluate, predict
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(Options):
+    """Options of evaluation."""
+
+    run_dir: pathlib.Path
+    """The run directory."""
+    checkpoint: str = "last"
+    """Which checkpoint of each training: last, or best by test accuracy."""
+    features_dir: pathlib.Path | None = None
+    """Where the run's features are kept; by default in the run directory."""
+    data_dir: pathlib.Path | None = None
+    """Where TFDS keeps its prepared data sets (cifar10 only)."""
+
+
+def main(options: EvaluateOptions) -> None:
+    """Restores, evaluates and reports."""
+    plan = Plan.from_config(read_json(options.run_dir / "config.json"))
+    images = dataclasses.replace(plan.images, data_dir=options.data_dir)
+    features_dir = options.features_dir or options.run_dir / "features"
+    encoder = build_encoder(images)
+    evaluations = {}
+    for training in plan.trainings:
+        model, class_names = restore_head(
+            options.run_dir, plan, training, encoder, options.checkpoint
+        )
+        with progress_bar() as progress:
+            stores = prepare_features(images, training.mask_ratio, encoder, features_dir, progress)
+        test = examples(stores["test"])
+        right = np.asarray(jnp.argmax(predict(model, test["x"]), axis=-1) == test["y"])
+        labels = stores["test"].label
+        evaluations[training.name] = evaluate(model, test) | {
+            "checkpoint": options.checkpoint,
+            "class_accuracy": {
+                name: float(right[labels == i].mean()) if (labels == i).any() else None
+                for i, name in enumerate(class_names)
+            },
+        }
+    table = Table(title=f"Test images, {options.checkpoint} checkpoint")
+    for column in ("training", "accuracy", "loss", "accuracy by class"):
+        table.add_column(column)
+    for name, evaluation in evaluations.items():
+        by_class = "\n".join(
+            f"{c}: {'no test images' if a is None else f'{a:.1%}'}"
+            for c, a in evaluation["class_accuracy"].items()
+        )
+        accuracy, loss = evaluation["test_accuracy"], evaluation["test_loss"]
+        table.add_row(name, f"{accuracy:.2%}", f"{loss:.4f}", by_class)
+    Console().print(table)
+    write_json(options.run_dir / "evaluation.json", evaluations)
+    print(f"written: {options.run_dir}/evaluation.json")
+
+
+if __name__ == "__main__":
+    run(main, EvaluateOptions, __doc__ or "")

@@ -1,0 +1,42 @@
+r"""Images -> CLS features on disk, once, for any number of trainings.
+
+    python -m experiments.extract --dataset folder:data/cifar10 --encoder random-nano \
+        --mask-ratio 0.75 --features-dir features
+
+Writes one Zarr group for each split. Killed and started again, it goes on with the first chunk of
+1,024 images that is missing. Give the same `--features-dir` to the training scripts. Expected:
+60,000 CIFAR-10 images through random-nano at ratio 0.75 take about a minute on 2 CPU cores.
+"""
+
+import dataclasses
+import pathlib
+
+from experiments.cli import Options, run
+from experiments.images import build_encoder, prepare_features, progress_bar
+from experiments.options import ImageOptions
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExtractOptions(Options, ImageOptions):
+    """Options of feature extraction."""
+
+    features_dir: pathlib.Path = pathlib.Path("features")
+    """Where the features are written, one directory for each data set, split, encoder and mask."""
+
+
+def main(options: ExtractOptions) -> None:
+    """Extracts both splits."""
+    encoder = build_encoder(options)
+    with progress_bar() as progress:
+        stores = prepare_features(
+            options, options.mask_ratio, encoder, options.features_dir, progress
+        )
+    for split, store in stores.items():
+        print(
+            f"{split}: {len(store.label)} CLS vectors of {store.cls.shape[1]} numbers, "
+            f"{len(store.attributes['skipped'])} images skipped"
+        )
+
+
+if __name__ == "__main__":
+    run(main, ExtractOptions, __doc__ or "")

@@ -1,0 +1,102 @@
+"""Options -> the untrained head, the strategy that trains it, and the examples of each worker."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from experiments.options import HeadOptions, StrategyOptions
+from jist import features, strategies, trainer
+from jist.data.pools import sharded_pools
+from jist.models import MLP
+
+IST_OPTIONS = ("partition", "optimizer_state", "exchange", "exchange_dtype", "shares")
+# Which options each strategy takes beside the number of workers and of local steps.
+STRATEGIES: dict[str, tuple[type[strategies.Strategy], tuple[str, ...]]] = {
+    "centralized": (strategies.Centralized, ()),
+    "data_parallel": (strategies.DataParallel, ()),
+    "local_sgd": (strategies.LocalSGD, ("optimizer_state",)),
+    "ensemble": (strategies.Ensemble, ("partition",)),
+    "ist": (strategies.IST, IST_OPTIONS),
+}
+EXCHANGE_DTYPES = {"none": None, "bfloat16": jnp.bfloat16}
+
+
+@functools.cache  # so that trainings that differ in their data only are compiled once
+def build_strategy(
+    inputs: int,
+    classes: int,
+    head: HeadOptions,
+    how: StrategyOptions,
+    seed: int,
+    devices: int | None = None,
+) -> strategies.Strategy:
+    """The untrained head and the strategy that trains it."""
+    if how.strategy not in STRATEGIES:
+        raise ValueError(f"strategy must be one of {(*STRATEGIES,)}, got {how.strategy!r}")
+    if how.exchange_dtype not in EXCHANGE_DTYPES:
+        raise ValueError(
+            f"exchange_dtype must be one of {(*EXCHANGE_DTYPES,)}, got {how.exchange_dtype!r}"
+        )
+    model = MLP(
+        (inputs, *head.hidden, classes),
+        norm=None if head.norm == "none" else head.norm,
+        rngs=nnx.Rngs(seed),
+    )
+    optimizer = optax.adam(head.learning_rate)
+    mesh = strategies.workers_mesh(how.workers, devices)
+    taking_part = {device.process_index for device in mesh.devices.flat}
+    if len(taking_part) < jax.process_count():
+        raise ValueError(
+            f"every process must have a worker, got {how.workers} workers on {mesh.size} devices "
+            f"of {len(taking_part)} of the {jax.process_count()} processes"
+        )
+    strategy, takes = STRATEGIES[how.strategy]
+    given = dataclasses.asdict(how) | {
+        "exchange_dtype": EXCHANGE_DTYPES[how.exchange_dtype],
+        "shares": parse_shares(how.shares),
+    }
+    return strategy(
+        model,
+        optimizer,
+        workers=how.workers,
+        local_steps=how.local_steps,
+        mesh=mesh,
+        **{option: given[option] for option in takes},
+    )
+
+
+def parse_shares(text: str | None) -> tuple[float, ...] | None:
+    """The numbers of a comma-separated list.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return None if text is None else tuple(float(share) for share in text.split(","))
+    except ValueError:
+        raise ValueError(f"shares must be numbers between commas, got {text!r}") from None
+
+
+def worker_pools(how: StrategyOptions, labels: np.ndarray, seed: int) -> list[np.ndarray] | None:
+    """The examples of each worker, None where all are everybody's.
+
+    Raises:
+        ValueError: the options contradict each other, or as `sharded_pools`.
+    """
+    if how.worker_data == "sharded":
+        return sharded_pools(labels, how.workers, seed=seed, alpha=how.alpha)
+    if how.worker_data != "shared":
+        raise ValueError(f"worker_data must be shared or sharded, got {how.worker_data!r}")
+    if how.alpha is not None:
+        raise ValueError(f"alpha goes with --worker-data sharded, got {how.alpha}")
+    return None
+
+
+def examples(store: features.Features) -> trainer.Examples:
+    """Features in the form that strategies train on."""
+    return {"x": jnp.asarray(store.cls), "y": jnp.asarray(store.label)}

@@ -1,0 +1,95 @@
+"""Images -> features: the encoder that options name, and what it makes of a data set."""
+
+import pathlib
+import re
+
+import jax
+from flax import nnx
+from jax.experimental import multihost_utils
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from experiments.options import ImageOptions
+from jist import features
+from jist.data import load_dataset
+from jist.masking import FixedMask
+from jist.models import MAEEncoder, ViTConfig, digest, load_encoder
+
+RANDOM_ENCODERS = {
+    "random-nano": ViTConfig.nano,
+    "random-tiny": ViTConfig.tiny,
+    "random-small": ViTConfig.small,
+    "random-base": ViTConfig.base,
+}
+
+
+def progress_bar() -> Progress:
+    """The progress bar of every script, drawn by the first process."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        disable=jax.process_index() != 0,
+    )
+
+
+def build_encoder(options: ImageOptions) -> MAEEncoder:
+    """The encoder that the options name; a random one is drawn from the seed."""
+    if options.encoder in RANDOM_ENCODERS:
+        return MAEEncoder(RANDOM_ENCODERS[options.encoder](), rngs=nnx.Rngs(options.seed))
+    if options.encoder.startswith("random"):
+        raise ValueError(
+            f"encoder must be a directory or one of {sorted(RANDOM_ENCODERS)}, "
+            f"got {options.encoder!r}"
+        )
+    return load_encoder(options.encoder)
+
+
+def prepare_features(
+    options: ImageOptions,
+    mask_ratio: float,
+    encoder: MAEEncoder,
+    directory: pathlib.Path,
+    progress: Progress,
+) -> dict[str, features.Features]:
+    """The features of both splits, read from `directory` or extracted into it.
+
+    Of many processes the first extracts and the others wait; `directory` is on a file system that
+    all of them share.
+    """
+    slug = re.sub(r"\W+", "-", options.dataset.rstrip("/").rsplit("/", 1)[-1])
+    of_encoder = f"{digest(encoder)[:8]}-ratio-{mask_ratio:g}-seed-{options.seed}"
+    paths = {split: directory / f"{slug}-{split}-{of_encoder}" for split in ("train", "test")}
+    if jax.process_index() == 0:
+        for split, path in paths.items():
+            _extract(options, mask_ratio, encoder, split, path, progress)
+    multihost_utils.sync_global_devices("the features are extracted")
+    return {split: features.load(path) for split, path in paths.items()}
+
+
+def _extract(
+    options: ImageOptions,
+    mask_ratio: float,
+    encoder: MAEEncoder,
+    split: str,
+    path: pathlib.Path,
+    progress: Progress,
+) -> None:
+    dataset = load_dataset(
+        options.dataset,
+        split,
+        data_dir=options.data_dir,
+        seed=options.seed,
+        test_share=options.test_share,
+    )
+    store = features.extract(
+        encoder,
+        dataset,
+        path,
+        keep_for=FixedMask(encoder.config.patches, mask_ratio, options.seed),
+        batch_size=options.encode_batch,
+        skip_unreadable=options.skip_unreadable,
+        progress=progress,
+    )
+    for skipped in store.attributes["skipped"]:
+        progress.console.print(f"skipped, unreadable: {skipped}", soft_wrap=True)

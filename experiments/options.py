@@ -1,0 +1,143 @@
+"""The groups of options that the classification scripts share, and the plan they make together."""
+
+import dataclasses
+import pathlib
+from typing import Any, TypeVar
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageOptions:
+    """Which images, seen through which encoder, and how much of them."""
+
+    dataset: str = "digits"
+    """digits, cifar10, or folder:PATH (one directory per class, train/ and test/ on top or not)."""
+    data_dir: pathlib.Path | None = None
+    """Where TFDS keeps its prepared data sets (cifar10 only)."""
+    test_share: float = 0.2
+    """Share of the images held out for testing, where the data set brings no split."""
+    encoder: str = "random-nano"
+    """Directory of an encoder, or random-nano, random-tiny, random-small, random-base."""
+    mask_ratio: float = 0.75
+    """Share of the patches of every image that is removed, in [0, 1)."""
+    seed: int = 0
+    """Decides split, masks, initialisation, deals and order."""
+    skip_unreadable: bool = False
+    """Leave out images that cannot be decoded, and list them, instead of stopping."""
+    encode_batch: int = 256
+    """Images encoded at a time; does not change the features."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeadOptions:
+    """How the classifier head is trained; the defaults are those of CPAL 2024, Table 3."""
+
+    hidden: tuple[int, ...] = (1000, 1000)
+    """Widths of the hidden layers."""
+    norm: str = "standardize"
+    """What corrects subnets for the inputs they lack: standardize, scale or none."""
+    learning_rate: float = 1e-3
+    """Of Adam, with betas 0.9 and 0.999 and no weight decay."""
+    batch_size: int = 64
+    """Examples in a worker's batch."""
+    epochs: int = 30
+    """How often the examples are seen, by all workers together."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StrategyOptions:
+    """How many workers train the head together."""
+
+    strategy: str = "ist"
+    """ist, data_parallel, local_sgd, ensemble or centralized."""
+    workers: int = 4
+    """Number of workers n."""
+    local_steps: int = 50
+    """Steps J of every worker in a round."""
+    partition: str = "uniform"
+    """How neurons are dealt: uniform or stratified (ist and ensemble)."""
+    optimizer_state: str = "carry"
+    """The optimiser's state between rounds (ist and local_sgd): carry (it moves with its neurons,
+    or is averaged) or reset."""
+    exchange: str = "replicated"
+    """How pieces travel (ist): replicated, every device holds the network; or sharded, none does
+    (needs --partition stratified and hidden widths that the devices divide)."""
+    exchange_dtype: str = "none"
+    """Type in which pieces travel (ist): bfloat16, or none for their own."""
+    shares: str | None = None
+    """Share of the neurons of each worker (ist), e.g. 0.5,0.25,0.25; by default all are equal."""
+    worker_data: str = "shared"
+    """Examples of each worker: shared, all are everybody's; or sharded, each has its own."""
+    alpha: float | None = None
+    """Skews sharded examples by label, the more the smaller (Dirichlet); by default alike."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProcessOptions:
+    """The processes that train together; none is needed where a scheduler tells them."""
+
+    coordinator: str | None = None
+    """HOST:PORT at which process 0 can be reached by all."""
+    num_processes: int | None = None
+    """Number of processes."""
+    process_id: int | None = None
+    """Which of them this is, from 0."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+    """One training of a plan: a masking ratio and a way to train."""
+
+    mask_ratio: float
+    how: StrategyOptions
+
+    @property
+    def name(self) -> str:
+        """What the training is called in a run directory."""
+        how = self.how
+        parts = [how.strategy, str(how.workers)]
+        parts += [how.exchange] if how.exchange != "replicated" else []
+        parts += [how.exchange_dtype] if how.exchange_dtype != "none" else []
+        parts += [how.worker_data] if how.worker_data != "shared" else []
+        return "-".join([*parts, "ratio", f"{self.mask_ratio:g}"])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that decides the results of a run."""
+
+    experiment: str
+    images: ImageOptions
+    head: HeadOptions
+    trainings: tuple[Training, ...]
+
+    def config(self) -> dict[str, Any]:
+        """The plan as JSON, without what leaves the results unchanged."""
+        config = dataclasses.asdict(self)
+        for option in ("data_dir", "encode_batch", "mask_ratio"):
+            del config["images"][option]
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Plan":
+        """The plan of a `config.json`."""
+        head = HeadOptions(**config["head"] | {"hidden": tuple(config["head"]["hidden"])})
+        trainings = tuple(
+            Training(mask_ratio=t["mask_ratio"], how=StrategyOptions(**t["how"]))
+            for t in config["trainings"]
+        )
+        return cls(
+            experiment=config["experiment"],
+            images=ImageOptions(**config["images"]),
+            head=head,
+            trainings=trainings,
+        )
+
+
+Group = TypeVar("Group", ImageOptions, HeadOptions, StrategyOptions, ProcessOptions)
+
+
+def pick(options: Any, group: type[Group]) -> Group:
+    """The options of one group out of a script's options."""
+    return group(
+        **{field.name: getattr(options, field.name) for field in dataclasses.fields(group)}
+    )

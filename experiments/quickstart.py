@@ -1,0 +1,57 @@
+"""The whole system in one run: masked images, a frozen encoder, many small workers.
+
+    python -m experiments.quickstart
+
+Takes scikit-learn's 1,797 scanned digits, removes 0, 50 and 75 % of the patches of each, turns what
+is left into CLS vectors with a frozen encoder, and trains an MLP on them: centralised, and by
+independent subnet training with 2 and 4 workers. Ends with a table, `accuracy.png` and a run
+directory. Run again, it finds its work done. Expected on 2 CPU cores: two to three minutes;
+centralised and with 2 workers about 94 % with all patches and 50 % with a quarter of them.
+"""
+
+import dataclasses
+import pathlib
+
+from experiments.classification import carry_out
+from experiments.cli import Options, run
+from experiments.options import HeadOptions, ImageOptions, Plan, StrategyOptions, Training
+from experiments.results import plot_accuracy, print_results
+
+RATIOS = (0.0, 0.5, 0.75)
+STRATEGIES = (
+    StrategyOptions(strategy="centralized", workers=1, local_steps=5),
+    StrategyOptions(strategy="ist", workers=2, local_steps=5),
+    StrategyOptions(strategy="ist", workers=4, local_steps=5),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class QuickstartOptions(Options):
+    """Options of the quickstart; none is needed."""
+
+    run_dir: pathlib.Path = pathlib.Path("runs/quickstart")
+    """Where results are written; the same directory goes on where it stopped."""
+    epochs: int = 30
+    """How often the examples are seen, by all workers together."""
+    seed: int = 0
+    """Decides split, masks, initialisation, deals and order."""
+
+
+def main(options: QuickstartOptions) -> None:
+    """Encodes, trains and reports."""
+    plan = Plan(
+        experiment="quickstart",
+        images=ImageOptions(dataset="digits", encoder="random-nano", seed=options.seed),
+        head=HeadOptions(epochs=options.epochs),
+        trainings=tuple(
+            Training(mask_ratio=ratio, how=how) for ratio in RATIOS for how in STRATEGIES
+        ),
+    )
+    results = carry_out(plan, options.run_dir)
+    print_results(results)
+    plot_accuracy(results, options.run_dir / "accuracy.png")
+    print(f"written: {options.run_dir}/summary.json, {options.run_dir}/accuracy.png")
+
+
+if __name__ == "__main__":
+    run(main, QuickstartOptions, __doc__ or "")

@@ -1,0 +1,86 @@
+"""The directory of a run: its configuration, its results, and whether they belong together."""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+
+
+class RunDirectory:
+    """Opens the directory of a run, or makes it.
+
+    It holds `config.json`, `metrics.jsonl`, `checkpoints/`, `tensorboard/`, `features/` and
+    `summary.json`: {"class_names": [...], "results": [...]}, one result per training. Of many
+    processes the first writes; the directory is on a file system that all of them share.
+
+    Args:
+        path: where it is.
+        config: the experiment's name and options; must equal those of the run that is there.
+
+    Raises:
+        ValueError: the directory holds epochs of another configuration (the fields are named).
+    """
+
+    def __init__(self, path: str | os.PathLike, config: dict[str, Any]):
+        self.path = pathlib.Path(path)
+        self.config = json.loads(json.dumps(config))  # as it reads back: tuples become lists
+        file = self.path / "config.json"
+        # Before its first epoch a run has nothing to lose: a mistyped option may be corrected.
+        if file.exists() and (self.path / "metrics.jsonl").exists():
+            there, here = _flat(read_json(file)), _flat(self.config)
+            differ = [
+                f"{name} is {there.get(name)!r} there and {here.get(name)!r} here"
+                for name in sorted(there.keys() | here.keys())
+                if there.get(name) != here.get(name)
+            ]
+            if differ:
+                raise ValueError(
+                    f"run_dir={self.path} belongs to another configuration; choose another "
+                    f"--run-dir or remove it: " + "; ".join(differ)
+                )
+        elif jax.process_index() == 0:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_json(file, self.config)
+
+    def results(self) -> dict[str, dict[str, Any]]:
+        """The results that are there, by the name of the training."""
+        file = self.path / "summary.json"
+        return {r["run"]: r for r in read_json(file)["results"]} if file.exists() else {}
+
+    def add_result(self, result: dict[str, Any], class_names: list[str]) -> None:
+        """Adds the result of one training to `summary.json`; every process calls it."""
+        if jax.process_index() == 0:
+            results = self.results() | {result["run"]: result}
+            summary = {"class_names": class_names, "results": list(results.values())}
+            write_json(self.path / "summary.json", summary)
+        multihost_utils.sync_global_devices("the result is written")
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        pairs = [(f"{name}.{key}" if name else key, item) for key, item in value.items()]
+        return {k: v for key, item in pairs for k, v in _flat(item, key).items()}
+    return {name: value}
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        RuntimeError: it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise RuntimeError(f"{path} is damaged: {error}") from None
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes JSON under a temporary name first, so that the file is whole or not there."""
+    staging = path.with_name(f".{path.name}.tmp")
+    staging.write_text(json.dumps(value, indent=2) + "\n")
+    staging.rename(path)

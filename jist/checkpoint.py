@@ -1,0 +1,152 @@
+"""Checkpoints of a run, through Orbax; the only file that knows it.
+
+A checkpoint is written in the background under a temporary name and renamed when it is whole, so a
+run that is killed at any moment leaves only whole checkpoints behind.
+"""
+
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from orbax.checkpoint import v1 as ocp
+
+Tree = TypeVar("Tree")
+
+
+class CheckpointError(Exception):
+    """A checkpoint is missing or damaged."""
+
+
+class Checkpoints:
+    """The checkpoints of one run: the last epochs and the best one.
+
+    Use it as a context manager, or call `close`, so that a checkpoint still being written is
+    finished.
+
+    Args:
+        directory: where they are, one directory each, named by the epoch; made if missing.
+        metric: the metric whose highest value makes an epoch the best.
+        keep: how many of the last epochs to keep beside the best.
+        must_exist: do not make the directory.
+
+    Raises:
+        CheckpointError: the directory must exist and does not.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        *,
+        metric: str = "test_accuracy",
+        keep: int = 1,
+        must_exist: bool = False,
+    ):
+        self.directory = pathlib.Path(directory).absolute()
+        if must_exist and not self.directory.is_dir():
+            raise CheckpointError(f"no checkpoints: {directory} is not a directory")
+        self._metric = metric
+        # Orbax's policies do not fit its own annotations of them.
+        decide: Any = ocp.training.save_decision_policies
+        preserve: Any = ocp.training.preservation_policies
+        best = preserve.BestN(get_metric_fn=lambda metrics: metrics[metric], reverse=False, n=1)
+        self._checkpointer = ocp.training.Checkpointer(
+            str(self.directory),
+            save_decision_policy=decide.FixedIntervalPolicy(1),
+            preservation_policy=preserve.AnyPreservationPolicy([preserve.LatestN(keep), best]),
+            cleanup_tmp_directories=True,
+        )
+
+    @property
+    def last(self) -> int | None:
+        """The last epoch that has a checkpoint, None without any."""
+        return max(self._metrics(), default=None)
+
+    @property
+    def best(self) -> int | None:
+        """The first of the kept epochs with the highest metric, None without any."""
+        metrics = self._metrics()
+        return max(metrics, key=lambda epoch: (metrics[epoch], -epoch), default=None)
+
+    def _metrics(self) -> dict[int, float]:
+        found: dict[int, Any] = {c.step: c.metrics for c in self._checkpointer.checkpoints}
+        return {step: (m or {}).get(self._metric, float("-inf")) for step, m in found.items()}
+
+    def save(self, epoch: int, state: Any, metrics: Mapping[str, Any]) -> None:
+        """Starts to write a checkpoint and returns as soon as `state` has been copied.
+
+        Args:
+            epoch: its number.
+            state: tree of arrays; typed PRNG keys are allowed.
+            metrics: numbers kept with it, the metric of this object among them.
+        """
+        # Copied, because the next round overwrites the donated state while it is being written.
+        copy = jax.tree.map(lambda leaf: jnp.copy(_untyped(leaf)), state)
+        self._checkpointer.save_async(epoch, copy, metrics=dict(metrics))
+
+    def restore(self, like: Tree, epoch: int | None = None) -> Tree:
+        """Reads a checkpoint.
+
+        Args:
+            like: a state of the same structure; arrays come back with its shapes, types and
+                shardings, so a checkpoint moves between numbers of devices.
+            epoch: which; the last by default.
+
+        Raises:
+            CheckpointError: there is none, or it cannot be read.
+        """
+        epoch = self.last if epoch is None else epoch
+        if epoch is None or epoch not in self._metrics():
+            raise CheckpointError(
+                f"no checkpoint {'at all' if epoch is None else f'of epoch {epoch}'} in "
+                f"{self.directory}; there are {sorted(self._metrics())}"
+            )
+        target = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding),
+            jax.tree.map(_untyped, like),
+        )
+        try:
+            loaded = self._checkpointer.load(epoch, target)
+        except Exception as error:  # Orbax raises whatever its file readers raise
+            reason = str(error).strip().splitlines()
+            raise CheckpointError(
+                f"the checkpoint {self.directory / str(epoch)} is damaged or of another model: "
+                f"{type(error).__name__}: {reason[0][:300] if reason else ''}"
+            ) from error
+        return jax.tree.map(_retyped, loaded, like)
+
+    def close(self) -> None:
+        """Waits for the checkpoint that is being written."""
+        self._checkpointer.close()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def save(directory: str | os.PathLike, epoch: int, state: Any, metrics: Mapping[str, Any]) -> None:
+    """Writes one checkpoint and waits for it; arguments as for `Checkpoints.save`."""
+    with Checkpoints(directory) as checkpoints:
+        checkpoints.save(epoch, state, metrics)
+
+
+def restore(directory: str | os.PathLike, like: Tree, epoch: int | None = None) -> Tree:
+    """Reads one checkpoint, the last by default; arguments and errors as `Checkpoints.restore`."""
+    with Checkpoints(directory, must_exist=True) as checkpoints:
+        return checkpoints.restore(like, epoch)
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _untyped(leaf: Any) -> Any:
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _retyped(leaf: Any, like: Any) -> Any:
+    return jax.random.wrap_key_data(leaf, impl=jax.random.key_impl(like)) if _is_key(like) else leaf

@@ -1,0 +1,132 @@
+"""What a round costs: parameters held, bytes received, floating-point operations.
+
+Exact counts come from the shapes of a subnet; the paper's formulas (Yuan et al., VLDB 2022, §2.3),
+which leave biases and optimiser states out, stand beside them.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import jaxprs_in_params
+
+from jist.ist import subnet_shapes
+from jist.ist.exchange import seats_per_home
+
+BYTES = 4  # of a float32, the type in which the paper counts
+
+
+def count(tree: Any) -> int:
+    """Numbers in a tree of arrays or shapes."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def size_bytes(tree: Any) -> int:
+    """Bytes of a tree of arrays or shapes."""
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def matmul_flops(function: Callable[..., Any], *arguments: Any) -> int:
+    """Floating-point operations of the matrix products and convolutions in a function.
+
+    Counted in its jaxpr: 2 for each multiplication and addition, loops as often as they run; what
+    is done element by element is left out, as in the paper.
+
+    Args:
+        function: traceable.
+        *arguments: its arguments, or their shapes.
+    """
+    return _flops(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def _flops(jaxpr: Any) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            left = equation.invars[0].aval.shape
+            inner = math.prod(left[axis] for axis in contracted)
+            total += 2 * math.prod(equation.outvars[0].aval.shape) * inner
+        elif equation.primitive.name == "conv_general_dilated":
+            kernel = equation.invars[1].aval.shape
+            out_features = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
+            inner = math.prod(kernel) // out_features
+            total += 2 * math.prod(equation.outvars[0].aval.shape) * inner
+        repeats = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
+        total += repeats * sum(_flops(inner) for inner in jaxprs_in_params(equation.params))
+    return total
+
+
+def all_reduce_bytes(tree: Any, workers: int) -> int:
+    """Bytes that each of n workers receives in a ring all-reduce: 2 (n - 1) / n of the floats.
+
+    Counters are not exchanged: they advance alike everywhere (`jist.ist.exchange.average`).
+    """
+    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return -(-2 * (workers - 1) * size_bytes(floats) // workers)
+
+
+def replicated_bytes(
+    tree: Any, axes: Any, part_widths: Mapping[str, int], workers: int, wire: Any = None
+) -> int:
+    """Bytes that a worker receives when all pieces are all-gathered: those of the n - 1 others.
+
+    Args:
+        tree: full parameters or optimiser state, or shapes.
+        axes: the layers of neurons along its axes.
+        part_widths: {layer: neurons in the widest subnet}; the others are padded to it.
+        workers: number of workers n, each on a device of its own.
+        wire: type in which floats travel; their own by default.
+    """
+    return (workers - 1) * size_bytes(_on_wire(subnet_shapes(tree, axes, part_widths), wire))
+
+
+def sharded_bytes(tree: Any, axes: Any, workers: int, wire: Any = None) -> int:
+    """Bytes that a worker receives when equal subnets travel by all-to-all; arguments as above.
+
+    Out and back, n - 1 n-ths of a subnet whose home axis is padded to equally many seats for every
+    home; leaves without a named axis are averaged by a ring all-reduce.
+    """
+
+    def leaf(array: Any, names: tuple) -> int:
+        if not any(names):
+            return all_reduce_bytes(array, workers)
+        shape = [
+            size if name is None else workers * seats_per_home(size, workers, workers)
+            for size, name in zip(array.shape, names, strict=True)
+        ]
+        piece = _on_wire(jax.ShapeDtypeStruct(tuple(shape), array.dtype), wire)
+        return 2 * (workers - 1) * size_bytes(piece) // workers
+
+    return sum(jax.tree.leaves(jax.tree.map(leaf, tree, axes)))
+
+
+def _on_wire(tree: Any, wire: Any) -> Any:
+    def leaf(array: Any) -> jax.ShapeDtypeStruct:
+        floating = wire is not None and jnp.issubdtype(array.dtype, jnp.floating)
+        return jax.ShapeDtypeStruct(array.shape, jnp.dtype(wire) if floating else array.dtype)
+
+    return jax.tree.map(leaf, tree)
+
+
+def data_parallel_bytes_paper(widths: Sequence[int]) -> int:
+    """Bytes that each site receives per gradient step of data parallel training (§2.3)."""
+    return BYTES * sum(a * b for a, b in itertools.pairwise(widths))
+
+
+def ist_bytes_paper(widths: Sequence[int], workers: int, local_steps: int) -> float:
+    """Bytes that each site receives per gradient step of IST (§2.3), averaged over the sites.
+
+    All sites together receive (N_0 N_1 + N_{t-1} N_t) / J for the first and the last layer and
+    Σ N_{i-1} N_i / (n J) for the layers between; the printed sum's bounds count the first and the
+    last layer twice, which the text does not.
+    """
+    if len(widths) < 3:
+        raise ValueError(f"widths must hold at least one hidden layer, got {tuple(widths)}")
+    outer = widths[0] * widths[1] + widths[-2] * widths[-1]
+    hidden = widths[1:-1]
+    inner = sum(a * b for a, b in itertools.pairwise(hidden))
+    return BYTES * (outer + inner / workers) / (workers * local_steps)

@@ -1,0 +1,60 @@
+"""What all data sets have in common."""
+
+import abc
+import dataclasses
+import functools
+import hashlib
+
+import numpy as np
+from jaxtyping import Int, UInt32
+from PIL import Image
+
+
+def example_id(key: str) -> int:
+    """The stable id of an example: the first 4 bytes of the BLAKE2b hash of its key.
+
+    Two among N examples share an id with probability about N² / 2³³ (a third for 50,000); they
+    then share a fixed mask, and nothing else depends on ids being different.
+    """
+    # A file name that is not UTF-8 reaches Python with surrogates.
+    encoded = key.encode("utf-8", "surrogateescape")
+    return int.from_bytes(hashlib.blake2b(encoded, digest_size=4).digest(), "little")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Dataset(abc.ABC):
+    """Labelled images, decoded one at a time.
+
+    Attributes:
+        name: what `load_dataset` was asked for.
+        split: "train" or "test".
+        class_names: the names of the C classes; labels index them.
+        keys: what each example is called within the data set [N]; adding examples changes no key.
+        labels: [N] int32, in [0, C).
+    """
+
+    name: str
+    split: str
+    class_names: tuple[str, ...]
+    keys: tuple[str, ...]
+    labels: Int[np.ndarray, " examples"]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @functools.cached_property
+    def example_ids(self) -> UInt32[np.ndarray, " examples"]:
+        """The stable ids [N], as `example_id` of the keys."""
+        return np.array([example_id(key) for key in self.keys], np.uint32)
+
+    @abc.abstractmethod
+    def open(self, index: int) -> Image.Image:
+        """Decodes an image to RGB; safe to call from several threads.
+
+        Raises:
+            UnreadableImageError: it cannot be decoded; the message says which.
+        """
+
+    def locate(self, index: int) -> str:
+        """Where an image comes from, for messages."""
+        return self.keys[index]

@@ -1,0 +1,128 @@
+"""Batches of decoded images, in the order of the data set, decoded in parallel through grain."""
+
+import dataclasses
+import os
+from collections.abc import Generator
+
+import grain
+import numpy as np
+from jaxtyping import Bool, Int, UInt8, UInt32
+
+from jist.data.dataset import Dataset
+from jist.data.errors import UnreadableImageError
+from jist.data.images import resize
+from jist.models.preprocessing import INTERPOLATIONS
+
+# Images that a thread decodes in one go: enough to outweigh the cost of handing them over, few
+# enough for many threads to share a batch.
+_PIECE = 32
+
+# Pillow leaves Python's lock while it decodes and resizes; what remains under the lock keeps more
+# threads than these from being of use.
+_THREADS = min(16, os.cpu_count() or 1)
+
+_UNREADABLE_LABEL = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Some consecutive examples of a data set.
+
+    Attributes:
+        images: [B, S, S, 3] uint8; zeros where unreadable.
+        labels: [B] int32; -1 where unreadable.
+        example_ids: [B] uint32.
+        readable: [B] bool.
+    """
+
+    images: UInt8[np.ndarray, "batch side side 3"]
+    labels: Int[np.ndarray, " batch"]
+    example_ids: UInt32[np.ndarray, " batch"]
+    readable: Bool[np.ndarray, " batch"]
+
+
+def batches(
+    dataset: Dataset,
+    *,
+    image_size: int,
+    interpolation: str = "bicubic",
+    batch_size: int,
+    start: int = 0,
+    stop: int | None = None,
+    skip_unreadable: bool = False,
+) -> Generator[Batch, None, None]:
+    """Decodes, resizes and batches the examples `start` to `stop`, a few batches ahead.
+
+    Args:
+        dataset: where they come from.
+        image_size: pixels S of a side.
+        interpolation: filter for resizing, as `jist.data.resize`.
+        batch_size: examples B of a batch; the last may have fewer.
+        start: first example.
+        stop: one after the last example; by default the end of the data set.
+        skip_unreadable: mark images that cannot be decoded instead of stopping at the first.
+
+    Returns:
+        A generator; the same arguments give the same batches. Closing it stops the decoding.
+
+    Raises:
+        ValueError: a size that is not positive, an unknown filter, a range beyond the data set.
+        UnreadableImageError: (while iterating) an image cannot be decoded.
+    """
+    stop = len(dataset) if stop is None else stop
+    if image_size < 1:
+        raise ValueError(f"image_size must be at least 1 pixel, got {image_size}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if interpolation not in INTERPOLATIONS:
+        raise ValueError(f"interpolation must be one of {INTERPOLATIONS}, got {interpolation!r}")
+    if not 0 <= start <= stop <= len(dataset):
+        raise ValueError(
+            f"start and stop must satisfy 0 <= start <= stop <= {len(dataset)}, "
+            f"got start={start}, stop={stop}"
+        )
+    return _iterate(
+        dataset, range(start, stop), image_size, interpolation, batch_size, skip_unreadable
+    )
+
+
+def _iterate(
+    dataset: Dataset,
+    rows: range,
+    image_size: int,
+    interpolation: str,
+    batch_size: int,
+    skip_unreadable: bool,
+) -> Generator[Batch, None, None]:
+    failures: dict[int, UnreadableImageError] = {}
+
+    def decode(row: int) -> dict[str, np.ndarray]:
+        try:
+            image = resize(dataset.open(row), image_size, interpolation)
+        except UnreadableImageError as error:
+            # Raised in the thread that asks for the batch: grain adds lines to what passes it.
+            failures[row] = error
+            image = np.zeros((image_size, image_size, 3), np.uint8)
+        return {"row": np.array(row), "image": image, "readable": np.array(row not in failures)}
+
+    pieces = grain.MapDataset.range(rows.start, rows.stop).map(decode).batch(_PIECE)
+    # Two batches ahead, and work for every thread.
+    ahead = max(2 * -(-batch_size // _PIECE), 2 * _THREADS)
+    options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=ahead)
+    decoded = pieces.to_iter_dataset(options)
+    iterator = iter(grain.experimental.RebatchIterDataset(decoded, batch_size))
+    try:
+        for found in iterator:
+            row, readable = found["row"], found["readable"]
+            if not (skip_unreadable or readable.all()):
+                raise failures[row[~readable][0]]
+            labels = np.where(readable, dataset.labels[row], _UNREADABLE_LABEL)
+            yield Batch(
+                images=found["image"],
+                labels=labels.astype(np.int32),
+                example_ids=dataset.example_ids[row],
+                readable=readable,
+            )
+    finally:
+        # Threads must not go on decoding for somebody who has stopped listening.
+        iterator.close()

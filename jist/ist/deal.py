@@ -1,0 +1,92 @@
+"""The deal of one model's neurons: what a strategy needs to know to cut subnets out of it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, PRNGKeyArray
+
+from jist.ist.neurons import Axes, layer_widths, neuron_axes
+from jist.ist.partition import partition, seats
+from jist.ist.subnet import subnet_shapes
+
+
+class Deal:
+    """How a model's neurons are dealt to n workers.
+
+    Args:
+        model: the full network; its parameters name their neurons.
+        workers: number of workers n.
+        scheme: as for `partition`.
+        shares: as for `partition`.
+
+    Attributes:
+        axes: the layers of neurons along the axes of the parameters (`neuron_axes`).
+        rest_axes: the same of the variables that are not parameters.
+        widths: {layer: number of neurons}.
+        part_widths: {layer: number of neurons in the widest subnet}.
+
+    Raises:
+        ValueError: as `neuron_axes`, `layer_widths` and `partition`.
+    """
+
+    def __init__(
+        self,
+        model: nnx.Module,
+        workers: int,
+        scheme: str,
+        shares: Sequence[float] | None = None,
+    ):
+        self.axes = neuron_axes(model)
+        self.rest_axes = neuron_axes(model, nnx.Not(nnx.Param))
+        params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+        self.widths = layer_widths(params, self.axes)
+        self._workers = workers
+        self._scheme = scheme
+        self._shares = shares
+        # Traced once without computing, so that wrong arguments are told now.
+        jax.eval_shape(self.parts, jax.random.key(0))
+        self.part_widths = {
+            layer: seats(layer, width, workers, shares).shape[1]
+            for layer, width in self.widths.items()
+        }
+
+    def parts(self, key: PRNGKeyArray) -> dict[str, Array]:
+        """The neurons of every worker, {layer: i32 [workers, part]}, as `partition`."""
+        return partition(key, self.widths, self._workers, self._scheme, shares=self._shares)
+
+    def own(self, parts: dict[str, Array], local: int) -> dict[str, Array]:
+        """The parts of the `local` workers of this device, inside a `shard_map` over "workers"."""
+        first = jax.lax.axis_index("workers") * local
+        return {
+            layer: jax.lax.dynamic_slice_in_dim(rows, first, local) for layer, rows in parts.items()
+        }
+
+    def subnet_shapes(self, params: Any, rest: Any) -> tuple[Any, Any]:
+        """Shapes of the widest subnet's parameters and of its other variables."""
+        return (
+            subnet_shapes(params, self.axes, self.part_widths),
+            subnet_shapes(rest, self.rest_axes, self.part_widths),
+        )
+
+    def mask(self, own: dict[str, Array]) -> Any:
+        """1 where a subnet holds a parameter, 0 where it is padded; None without any padding.
+
+        A tree like the parameters, [workers, ...], with axes of length 1 where all is alike.
+        """
+        if all(rows.shape[1] * self._workers == self.widths[name] for name, rows in own.items()):
+            return None
+        held = {layer: rows < self.widths[layer] for layer, rows in own.items()}
+        workers = len(next(iter(own.values())))
+
+        def leaf(names: Axes) -> Array:
+            mask = jnp.ones((workers, *[1] * len(names)))
+            for axis, name in enumerate(names):
+                if name is not None:
+                    others = [1 + i for i in range(len(names)) if i != axis]
+                    mask = mask * jnp.expand_dims(held[name], others)
+            return mask
+
+        return jax.tree.map(leaf, self.axes, is_leaf=lambda node: isinstance(node, tuple))

@@ -1,0 +1,206 @@
+"""How pieces travel between devices at the end of a round, inside a `shard_map` over "workers".
+
+Replicated: every device holds the full parameters; the trained pieces are all-gathered and pasted
+everywhere. Sharded: every parameter has a home, the device that holds its neuron along the first
+named axis; subnets are sent out from their homes and back by all-to-all, so a worker receives only
+what it trains (Yuan et al., VLDB 2022, §2.3) and no device ever holds the network.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+from jax.typing import DTypeLike
+from jaxtyping import Array, Int
+
+from jist.ist.neurons import Axes
+from jist.ist.subnet import Parts, cut, paste
+
+HOME = "home"  # stands for the neurons of a leaf's home axis that live on this device
+
+
+def gather_pieces(full: Any, pieces: Any, axes: Any, parts: Parts, wire: DTypeLike | None) -> Any:
+    """Pastes every worker's trained piece into the full parameters of every device.
+
+    Args:
+        full: the full parameters before the round.
+        pieces: the trained pieces of this device's workers [local, ...].
+        axes: the tree that `neuron_axes` returns.
+        parts: {layer: i32 [workers, part]}.
+        wire: type in which floats travel; their own by default.
+    """
+
+    def collect(piece: Array) -> Array:
+        gather = functools.partial(jax.lax.all_gather, axis_name="workers", tiled=True)
+        return _travel(piece, wire, gather)
+
+    return paste(full, jax.tree.map(collect, pieces), axes, parts)
+
+
+def home_specs(params: Any, axes: Any) -> Any:
+    """Where every parameter lives: split along its first named axis, or on every device.
+
+    Args:
+        params: tree of arrays or shapes.
+        axes: the tree that `neuron_axes` returns.
+
+    Returns:
+        A tree of `PartitionSpec`.
+    """
+
+    def spec(_: Any, names: Axes) -> P:
+        home = _home_axis(names)
+        return P() if home is None else P(*[None] * home, "workers")
+
+    return jax.tree.map(spec, params, axes)
+
+
+def check_homes(widths: dict[str, int], devices: int) -> None:
+    """Checks that every layer can be split evenly.
+
+    Raises:
+        ValueError: the devices do not divide a width.
+    """
+    for layer, width in widths.items():
+        if width % devices:
+            raise ValueError(
+                f"exchange='sharded' needs widths that the {devices} devices divide, "
+                f"got {width} neurons of {layer!r}"
+            )
+
+
+def sort_by_home(parts: Parts, widths: dict[str, int], devices: int) -> dict[str, Array]:
+    """Orders each worker's stratified part by home, with equally many seats for every home.
+
+    Args:
+        parts: {layer: i32 [workers, part]} of a stratified partition.
+        widths: {layer: number of neurons}.
+        devices: number of devices D; divides the widths and the workers.
+
+    Returns:
+        {layer: i32 [workers, D * seats]}: seats that stay empty hold the width, as in `partition`.
+    """
+
+    def seat(row: Int[Array, " part"], width: int, seats: int) -> Int[Array, " places"]:
+        row = jnp.sort(row)  # padding, which is the width, goes last
+        home = row // (width // devices)
+        place = home * seats + jnp.arange(len(row)) - jnp.searchsorted(home, home)
+        return jnp.full(devices * seats, width, row.dtype).at[place].set(row, mode="drop")
+
+    return {
+        layer: jax.vmap(
+            functools.partial(
+                seat, width=widths[layer], seats=seats_per_home(widths[layer], len(rows), devices)
+            )
+        )(rows)
+        for layer, rows in parts.items()
+    }
+
+
+def seats_per_home(width: int, workers: int, devices: int) -> int:
+    """The most neurons of one home that a stratified partition can deal to one worker.
+
+    A stratified partition cuts the layer into n stretches; a home is n / D of them, and each gives
+    a worker at most a rounded-up n-th of its own. Without rounding that is N / (n D).
+    """
+    stretch = -(-width // workers)
+    return workers // devices * -(-stretch // workers)
+
+
+def send_out(home: Any, axes: Any, parts: Parts, devices: int, wire: DTypeLike | None) -> Any:
+    """Sends every worker its subnet.
+
+    Args:
+        home: the parameters that live on this device.
+        axes: the tree that `neuron_axes` returns.
+        parts: what `sort_by_home` returns.
+        devices: number of devices D.
+        wire: type in which floats travel; their own by default.
+
+    Returns:
+        The subnets of this device's workers [local, ...].
+    """
+    local = len(next(iter(parts.values()))) // devices
+
+    def leaf(array: Array, names: Axes) -> Array:
+        axis = _home_axis(names)
+        if axis is None:
+            return jnp.broadcast_to(array, (local, *array.shape))
+        packed = cut(array, *_at_home(array, names, axis, parts, devices))
+        packed = packed.reshape(devices, local, *packed.shape[1:])
+        came = _all_to_all(packed, wire)
+        came = jnp.moveaxis(came, 0, 1 + axis)  # [local, ..., homes, seats, ...]
+        shape = list(came.shape)
+        shape[1 + axis : 3 + axis] = [shape[1 + axis] * shape[2 + axis]]
+        return came.reshape(shape)
+
+    return jax.tree.map(leaf, home, axes)
+
+
+def bring_home(
+    home: Any, subnets: Any, axes: Any, parts: Parts, devices: int, wire: DTypeLike | None
+) -> Any:
+    """Sends the trained subnets back to where their parameters live; arguments as `send_out`.
+
+    Returns:
+        The parameters that live on this device; those without a named axis are averaged.
+    """
+
+    def leaf(array: Array, pieces: Array, names: Axes) -> Array:
+        axis = _home_axis(names)
+        if axis is None:
+            return average(pieces)
+        shape = list(pieces.shape)
+        shape[1 + axis : 2 + axis] = [devices, shape[1 + axis] // devices]
+        packed = jnp.moveaxis(pieces.reshape(shape), 1 + axis, 0)
+        came = _all_to_all(packed, wire)
+        came = came.reshape(-1, *came.shape[2:])  # [workers, ...]
+        return paste(array, came, *_at_home(array, names, axis, parts, devices))
+
+    return jax.tree.map(leaf, home, subnets, axes)
+
+
+def average(pieces: Array) -> Array:
+    """The mean over all workers of an array that each has, [local, ...] on every device.
+
+    Counters are not exchanged: they advance alike on all workers.
+    """
+    if not jnp.issubdtype(pieces.dtype, jnp.floating):
+        return pieces[0]
+    return jax.lax.pmean(jnp.mean(pieces, axis=0), "workers")
+
+
+def _home_axis(names: Axes) -> int | None:
+    return next((axis for axis, name in enumerate(names) if name is not None), None)
+
+
+def _at_home(
+    array: Array, names: Axes, axis: int, parts: Parts, devices: int
+) -> tuple[Axes, dict[str, Array]]:
+    """Axes and parts with which `cut` and `paste` work on what lives on this device."""
+    device = jax.lax.axis_index("workers")
+    seats = parts[names[axis] or ""].shape[1] // devices
+    rows = parts[names[axis] or ""]
+    mine = jax.lax.dynamic_slice_in_dim(rows, device * seats, seats, axis=1)
+    here = (*names[:axis], HOME, *names[axis + 1 :])
+    return here, {**parts, HOME: mine - device * array.shape[axis]}
+
+
+def _travel(array: Array, wire: DTypeLike | None, collective: Callable[[Array], Array]) -> Array:
+    """A collective that only moves numbers, which travel in the type `wire`."""
+    if wire is None or not jnp.issubdtype(array.dtype, jnp.floating):
+        return collective(array)
+    narrow = array.astype(wire)
+    # As integers, because XLA's CPU backend widens bfloat16 to float32 around a collective.
+    bits = jax.lax.bitcast_convert_type(narrow, f"uint{8 * narrow.dtype.itemsize}")
+    return jax.lax.bitcast_convert_type(collective(bits), narrow.dtype).astype(array.dtype)
+
+
+def _all_to_all(packed: Array, wire: DTypeLike | None) -> Array:
+    exchange = functools.partial(
+        jax.lax.all_to_all, axis_name="workers", split_axis=0, concat_axis=0
+    )
+    return _travel(packed, wire, exchange)

@@ -1,0 +1,123 @@
+"""Neurons -> workers: the deal that opens every round.
+
+Yuan et al. (VLDB 2022), §2.1: every hidden neuron goes to exactly one site, uniformly at random,
+independently for each layer.
+"""
+
+import zlib
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, PRNGKeyArray
+
+SCHEMES = ("uniform", "stratified")
+
+
+def partition(
+    key: PRNGKeyArray,
+    widths: Mapping[str, int],
+    workers: int,
+    scheme: str = "uniform",
+    *,
+    shares: Sequence[float] | None = None,
+) -> dict[str, Int[Array, "{workers} _"]]:
+    """Deals the neurons of every layer out to the workers.
+
+    The deal of a layer depends on the key, its name, its width and the number of workers only, so
+    every device draws the same one and none has to be sent.
+
+    >>> import jax
+    >>> partition(jax.random.key(0), {"hidden1": 5}, workers=2)["hidden1"].shape
+    (2, 3)
+
+    Args:
+        key: PRNG key of the round.
+        widths: {layer: number of neurons N}.
+        workers: number of workers n.
+        scheme: "uniform" deals all neurons of a layer at random; "stratified" cuts a layer into n
+            equal stretches first and deals each evenly, so that whoever stores a stretch sends the
+            same number of neurons to every worker.
+        shares: each worker's share of the neurons, summing to 1, in a uniform deal; by default all
+            are equal.
+
+    Returns:
+        {layer: i32 [workers, ceil(N / workers)]}: row w holds the neurons of worker w. Where n does
+        not divide N, some rows are one short and end with the index N, which is out of range: a
+        gather fills zeros there, a scatter drops it. Which rows are short is drawn as well. With
+        `shares`, rows are as long as the largest.
+
+    Raises:
+        ValueError: an unknown scheme, fewer than one worker, more workers than neurons, or shares
+            that are not positive, do not sum to 1, leave a worker without a neuron, or are given
+            for a stratified deal.
+    """
+    if scheme not in SCHEMES:
+        raise ValueError(f"scheme must be one of {SCHEMES}, got {scheme!r}")
+    if shares is not None and scheme != "uniform":
+        raise ValueError(f"shares go with scheme='uniform', got {scheme!r}")
+    for layer, width in widths.items():
+        if not 1 <= workers <= width:
+            raise ValueError(
+                f"workers must be between 1 and the {width} neurons of {layer!r}, got {workers}"
+            )
+    return {
+        layer: _deal(
+            jax.random.fold_in(key, zlib.crc32(layer.encode())),
+            width,
+            seats(layer, width, workers, shares),
+            scheme,
+            alike=shares is None,
+        )
+        for layer, width in widths.items()
+    }
+
+
+def seats(
+    layer: str, width: int, workers: int, shares: Sequence[float] | None
+) -> Int[np.ndarray, "{workers} _"]:
+    """Which places of the shuffled deck each worker holds; `width` where a seat stays empty.
+
+    Args:
+        layer: name of the layer, for messages.
+        width: number of neurons N.
+        workers: number of workers n.
+        shares: as for `partition`.
+    """
+    if shares is None:
+        # Dealt like cards, one to each worker in turn, so that rows differ by at most one neuron.
+        rows = -(-width // workers)
+        return np.minimum(np.arange(rows * workers).reshape(rows, workers).T, width)
+    if len(shares) != workers or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
+        raise ValueError(
+            f"shares must be {workers} positive numbers that sum to 1, got {tuple(shares)}"
+        )
+    # Rounded so that every neuron is dealt: the n-th end is always N.
+    ends = np.round(np.cumsum(shares) * width).astype(int)
+    counts = np.diff(ends, prepend=0)
+    if counts.min() == 0:
+        raise ValueError(
+            f"shares must leave every worker a neuron, got {tuple(shares)} of the {width} neurons "
+            f"of {layer!r}"
+        )
+    place = np.arange(counts.max())
+    return np.where(place < counts[:, None], (ends - counts)[:, None] + place, width)
+
+
+def _deal(
+    key: PRNGKeyArray, width: int, places: Int[np.ndarray, "workers _"], scheme: str, alike: bool
+) -> Int[Array, "workers _"]:
+    workers = len(places)
+    shuffle_key, seat_key = jax.random.split(key)
+    if scheme == "uniform":
+        deck = jax.random.permutation(shuffle_key, width)
+    else:
+        # Neurons sorted by (stretch, noise): shuffled within their stretches, which keep order.
+        stretch = jnp.arange(width) * workers // width
+        deck = jnp.lexsort((jax.random.uniform(shuffle_key, (width,)), stretch))
+    hands = jnp.append(deck.astype(jnp.int32), width)[places]
+    # Where hands are not all alike, who gets which is drawn too, so that no worker is favoured.
+    if alike and width % (workers if scheme == "uniform" else workers**2):
+        hands = jax.random.permutation(seat_key, hands)
+    return hands

@@ -1,0 +1,118 @@
+"""Cutting subnets out of a tree of parameters, and pasting them back.
+
+A parameter belongs to a subnet iff all its neurons do (Yuan et al., VLDB 2022, §2.1); one that lies
+along no neurons belongs to all of them. Works on any tree of arrays with the tree of axes beside
+it: parameters, gradients, the parameter-shaped part of an optimiser's state.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from jist.ist.neurons import Axes
+
+Parts = Mapping[str, Int[Array, "_ _"]]  # {layer: [workers, part]}
+
+
+def cut(params: Any, axes: Any, parts: Parts) -> Any:
+    """Takes every worker's subnet out of the full parameters.
+
+    Args:
+        params: tree of arrays.
+        axes: the tree that `neuron_axes` returns.
+        parts: {layer: i32 [workers, part]}, the neurons of each worker; indices beyond the layer
+            are padding and give zeros.
+
+    Returns:
+        The tree with a leading [workers] axis on every leaf and the narrower width along every
+        named axis. Leaves without a named axis are repeated for each worker.
+    """
+    workers = len(next(iter(parts.values())))
+
+    def leaf(array: Array, names: Axes) -> Array:
+        def one(part: Mapping[str, Array]) -> Array:
+            piece = array
+            for axis, name in enumerate(names):
+                if name is not None:
+                    piece = jnp.take(piece, part[name], axis=axis, mode="fill", fill_value=0)
+            return piece
+
+        if not any(names):
+            return jnp.broadcast_to(array, (workers, *array.shape))
+        return jax.vmap(one)({name: parts[name] for name in names if name is not None})
+
+    return jax.tree.map(leaf, params, axes)
+
+
+def paste(params: Any, subnets: Any, axes: Any, parts: Parts) -> Any:
+    """Puts the trained subnets back into the full parameters.
+
+    Args:
+        params: tree of arrays, the full parameters before the round: parameters between neurons of
+            different workers keep their value.
+        subnets: the tree that `cut` returned, trained.
+        axes: as for `cut`.
+        parts: as for `cut`.
+
+    Returns:
+        The full parameters; leaves without a named axis are averaged over the workers.
+    """
+
+    def leaf(array: Array, pieces: Array, names: Axes) -> Array:
+        layers = {axis: name for axis, name in enumerate(names) if name is not None}
+        if not layers:
+            # Counters, which advance alike on all workers, have no mean of their own type.
+            return (
+                jnp.mean(pieces, axis=0) if jnp.issubdtype(array.dtype, jnp.floating) else pieces[0]
+            )
+        if len(layers) == 1:
+            ((axis, name),) = layers.items()
+            return _interleave(pieces, axis, parts[name], array.shape[axis])
+        # With the named axes in front, an indexed update has the shape [workers, *named, *others].
+        order = [*layers, *(axis for axis in range(array.ndim) if axis not in layers)]
+        index = tuple(
+            jnp.expand_dims(parts[name], [1 + i for i in range(len(layers)) if i != position])
+            for position, name in enumerate(layers.values())
+        )
+        update = jnp.transpose(pieces, [0, *(1 + axis for axis in order)])
+        pasted = jnp.transpose(array, order).at[index].set(update, mode="drop")
+        return jnp.transpose(pasted, [order.index(axis) for axis in range(array.ndim)])
+
+    return jax.tree.map(leaf, params, subnets, axes)
+
+
+def _interleave(pieces: Array, axis: int, rows: Int[Array, "workers part"], width: int) -> Array:
+    """Lays the workers' pieces side by side along their one named axis, in the neurons' order.
+
+    Every neuron has been dealt to somebody, so nothing of the old array is left: reading each from
+    its place is several times faster on a CPU than writing the pieces over it.
+    """
+    place = jnp.zeros(width, rows.dtype).at[rows.ravel()].set(jnp.arange(rows.size), mode="drop")
+    side_by_side = jnp.moveaxis(pieces, 0, axis)
+    shape = (*pieces.shape[1 : 1 + axis], rows.size, *pieces.shape[2 + axis :])
+    return jnp.take(side_by_side.reshape(shape), place, axis=axis)
+
+
+def subnet_shapes(params: Any, axes: Any, part_widths: Mapping[str, int]) -> Any:
+    """The shapes of the widest subnet, to which the others are padded.
+
+    Args:
+        params: tree of arrays or of their shapes.
+        axes: the tree that `neuron_axes` returns.
+        part_widths: {layer: neurons in the widest subnet} (`Deal`).
+
+    Returns:
+        A tree of `jax.ShapeDtypeStruct`.
+    """
+
+    def leaf(array: Any, names: tuple) -> jax.ShapeDtypeStruct:
+        shape = [
+            size if name is None else part_widths[name]
+            for size, name in zip(array.shape, names, strict=True)
+        ]
+        return jax.ShapeDtypeStruct(tuple(shape), array.dtype)
+
+    return jax.tree.map(leaf, params, axes)

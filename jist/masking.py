@@ -1,0 +1,121 @@
+"""Which patches of an image are kept.
+
+A mask is always an argument of the encoder, never drawn inside it: `keep` lists the indices of the
+visible patches, ascending, and the encoder drops the others before its first block. Under *fixed*
+masks an image has one mask for ever; under *random* masks it gets a new one every epoch
+(Kariotakis et al., CPAL 2024, §2.1).
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, Integer, PRNGKeyArray
+
+
+def patches_kept(patches: int, ratio: float) -> int:
+    """Number of visible patches K = int(patches * (1 - ratio)), truncated as in MAE.
+
+    Raises:
+        ValueError: `ratio` lies outside [0, 1), or is so large that no patch is left.
+    """
+    if not 0 <= ratio < 1:
+        raise ValueError(f"ratio must lie in [0, 1), got {ratio}")
+    kept = int(patches * (1 - ratio))
+    if kept == 0:
+        raise ValueError(
+            f"ratio {ratio} keeps none of the {patches} patches; "
+            f"at most {1 - 1 / patches:.4f} keeps one"
+        )
+    return kept
+
+
+def _smallest(noise: Array, kept: int) -> Array:
+    return jnp.sort(jnp.argsort(noise, axis=-1)[..., :kept], axis=-1).astype(jnp.int32)
+
+
+def random_keep(
+    key: PRNGKeyArray, batch: int, patches: int, ratio: float
+) -> Int[Array, "{batch} kept"]:
+    """Draws for every image of a batch a uniformly random set of visible patches.
+
+    Args:
+        key: PRNG key; the same key gives the same masks.
+        batch: number of images B.
+        patches: number of patches L of an image.
+        ratio: masking ratio r in [0, 1), the share of the patches that is removed.
+
+    Returns:
+        Indices of the kept patches [B, K], i32, ascending, K = int(L (1 - r)).
+
+    Raises:
+        ValueError: as `patches_kept`.
+    """
+    kept = patches_kept(patches, ratio)
+    return _smallest(jax.random.uniform(key, (batch, patches)), kept)
+
+
+def fixed_keep(
+    seed: int,
+    example_ids: Integer[Array | np.ndarray, " batch"],
+    patches: int,
+    ratio: float,
+) -> Int[Array, "batch kept"]:
+    """The fixed masks of some images: a function of (seed, example id) and nothing else.
+
+    Neither batch size nor order nor the number of devices enters, so a mask can be drawn again
+    anywhere. Masks of one image at two ratios are nested: what a larger ratio keeps, a smaller one
+    keeps too.
+
+    Args:
+        seed: seed of the masks.
+        example_ids: stable ids of the images [B], integers of at most 32 bits.
+        patches: number of patches L of an image.
+        ratio: masking ratio r in [0, 1).
+
+    Returns:
+        Indices of the kept patches [B, K], i32, ascending, K = int(L (1 - r)).
+
+    Raises:
+        ValueError: as `patches_kept`.
+    """
+    kept = patches_kept(patches, ratio)
+    key = jax.random.key(seed)
+
+    def noise(example_id: Array) -> Array:
+        return jax.random.uniform(jax.random.fold_in(key, example_id), (patches,))
+
+    return _smallest(jax.vmap(noise)(jnp.asarray(example_ids).astype(jnp.uint32)), kept)
+
+
+@dataclasses.dataclass(frozen=True)
+class FixedMask:
+    """Fixed masks as a value: which patches of an image are kept, once and for all.
+
+    Attributes:
+        patches: number of patches L of an image.
+        ratio: masking ratio r in [0, 1).
+        seed: seed of the masks.
+
+    Raises:
+        ValueError: as `patches_kept`.
+    """
+
+    patches: int
+    ratio: float
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        patches_kept(self.patches, self.ratio)
+
+    @property
+    def kept(self) -> int:
+        """Patches kept of every image, K = int(L (1 - r))."""
+        return patches_kept(self.patches, self.ratio)
+
+    def __call__(
+        self, example_ids: Integer[Array | np.ndarray, " batch"]
+    ) -> Int[Array, "batch kept"]:
+        """The kept patches of some images, as `fixed_keep`."""
+        return fixed_keep(self.seed, example_ids, self.patches, self.ratio)

@@ -1,0 +1,81 @@
+"""Metrics of a run: JSON lines for programs, TensorBoard events for eyes."""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from tensorboardX import SummaryWriter
+
+
+class MetricsLog:
+    """Appends one JSON object per epoch to `metrics.jsonl`, and scalars to TensorBoard.
+
+    Several trainings may share the file: each line carries the tags of its own. Of many processes
+    the first writes and the others only read, so all see the same history.
+
+    Args:
+        directory: where `metrics.jsonl` and `tensorboard/` are; must exist.
+        name: the name of this training, which its lines carry as "run".
+        tags: further fields of its lines.
+    """
+
+    def __init__(
+        self, directory: str | os.PathLike, name: str, tags: Mapping[str, Any] | None = None
+    ):
+        self.path = pathlib.Path(directory) / "metrics.jsonl"
+        self._events = pathlib.Path(directory) / "tensorboard" / name
+        self._tags = {"run": name, **(tags or {})}
+        self._writer: SummaryWriter | None = None
+        self._writes = jax.process_index() == 0
+
+    def rewind(self, epoch: int) -> list[dict[str, Any]]:
+        """Drops what this training wrote after an epoch, and returns what it wrote until then.
+
+        A run that was killed between a line and its checkpoint does that epoch again.
+        """
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        kept, own = [], []
+        for line in lines:
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:  # the line that a kill cut short
+                continue
+            if record["run"] != self._tags["run"]:
+                kept.append(line)
+            elif record["epoch"] <= epoch:
+                kept.append(line)
+                own.append({k: v for k, v in record.items() if k not in self._tags})
+        if not self._writes:
+            return own
+        if kept != lines:
+            staging = self.path.with_name(".metrics.jsonl.tmp")
+            staging.write_text("".join(line + "\n" for line in kept))
+            staging.rename(self.path)
+        self._writer = SummaryWriter(str(self._events), purge_step=epoch + 1)
+        return own
+
+    def append(self, metrics: Mapping[str, Any]) -> None:
+        """Writes the metrics of one epoch; "epoch" is the step of the TensorBoard events."""
+        if not self._writes:
+            return
+        with self.path.open("a") as file:
+            file.write(json.dumps(self._tags | dict(metrics)) + "\n")
+        if self._writer is not None:
+            for key, value in metrics.items():
+                if isinstance(value, int | float) and key != "epoch":
+                    self._writer.add_scalar(key, value, metrics["epoch"])
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Closes the TensorBoard file."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,224 @@
+"""The masked autoencoder: an encoder of the visible patches and a light decoder of all of them.
+
+He et al., Masked Autoencoders Are Scalable Vision Learners (arXiv 2111.06377). The decoder sees the
+encoded visible patches and, in every other place, one learned mask token, and predicts the pixels;
+the loss is the mean squared error on the missing patches only (§3).
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int
+
+from jist.models.positions import Position, sincos_positions
+from jist.models.preprocessing import Preprocessing
+from jist.models.vit import Block, MAEEncoder, ViTConfig, patchify
+
+# Keeps the normalisation of a patch of one colour finite.
+VARIANCE_EPSILON = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+    """Shape of a decoder; the defaults are those of all three published models.
+
+    Attributes:
+        dim: width of a token; a multiple of `heads` and of 4.
+        depth: number of blocks.
+        heads: number of attention heads.
+        mlp_dim: width of the hidden layer in a block's MLP.
+
+    Raises:
+        ValueError: a size is not positive or does not divide as above.
+    """
+
+    dim: int = 512
+    depth: int = 8
+    heads: int = 16
+    mlp_dim: int = 2048
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if getattr(self, field.name) <= 0:
+                raise ValueError(f"{field.name} must be positive, got {getattr(self, field.name)}")
+        if self.dim % self.heads or self.dim % 4:
+            raise ValueError(
+                f"dim must be a multiple of heads and of 4, got dim={self.dim}, heads={self.heads}"
+            )
+
+
+def unpatchify(
+    patches: Float[Array, "batch patches pixels"], patch_size: int
+) -> Float[Array, "batch side side channels"]:
+    """Puts patches back into images: the inverse of `jist.models.vit.patchify`."""
+    batch, count, pixels = patches.shape
+    grid = round(count**0.5)
+    x = patches.reshape(batch, grid, grid, patch_size, patch_size, pixels // patch_size**2)
+    return x.swapaxes(2, 3).reshape(batch, grid * patch_size, grid * patch_size, -1)
+
+
+class Decoder(nnx.Module):
+    """Predicts the pixels of every patch from the encoded visible ones.
+
+    Args:
+        encoder: shape of the encoder.
+        config: shape of the decoder.
+        dtype: compute type.
+        rngs: initialisation, as the encoder's.
+    """
+
+    def __init__(
+        self, encoder: ViTConfig, config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs
+    ):
+        self.config = config
+        self.patches = encoder.patches
+        self.dtype = jnp.dtype(dtype)
+        xavier = nnx.initializers.xavier_uniform()
+        self.embed = nnx.Linear(encoder.dim, config.dim, kernel_init=xavier, dtype=dtype, rngs=rngs)
+        self.mask_token = nnx.Param(0.02 * jax.random.normal(rngs.params(), (config.dim,)))
+        self.positions = Position(jnp.asarray(sincos_positions(config.dim, encoder.grid)))
+        self.blocks = nnx.List(
+            Block(
+                config.dim,
+                config.heads,
+                config.mlp_dim,
+                encoder.layer_norm_eps,
+                dtype=dtype,
+                rngs=rngs,
+            )
+            for _ in range(config.depth)
+        )
+        self.norm = nnx.LayerNorm(
+            config.dim,
+            epsilon=encoder.layer_norm_eps,
+            use_fast_variance=False,
+            dtype=dtype,
+            rngs=rngs,
+        )
+        self.pixels = nnx.Linear(
+            config.dim, 3 * encoder.patch_size**2, kernel_init=xavier, dtype=dtype, rngs=rngs
+        )
+
+    def __call__(
+        self,
+        tokens: Float[Array, "batch tokens dim"],
+        keep: Int[Array, "batch kept"] | None,
+    ) -> Float[Array, "batch patches pixels"]:
+        """Pixels [B, L, p²·3] of every patch from the encoder's tokens [B, 1 + K, D]."""
+        x = self.embed(tokens.astype(self.dtype))
+        if keep is not None:
+            rows = jnp.arange(len(x))[:, None]
+            mask_token = self.mask_token[...].astype(self.dtype)
+            filled = jnp.broadcast_to(mask_token, (len(x), self.patches, self.config.dim))
+            filled = filled.at[rows, keep].set(x[:, 1:])
+            x = jnp.concatenate([x[:, :1], filled], axis=1)
+        x = x + self.positions[...].astype(self.dtype)
+        for block in self.blocks:
+            x = block(x)
+        return self.pixels(self.norm(x))[:, 1:]
+
+
+class MAE(nnx.Module):
+    """A masked autoencoder.
+
+    Args:
+        config: shape of the encoder.
+        decoder: shape of the decoder.
+        normalize_pixels: whether the target of a patch is standardised with the patch's own mean
+            and deviation, as in the models that the papers use (Table 1d); the published
+            `mae_visualize_*` predict plain pixels.
+        dtype: compute type, float32 or bfloat16; parameters and loss are float32 either way.
+        preprocessing: the form in which it wants its images.
+        rngs: initialisation.
+    """
+
+    def __init__(
+        self,
+        config: ViTConfig,
+        decoder: DecoderConfig | None = None,
+        *,
+        normalize_pixels: bool = True,
+        dtype: DTypeLike = jnp.float32,
+        preprocessing: Preprocessing | None = None,
+        rngs: nnx.Rngs,
+    ):
+        self.normalize_pixels = normalize_pixels
+        self.encoder = MAEEncoder(config, dtype=dtype, preprocessing=preprocessing, rngs=rngs)
+        self.decoder = Decoder(config, decoder or DecoderConfig(), dtype=dtype, rngs=rngs)
+
+    def __call__(
+        self,
+        images: Float[Array, "batch height width 3"],
+        keep: Int[Array, "batch kept"] | None,
+    ) -> Float[Array, "batch patches pixels"]:
+        """Predicts the target of every patch, the visible ones included.
+
+        Args:
+            images: [B, H, W, 3] float32, normalised.
+            keep: indices of the visible patches [B, K], or None for all of them.
+
+        Returns:
+            [B, L, p²·3]; a patch is flattened as (row, column, channel).
+        """
+        return self.decoder(self.encoder(images, keep), keep)
+
+    def target(
+        self, images: Float[Array, "batch height width 3"]
+    ) -> Float[Array, "batch patches pixels"]:
+        """What is to be predicted [B, L, p²·3]: pixels, standardised patch by patch if so made."""
+        patches = patchify(images, self.encoder.config.patch_size)
+        if not self.normalize_pixels:
+            return patches
+        mean, deviation = _patch_statistics(patches)
+        return (patches - mean) / deviation
+
+    def loss(
+        self, images: Float[Array, "batch height width 3"], keep: Int[Array, "batch kept"]
+    ) -> Float[Array, ""]:
+        """Mean squared error of the predictions on the missing patches only.
+
+        Raises:
+            ValueError: every patch is visible, so nothing is missing.
+        """
+        if keep.shape[1] >= self.encoder.config.patches:
+            raise ValueError(
+                f"keep holds all {self.encoder.config.patches} patches; the loss is taken on the "
+                "missing ones, so at least one must be left out"
+            )
+        error = jnp.mean((self(images, keep).astype(jnp.float32) - self.target(images)) ** 2, -1)
+        missing = self._missing(keep)
+        return jnp.sum(error * missing) / jnp.sum(missing)
+
+    def reconstruct(
+        self, images: Float[Array, "batch height width 3"], keep: Int[Array, "batch kept"]
+    ) -> Float[Array, "batch height width 3"]:
+        """Images [B, H, W, 3] whose visible patches are as given and the missing ones predicted.
+
+        A model with `normalize_pixels` predicts a patch up to its mean and deviation only; those
+        are taken from the image itself.
+        """
+        patches = patchify(images, self.encoder.config.patch_size)
+        predicted = self(images, keep).astype(jnp.float32)
+        if self.normalize_pixels:
+            mean, deviation = _patch_statistics(patches)
+            predicted = predicted * deviation + mean
+        missing = self._missing(keep)[:, :, None]
+        return unpatchify(
+            jnp.where(missing > 0, predicted, patches), self.encoder.config.patch_size
+        )
+
+    def _missing(self, keep: Int[Array, "batch kept"]) -> Float[Array, "batch patches"]:
+        ones = jnp.ones((len(keep), self.encoder.config.patches))
+        return ones.at[jnp.arange(len(keep))[:, None], keep].set(0)
+
+
+def _patch_statistics(
+    patches: Float[Array, "batch patches pixels"],
+) -> tuple[Float[Array, "batch patches 1"], Float[Array, "batch patches 1"]]:
+    mean = jnp.mean(patches, axis=-1, keepdims=True)
+    # The unbiased variance, as in the published models.
+    variance = jnp.var(patches, axis=-1, keepdims=True, ddof=1)
+    return mean, jnp.sqrt(variance + VARIANCE_EPSILON)

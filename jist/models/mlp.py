@@ -1,0 +1,79 @@
+"""The classifier head: a multi-layer perceptron that declares where its neurons lie.
+
+The layer sizes 768-1000-1000-classes are those of Kariotakis et al. (CPAL 2024), §2.1. Every hidden
+layer names its neurons, `hidden1`, `hidden2`, …, in the metadata of the parameters that touch them.
+From those names alone `jist.ist` cuts subnets; nothing here knows of workers.
+"""
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float
+
+from jist.models.standardize import Scale, Standardize
+
+NORMS = ("standardize", "scale", None)
+
+
+class MLP(nnx.Module):
+    """A multi-layer perceptron with ReLU.
+
+    Args:
+        widths: neurons of every layer, input and output included, e.g. (768, 1000, 1000, 10).
+        norm: how subnets are corrected for the inputs they lack: "standardize" each hidden
+            pre-activation, "scale" each hidden activation, or None. Hidden layers have no bias
+            where they are standardised.
+        rngs: initialisation of the kernels (LeCun normal); biases are zero.
+
+    Raises:
+        ValueError: fewer than two widths, a width that is not positive, an unknown norm.
+    """
+
+    def __init__(
+        self,
+        widths: tuple[int, ...] = (768, 1000, 1000, 10),
+        *,
+        norm: str | None = "standardize",
+        rngs: nnx.Rngs,
+    ):
+        if len(widths) < 2 or min(widths) < 1:
+            raise ValueError(f"widths must be at least two positive integers, got {widths}")
+        if norm not in NORMS:
+            raise ValueError(f"norm must be one of {NORMS}, got {norm!r}")
+        self.widths = tuple(widths)
+        self.norm = norm
+        hidden = [f"hidden{i}" for i in range(1, len(widths) - 1)]
+        # A bias before the standardisation is subtracted again with the mean: its gradient is
+        # rounding noise, which Adam would blow up to steps of full length.
+        biased = [norm != "standardize"] * len(hidden) + [True]
+        self.layers = nnx.List(
+            nnx.Linear(
+                inputs,
+                outputs,
+                use_bias=bias,
+                kernel_init=nnx.with_metadata(
+                    nnx.initializers.lecun_normal(), neurons=(before, after)
+                ),
+                bias_init=nnx.with_metadata(nnx.initializers.zeros_init(), neurons=(after,)),
+                rngs=rngs,
+            )
+            for inputs, outputs, before, after, bias in zip(
+                widths[:-1], widths[1:], [None, *hidden], [*hidden, None], biased, strict=True
+            )
+        )
+        correction = {"standardize": Standardize, "scale": Scale}.get(norm or "")
+        self.corrections = nnx.List(
+            correction(width, name)
+            for width, name in zip(widths[1:-1], hidden, strict=True)
+            if correction is not None
+        )
+
+    def __call__(self, x: Float[Array, "batch features"]) -> Float[Array, "batch classes"]:
+        """Logits [B, C] of the features x [B, D]."""
+        for i, layer in enumerate(self.layers[:-1]):
+            x = layer(x)
+            if self.norm == "standardize":
+                x = self.corrections[i](x)
+            x = jax.nn.relu(x)
+            if self.norm == "scale":
+                x = self.corrections[i](x)
+        return self.layers[-1](x)

@@ -1,0 +1,41 @@
+"""How pixels are brought into the form that an encoder was trained on."""
+
+import dataclasses
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt8
+
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """Resizing and normalisation of images; the defaults are ImageNet's, as in the published MAE.
+
+    Attributes:
+        mean: mean of each channel (red, green, blue), with pixels in [0, 1].
+        std: standard deviation of each channel, likewise.
+        interpolation: how images are resized, one of "nearest", "bilinear", "bicubic", "lanczos".
+
+    Raises:
+        ValueError: an unknown interpolation, a deviation that is not positive.
+    """
+
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    interpolation: str = "bicubic"
+
+    def __post_init__(self) -> None:
+        if self.interpolation not in INTERPOLATIONS:
+            raise ValueError(
+                f"interpolation must be one of {INTERPOLATIONS}, got {self.interpolation!r}"
+            )
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be positive, got {self.std}")
+
+    def normalize(
+        self, images: UInt8[Array, "batch height width 3"]
+    ) -> Float[Array, "batch height width 3"]:
+        """(pixel / 255 - mean) / std, in float32."""
+        mean, std = jnp.asarray(self.mean), jnp.asarray(self.std)
+        return (images.astype(jnp.float32) / 255 - mean) / std

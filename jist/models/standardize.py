@@ -1,0 +1,98 @@
+"""Correcting the shift between a subnet and the full network.
+
+Yuan et al., Distributed Learning of Fully Connected Neural Networks using Independent Subnet
+Training (VLDB 2022). A neuron of a subnet sees only its subnet's share of its inputs, so what it
+receives in training differs from what it receives when the full network is deployed. §2.2 corrects
+this by standardising the pre-activations; Appendix A by scaling the share up.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+EPSILON = 1e-5
+
+
+class Statistic(nnx.Variable):
+    """A per-neuron value that is measured or fixed, never trained."""
+
+
+class Standardize(nnx.Module):
+    """(z - mean) / sqrt(var + 1e-5) for every neuron: biased variance, no affine part (§2.2).
+
+    In training mode (`model.train()`) the statistics are those of the batch, and are remembered as
+    the deployed ones; in evaluation mode (`model.eval()`) the deployed ones are used.
+
+    Args:
+        width: number of neurons.
+        neurons: the name of their layer.
+    """
+
+    def __init__(self, width: int, neurons: str):
+        self.mean = Statistic(jnp.zeros(width), neurons=(neurons,))
+        self.var = Statistic(jnp.ones(width), neurons=(neurons,))
+        self.use_running_average = False
+
+    def __call__(self, z: Float[Array, "batch width"]) -> Float[Array, "batch width"]:
+        """The standardised pre-activations; ValueError for a batch of one in training mode."""
+        if self.use_running_average:
+            mean, var = self.mean[...], self.var[...]
+        else:
+            if len(z) < 2:
+                raise ValueError(
+                    "standardisation in training needs a batch of at least 2 examples, "
+                    f"got {len(z)}; use a larger batch or model.eval()"
+                )
+            mean, var = jnp.mean(z, axis=0), jnp.var(z, axis=0)
+            self.mean[...], self.var[...] = mean, var
+        return (z - mean) * jax.lax.rsqrt(var + EPSILON)
+
+
+class Scale(nnx.Module):
+    """Scales the activations of a subnet up, so that its sums estimate the full network's.
+
+    A worker that holds k of a layer's N neurons multiplies their activations by N / k, which is n
+    for an equal deal: the sum over its k neurons then has the full sum as its expectation over the
+    deals. (Appendix A prints n²; its derivation drops the sum over the n sites, one factor of n.)
+    The full network is scaled by 1.
+
+    Args:
+        width: number of neurons N.
+        neurons: the name of their layer.
+    """
+
+    def __init__(self, width: int, neurons: str):
+        self.width = width
+        # A subnet's cut of this is 1 where it holds a neuron and 0 where it is padded.
+        self.present = Statistic(jnp.ones(width), neurons=(neurons,))
+
+    def __call__(self, x: Float[Array, "batch width"]) -> Float[Array, "batch width"]:
+        """The scaled activations."""
+        return x * (self.width / jnp.sum(self.present[...]))
+
+
+@nnx.jit
+def _forward(model: nnx.Module, x: Array | np.ndarray) -> None:
+    model(x)  # type: ignore[operator]  # any module that takes a batch
+
+
+def calibrate(model: nnx.Module, x: Array | np.ndarray) -> None:
+    """Measures every neuron's deployed mean and variance, in place (VLDB 2022, §2.2).
+
+    One pass of the full network over `x` in training mode, in which every `Standardize` remembers
+    what it saw; the model is in evaluation mode afterwards. A model without `Standardize` is only
+    put into evaluation mode.
+
+    Args:
+        model: the full network.
+        x: training examples [B, ...], B ≥ 2, drawn at random: the first rows of a data set that is
+            sorted by class give wrong statistics.
+
+    Raises:
+        ValueError: fewer than two examples.
+    """
+    model.train()
+    _forward(model, x)
+    model.eval()

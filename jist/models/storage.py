@@ -1,0 +1,141 @@
+"""Modules on disk: directories of safetensors files beside a `config.json`."""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx, traverse_util
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+# All that is ever written into such a directory: what else lies there is somebody's own.
+FILES = {
+    "config.json",
+    "encoder.safetensors",
+    "decoder.safetensors",
+    "extra.safetensors",
+    "model.safetensors",
+    "preprocessor_config.json",
+}
+
+
+def tensors(module: nnx.Module) -> dict[str, Any]:
+    """Every array of a module by its dotted name, e.g. "blocks.0.attention.qkv.kernel".
+
+    A module of `nnx.eval_shape` has shapes in place of arrays, and so has what this returns.
+    """
+    flat: dict[Any, Any] = traverse_util.flatten_dict(nnx.to_pure_dict(nnx.state(module)))
+    return {".".join(map(str, path)): array for path, array in flat.items()}
+
+
+@contextlib.contextmanager
+def staged(directory: str | os.PathLike, *, overwrite: bool = False) -> Iterator[pathlib.Path]:
+    """A new directory, whole or not at all: a temporary sibling that takes its name at the end.
+
+    Args:
+        directory: where to.
+        overwrite: whether an existing directory of the same kind is replaced.
+
+    Yields:
+        The directory to write into; it is removed if the body raises.
+
+    Raises:
+        FileExistsError: `directory` exists and `overwrite` is not given, or holds other files.
+    """
+    directory = pathlib.Path(directory)
+    if directory.exists():
+        if not overwrite:
+            raise FileExistsError(
+                f"directory {directory} exists; encoders are written to a new one"
+            )
+        if not directory.is_dir() or {file.name for file in directory.iterdir()} - FILES:
+            raise FileExistsError(
+                f"{directory} is not replaced: it is no directory that holds nothing but "
+                f"{', '.join(sorted(FILES))}"
+            )
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    staging = pathlib.Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    try:
+        yield staging
+        staging.chmod(0o755)
+        if directory.exists():
+            old = pathlib.Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+            directory.rename(old / directory.name)
+            staging.rename(directory)
+            shutil.rmtree(old)
+        else:
+            staging.rename(directory)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def read_config(directory: pathlib.Path, required: str, writer: str) -> dict[str, Any]:
+    """The `config.json` of a directory that holds the file `required` as well.
+
+    Raises:
+        FileNotFoundError: one of the two files is missing; `writer` is named as what writes them.
+        ValueError: the config is no JSON object.
+    """
+    for file in ("config.json", required):
+        if not (directory / file).is_file():
+            raise FileNotFoundError(
+                f"no encoder at {directory}: {file} is missing; allowed is a directory written by "
+                f"{writer} or `python -m conversion`"
+            )
+    try:
+        config = json.loads((directory / "config.json").read_text())
+    except ValueError as error:
+        raise ValueError(f"{directory / 'config.json'} is damaged: {error}") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{directory / 'config.json'} is damaged: it holds no JSON object")
+    return config
+
+
+def read_arrays(file: pathlib.Path) -> dict[str, np.ndarray]:
+    """Every tensor of a safetensors file.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise ValueError(f"{file} is damaged: {error}") from None
+
+
+def fill(module: nnx.Module, arrays: dict[str, np.ndarray], file: pathlib.Path) -> None:
+    """Puts arrays, as float32, into a module of `nnx.eval_shape`, in place.
+
+    Raises:
+        ValueError: the arrays are not the module's; every missing, unexpected and misshapen one is
+            listed, and `file` is named.
+    """
+    _check(arrays, tensors(module), file)
+    nested = traverse_util.unflatten_dict(
+        {
+            tuple(int(part) if part.isdigit() else part for part in name.split(".")): jnp.asarray(
+                array, jnp.float32
+            )
+            for name, array in arrays.items()
+        }
+    )
+    nnx.update(module, nested)
+
+
+def _check(arrays: dict[str, np.ndarray], expected: dict, file: pathlib.Path) -> None:
+    faults = [f"missing: {name}" for name in sorted(expected.keys() - arrays.keys())]
+    faults += [f"unexpected: {name}" for name in sorted(arrays.keys() - expected.keys())]
+    faults += [
+        f"misshapen: {name} is {list(arrays[name].shape)}, expected {list(expected[name].shape)}"
+        for name in sorted(arrays.keys() & expected.keys())
+        if arrays[name].shape != expected[name].shape
+    ]
+    if faults:
+        raise ValueError(f"{file} does not fit its config.json:\n  " + "\n  ".join(faults))

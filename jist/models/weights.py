@@ -1,0 +1,203 @@
+"""Encoders on disk: `encoder.safetensors` beside a `config.json` that says how to rebuild them.
+
+A masked autoencoder adds `decoder.safetensors`, so its directory is also its encoder's.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+from safetensors.numpy import save_file
+
+from jist.models.mae import MAE, DecoderConfig
+from jist.models.positions import resize_positions
+from jist.models.preprocessing import Preprocessing
+from jist.models.resnet import ResNet50
+from jist.models.storage import fill, read_arrays, read_config, staged
+from jist.models.storage import tensors as tensors
+from jist.models.vit import MAEEncoder, ViTConfig
+
+FORMAT = "jist-encoder"
+RESNET_FORMAT = "jist-resnet50"
+VERSION = 1
+
+
+def digest(encoder: MAEEncoder | ResNet50) -> str:
+    """SHA-256 of an encoder: its shape, preprocessing, compute type and every tensor, in hex."""
+    sha = hashlib.sha256()
+    sha.update(json.dumps(_config(encoder) | {"dtype": str(encoder.dtype)}).encode())
+    for name, array in sorted(tensors(encoder).items()):
+        sha.update(name.encode() + np.ascontiguousarray(array).tobytes())
+    return sha.hexdigest()
+
+
+def _config(encoder: MAEEncoder | ResNet50) -> dict[str, Any]:
+    if isinstance(encoder, ResNet50):
+        shape: dict[str, Any] = {"format": RESNET_FORMAT, "version": VERSION}
+    else:
+        shape = {
+            "format": FORMAT,
+            "version": VERSION,
+            "encoder": dataclasses.asdict(encoder.config),
+        }
+    return shape | {"preprocessing": dataclasses.asdict(encoder.preprocessing)}
+
+
+def _decoder_config(mae: MAE) -> dict[str, Any]:
+    return dataclasses.asdict(mae.decoder.config) | {"normalize_pixels": mae.normalize_pixels}
+
+
+def _save(directory: str | os.PathLike, config: dict[str, Any], **modules: nnx.Module) -> None:
+    with staged(directory) as staging:
+        for name, module in modules.items():
+            arrays = {key: np.asarray(array) for key, array in tensors(module).items()}
+            save_file(arrays, staging / f"{name}.safetensors")
+        (staging / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def save_encoder(
+    encoder: MAEEncoder, directory: str | os.PathLike, *, source: dict[str, Any] | None = None
+) -> None:
+    """Writes an encoder to a new directory, whole or not at all.
+
+    Args:
+        encoder: the encoder.
+        directory: where to; must not exist.
+        source: where the weights come from, recorded in `config.json`.
+
+    Raises:
+        FileExistsError: `directory` exists.
+    """
+    _save(directory, _config(encoder) | {"source": source or {}}, encoder=encoder)
+
+
+def save_mae(
+    mae: MAE, directory: str | os.PathLike, *, source: dict[str, Any] | None = None
+) -> None:
+    """Writes a masked autoencoder, as `save_encoder` writes its encoder."""
+    config = _config(mae.encoder) | {"decoder": _decoder_config(mae), "source": source or {}}
+    _save(directory, config, encoder=mae.encoder, decoder=mae.decoder)
+
+
+def save_resnet(
+    resnet: ResNet50, directory: str | os.PathLike, *, source: dict[str, Any] | None = None
+) -> None:
+    """Writes a ResNet-50, as `save_encoder` writes an encoder."""
+    _save(directory, _config(resnet) | {"source": source or {}}, encoder=resnet)
+
+
+def load_encoder(
+    name: str | os.PathLike, *, image_size: int | None = None, dtype: DTypeLike = jnp.float32
+) -> MAEEncoder:
+    """Rebuilds an encoder from its directory.
+
+    Args:
+        name: the directory that `save_encoder` or `python -m conversion` wrote.
+        image_size: side of the images in pixels, if another than the encoder's; the stored
+            positions are then interpolated bicubically, that of CLS excepted.
+        dtype: compute type; parameters are float32 whatever the file holds.
+
+    Raises:
+        FileNotFoundError: `name` is no directory with `config.json` and `encoder.safetensors`.
+        ValueError: the config is of another format, the file's tensors do not fit it (every
+            missing, unexpected and misshapen one is listed), or `image_size` is no multiple of the
+            encoder's patch size.
+    """
+    directory = pathlib.Path(name)
+    config = read_config(directory, "encoder.safetensors", "jist.models.save_encoder")
+    _expect(config, FORMAT, directory)
+    stored = ViTConfig(**config["encoder"])
+    shape = dataclasses.replace(stored, image_size=image_size or stored.image_size)
+    file = directory / "encoder.safetensors"
+    arrays = read_arrays(file)
+    if "positions" in arrays and arrays["positions"].shape == (1 + stored.patches, stored.dim):
+        arrays["positions"] = resize_positions(arrays["positions"], shape.grid)
+    encoder = nnx.eval_shape(
+        lambda: MAEEncoder(
+            shape, dtype=dtype, preprocessing=_preprocessing(config), rngs=nnx.Rngs(0)
+        )
+    )
+    fill(encoder, arrays, file)
+    return encoder
+
+
+def load_mae(directory: str | os.PathLike, *, dtype: DTypeLike = jnp.float32) -> MAE:
+    """Rebuilds a masked autoencoder from its directory.
+
+    Args:
+        directory: what `save_mae`, or `python -m conversion` of a source with a decoder, wrote.
+        dtype: compute type; parameters are float32.
+
+    Raises:
+        FileNotFoundError: a file is missing, `decoder.safetensors` included.
+        ValueError: as `load_encoder`; or the decoder's number of heads is not known.
+    """
+    directory = pathlib.Path(directory)
+    config = read_config(directory, "decoder.safetensors", "jist.models.save_mae")
+    _expect(config, FORMAT, directory)
+    decoder = dict(config["decoder"])
+    if decoder["heads"] is None:
+        raise ValueError(
+            f"{directory / 'config.json'} does not say how many heads the decoder has, and no "
+            "tensor tells; convert its source again with --decoder-heads"
+        )
+    normalize_pixels = decoder.pop("normalize_pixels")
+    mae = nnx.eval_shape(
+        lambda: MAE(
+            ViTConfig(**config["encoder"]),
+            DecoderConfig(**decoder),
+            normalize_pixels=normalize_pixels,
+            dtype=dtype,
+            preprocessing=_preprocessing(config),
+            rngs=nnx.Rngs(0),
+        )
+    )
+    for part in ("encoder", "decoder"):
+        file = directory / f"{part}.safetensors"
+        fill(getattr(mae, part), read_arrays(file), file)
+    return mae
+
+
+def load_resnet(directory: str | os.PathLike, *, dtype: DTypeLike = jnp.float32) -> ResNet50:
+    """Rebuilds a ResNet-50 from its directory.
+
+    Args:
+        directory: what `save_resnet` or `python -m conversion` wrote.
+        dtype: compute type; parameters are float32.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: as `load_encoder`.
+    """
+    directory = pathlib.Path(directory)
+    config = read_config(directory, "encoder.safetensors", "jist.models.save_resnet")
+    _expect(config, RESNET_FORMAT, directory)
+    resnet = nnx.eval_shape(
+        lambda: ResNet50(dtype=dtype, preprocessing=_preprocessing(config), rngs=nnx.Rngs(0))
+    )
+    file = directory / "encoder.safetensors"
+    fill(resnet, read_arrays(file), file)
+    return resnet
+
+
+def _expect(config: dict[str, Any], form: str, directory: pathlib.Path) -> None:
+    found = (config.get("format"), config.get("version"))
+    if found != (form, VERSION):
+        loader = {FORMAT: "load_encoder", RESNET_FORMAT: "load_resnet"}.get(str(found[0]))
+        hint = f"; read it with jist.models.{loader}" if loader and found[0] != form else ""
+        raise ValueError(
+            f"{directory / 'config.json'} has format {found[0]!r} version {found[1]!r}, "
+            f"expected {form!r} version {VERSION}{hint}"
+        )
+
+
+def _preprocessing(config: dict[str, Any]) -> Preprocessing:
+    stored = config["preprocessing"]
+    return Preprocessing(tuple(stored["mean"]), tuple(stored["std"]), stored["interpolation"])

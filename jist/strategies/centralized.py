@@ -1,0 +1,51 @@
+"""Centralised training: one worker, the whole network. The yardstick of every other strategy."""
+
+from typing import Any
+
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Array
+
+from jist.strategies.strategy import (
+    Examples,
+    Loss,
+    State,
+    Strategy,
+    softmax_cross_entropy,
+    worker_metrics,
+)
+
+
+class Centralized(Strategy):
+    """One worker trains the whole network; a round is `local_steps` steps of its optimiser.
+
+    Args and errors as for `Strategy`; `workers` must be 1.
+    """
+
+    def __init__(
+        self,
+        model: nnx.Module,
+        optimizer: optax.GradientTransformation,
+        *,
+        workers: int = 1,
+        local_steps: int,
+        loss: Loss = softmax_cross_entropy,
+        mesh: Mesh | None = None,
+    ):
+        if workers != 1:
+            raise ValueError(f"workers must be 1 in centralised training, got {workers}")
+        super().__init__(model, optimizer, workers=1, local_steps=local_steps, loss=loss, mesh=mesh)
+
+    def bytes_received(self, rounds: int, steps: int) -> int:
+        """None: there is nobody to hear from."""
+        return 0
+
+    def _device_round(
+        self, state: State, rest: Any, examples: Examples, order: Array
+    ) -> tuple[State, dict[str, Array]]:
+        params, opt_state, losses = self._local_steps(
+            state.params, rest, state.opt_state, examples, order[0]
+        )
+        state = State(params, opt_state, state.round + 1, state.key)
+        return state, worker_metrics(losses[None])

@@ -1,0 +1,47 @@
+"""Data parallel training.
+
+Every worker holds the whole network and takes a batch of its own; gradients are averaged over the
+workers at every step (Yuan et al., VLDB 2022, §3.1, after Zinkevich et al., NeurIPS 2010; the
+averaging is an all-reduce). The bandwidth-hungry baseline of independent subnet training.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from jist import costs
+from jist.strategies.strategy import Examples, State, Strategy, worker_metrics
+
+
+class DataParallel(Strategy):
+    """Workers average their gradients at every step; a round is `local_steps` such steps.
+
+    Args and errors as for `Strategy`. Statistics of a batch, where the model takes any, are those
+    of each worker's own batch.
+    """
+
+    def bytes_received(self, rounds: int, steps: int) -> int:
+        """The gradient's all-reduce at every step, as a ring: 2 (n - 1) / n of its size."""
+        return steps * costs.all_reduce_bytes(self._params, self.workers)
+
+    def _device_round(
+        self, state: State, rest: Any, examples: Examples, order: Array
+    ) -> tuple[State, dict[str, Array]]:
+        def step(
+            carry: tuple[Any, Any], rows: Array
+        ) -> tuple[tuple[Any, Any], Float[Array, " local"]]:
+            params, opt_state = carry
+            losses, gradients = jax.vmap(self._gradient, in_axes=(None, None, None, 0))(
+                params, rest, examples, rows
+            )
+            own = jax.tree.map(lambda g: jnp.mean(g, axis=0), gradients)
+            gradient = jax.lax.pmean(own, "workers")
+            updates, opt_state = self._optimizer.update(gradient, opt_state, params)
+            return (optax.apply_updates(params, updates), opt_state), losses
+
+        carry = (state.params, state.opt_state)
+        (params, opt_state), losses = jax.lax.scan(step, carry, jnp.swapaxes(order, 0, 1))
+        return State(params, opt_state, state.round + 1, state.key), worker_metrics(losses.T)

@@ -1,0 +1,94 @@
+"""Ensemble of subnets.
+
+Every worker trains one subnet from beginning to end; neurons are dealt once and never again, and
+the subnets are put together only when the training is over (Yuan et al., VLDB 2022, §3.1 and
+Table 3). What independent subnet training gains by re-sampling is measured against it.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array
+
+from jist import ist
+from jist.strategies.strategy import (
+    Examples,
+    Loss,
+    State,
+    Strategy,
+    softmax_cross_entropy,
+)
+
+
+class Ensemble(Strategy):
+    """Workers train one subnet each, apart from each other.
+
+    The assembled network has no connection between neurons of different workers, so its output is
+    that of all subnets together: hidden neurons see what they saw in training, and the output layer
+    sums over all of them. What is on every worker, such as the output's bias, is averaged.
+
+    Args and errors as for `Strategy`; and as for `IST`, the model names its neurons.
+    """
+
+    def __init__(
+        self,
+        model: nnx.Module,
+        optimizer: optax.GradientTransformation,
+        *,
+        workers: int,
+        local_steps: int,
+        partition: str = "uniform",
+        loss: Loss = softmax_cross_entropy,
+        mesh: Mesh | None = None,
+    ):
+        self._deal = ist.Deal(model, workers, partition)
+        super().__init__(
+            model, optimizer, workers=workers, local_steps=local_steps, loss=loss, mesh=mesh
+        )
+
+    def bytes_received(self, rounds: int, steps: int) -> int:
+        """None before the end of the training."""
+        return 0
+
+    def model(self, state: State) -> nnx.Module:
+        """The subnets put together, unconnected."""
+
+        def assemble(subnets: Any, key: Array) -> Any:
+            nothing = jax.tree.map(jnp.zeros_like, self._params)
+            return ist.paste(nothing, subnets, self._deal.axes, self._parts(key))
+
+        params = jax.jit(assemble, out_shardings=self.replicated)(state.params, state.key)
+        return nnx.merge(self._graphdef, params, self._rest)
+
+    def _parts(self, key: Array) -> dict[str, Array]:
+        """The deal of an IST run's first round, for ever."""
+        return self._deal.parts(jax.random.fold_in(key, 0))
+
+    def _state_specs(self) -> State:
+        return State(P("workers"), P("workers"), P(), P())
+
+    def _worker_shapes(self) -> tuple[Any, Any]:
+        return self._deal.subnet_shapes(self._params, self._rest)
+
+    def _start(self, params: Any, key: Array) -> tuple[Any, Any]:
+        subnets = ist.cut(params, self._deal.axes, self._parts(key))
+        return subnets, jax.vmap(self._optimizer.init)(subnets)
+
+    def _device_round(
+        self, state: State, rest: Any, examples: Examples, order: Array
+    ) -> tuple[State, dict[str, Array]]:
+        own = self._deal.own(self._parts(state.key), len(order))
+        params, opt_state, metrics = self._all_local_steps(
+            state.params,
+            ist.cut(rest, self._deal.rest_axes, own),
+            state.opt_state,
+            examples,
+            order,
+            self._deal.mask(own),
+        )
+        return State(params, opt_state, state.round + 1, state.key), metrics

@@ -1,0 +1,83 @@
+"""Local SGD.
+
+Stich: Local SGD Converges Fast and Communicates Little. ICLR 2019. Every worker holds the whole
+network, takes J steps on its own, then the workers average their parameters. The baseline against
+which Yuan et al. (VLDB 2022, §3) measure independent subnet training.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Array
+
+from jist import costs
+from jist.ist.exchange import average
+from jist.strategies.strategy import (
+    OPTIMIZER_STATES,
+    Examples,
+    Loss,
+    State,
+    Strategy,
+    softmax_cross_entropy,
+)
+
+
+class LocalSGD(Strategy):
+    """Workers take `local_steps` steps apart, then average their parameters.
+
+    Args and errors as for `Strategy`, and:
+        optimizer_state: "reset" starts the optimiser anew every round; "carry" averages its state
+            over the workers like the parameters.
+    """
+
+    def __init__(
+        self,
+        model: nnx.Module,
+        optimizer: optax.GradientTransformation,
+        *,
+        workers: int,
+        local_steps: int,
+        optimizer_state: str = "carry",
+        loss: Loss = softmax_cross_entropy,
+        mesh: Mesh | None = None,
+    ):
+        if optimizer_state not in OPTIMIZER_STATES:
+            raise ValueError(
+                f"optimizer_state must be one of {OPTIMIZER_STATES}, got {optimizer_state!r}"
+            )
+        self._carry = optimizer_state == "carry"
+        super().__init__(
+            model, optimizer, workers=workers, local_steps=local_steps, loss=loss, mesh=mesh
+        )
+
+    def bytes_received(self, rounds: int, steps: int) -> int:
+        """The all-reduce of every round, as a ring: 2 (n - 1) / n of what is averaged."""
+        averaged: Any = [self._params]
+        if self._carry:
+            averaged.append(jax.eval_shape(self._optimizer.init, self._params))
+        return rounds * costs.all_reduce_bytes(averaged, self.workers)
+
+    def _start(self, params: Any, key: Array) -> tuple[Any, Any]:
+        return params, self._optimizer.init(params) if self._carry else ()
+
+    def _device_round(
+        self, state: State, rest: Any, examples: Examples, order: Array
+    ) -> tuple[State, dict[str, Array]]:
+        def repeat(tree: Any) -> Any:
+            return jax.tree.map(lambda x: jnp.broadcast_to(x, (len(order), *x.shape)), tree)
+
+        start = state.opt_state if self._carry else self._optimizer.init(state.params)
+        params, opt_state, metrics = self._all_local_steps(
+            repeat(state.params), repeat(rest), repeat(start), examples, order, None
+        )
+        state = State(
+            params=jax.tree.map(average, params),
+            opt_state=jax.tree.map(average, opt_state) if self._carry else (),
+            round=state.round + 1,
+            key=state.key,
+        )
+        return state, metrics

@@ -1,0 +1,282 @@
+"""What all strategies share: their state, their interface, and a worker's local steps.
+
+A strategy says how n workers train one model together. Workers are a logical axis: n workers live
+on D devices, n a multiple of D, and the result does not depend on D (up to float rounding). A round
+is one compiled program that runs on every device of the mesh (`jax.shard_map`).
+"""
+
+import abc
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, Int
+
+from jist import costs
+
+Examples = Any  # tree of arrays [N, ...]
+Loss = Callable[[nnx.Module, Any], Float[Array, ""]]
+OPTIMIZER_STATES = ("reset", "carry")  # what becomes of an optimiser's state between rounds
+
+
+def softmax_cross_entropy(model: nnx.Module, batch: dict[str, Array]) -> Float[Array, ""]:
+    """Mean cross-entropy of a classifier on {"x": [B, ...], "y": i32 [B]}, in nats."""
+    logits = model(batch["x"])  # type: ignore[operator]  # any classifier module
+    return optax.softmax_cross_entropy_with_integer_labels(logits, batch["y"]).mean()
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class State:
+    """Everything that training changes.
+
+    Attributes:
+        params: nested dict of arrays, the full parameters.
+        opt_state: the optimiser's state between rounds; empty where every round starts anew.
+        round: number of rounds done, i32 [].
+        key: PRNG key; round t draws from `fold_in(key, t)`.
+    """
+
+    # Not annotated as arrays: JAX puts shapes, shardings and placeholders in their place.
+    params: Any
+    opt_state: Any
+    round: Any
+    key: Any
+
+
+class Strategy(abc.ABC):
+    """How n workers train one model.
+
+    Args:
+        model: the full network, with its initial values; its other variables (statistics, fixed
+            positions) stay as they are in training.
+        optimizer: each worker's optimiser.
+        workers: number of workers n.
+        local_steps: number J of optimiser steps that a worker takes in a full round.
+        loss: maps a model and a batch of examples to a scalar; softmax cross-entropy by default.
+        mesh: devices, along one axis named "workers"; by default as many as divide n.
+
+    Raises:
+        ValueError: `workers` or `local_steps` is not positive, the mesh has another axis, or
+            `workers` is not a multiple of its devices.
+    """
+
+    def __init__(
+        self,
+        model: nnx.Module,
+        optimizer: optax.GradientTransformation,
+        *,
+        workers: int,
+        local_steps: int,
+        loss: Loss = softmax_cross_entropy,
+        mesh: Mesh | None = None,
+    ):
+        if workers < 1:
+            raise ValueError(f"workers must be at least 1, got {workers}")
+        if local_steps < 1:
+            raise ValueError(f"local_steps must be at least 1, got {local_steps}")
+        self.workers = workers
+        self.local_steps = local_steps
+        self.mesh = workers_mesh(workers) if mesh is None else mesh
+        if self.mesh.axis_names != ("workers",):
+            raise ValueError(f'mesh must have one axis, "workers", got {self.mesh.axis_names}')
+        if workers % self.mesh.size:
+            raise ValueError(
+                f"workers must be a multiple of the mesh's devices, "
+                f"got {workers} workers on {self.mesh.size} devices"
+            )
+        self._optimizer = optimizer
+        self._loss = loss
+        model.train()
+        self._graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+        self._params = nnx.to_pure_dict(params)
+        self._rest = jax.device_put(nnx.to_pure_dict(rest), self.replicated)
+        state_specs = self._state_specs()
+        self._round = jax.jit(
+            jax.shard_map(
+                self._device_round,
+                mesh=self.mesh,
+                in_specs=(state_specs, P(), P(), P("workers")),
+                out_specs=(state_specs, P()),
+                # What leaves a round was exchanged and is equal wherever its spec says so, which
+                # the type system of shard_map cannot see through a scatter.
+                check_vma=False,
+            ),
+            donate_argnums=0,
+        )
+
+    def init(self, seed: int) -> State:
+        """The state before the first round: the model's own values, a key from `seed`."""
+
+        def start(params: Any, key: Array) -> State:
+            # Copied, because a round donates its state and the model's arrays must outlive it.
+            params = jax.tree.map(jnp.copy, params)
+            return State(*self._start(params, key), jnp.zeros((), jnp.int32), key)
+
+        specs = self._state_specs()
+        shardings = jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), specs)
+        return jax.jit(start, out_shardings=shardings)(self._params, jax.random.key(seed))
+
+    def round(
+        self,
+        state: State,
+        examples: Examples,
+        order: Int[Array | np.ndarray, "workers steps batch"],
+    ) -> tuple[State, dict[str, Array]]:
+        """Trains for one round, in one compiled call.
+
+        Args:
+            state: the state before; donated, so not to be used again.
+            examples: tree of arrays [N, ...].
+            order: which examples each worker takes in each of its steps, i32
+                [workers, steps, batch]; the last round of an epoch may have fewer steps than
+                `local_steps`.
+
+        Returns:
+            The state after, and metrics: "loss" [workers], each worker's mean over its steps.
+
+        Raises:
+            ValueError: `order` is not of this shape.
+        """
+        if order.ndim != 3 or len(order) != self.workers:
+            raise ValueError(
+                f"order must have the shape [workers={self.workers}, steps, batch], "
+                f"got {list(order.shape)}"
+            )
+        order = jax.device_put(order, NamedSharding(self.mesh, P("workers")))
+        return self._round(state, self._rest, examples, order)
+
+    def model(self, state: State) -> nnx.Module:
+        """The full network with the state's parameters, to calibrate, evaluate or export."""
+        return nnx.merge(self._graphdef, state.params, self._rest)
+
+    @property
+    def parameters_per_worker(self) -> int:
+        """Parameters that a worker trains in a round, those of the widest where they differ."""
+        return costs.count(self._worker_shapes()[0])
+
+    def flops_per_step(self, examples: Examples, batch_size: int) -> int:
+        """Floating-point operations of a worker's matrix products in one step.
+
+        Args:
+            examples: tree of arrays [N, ...] or of their shapes.
+            batch_size: examples B in a worker's batch.
+        """
+        params, rest = self._worker_shapes()
+        rows = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
+        return costs.matmul_flops(self._gradient, params, rest, examples, rows)
+
+    @abc.abstractmethod
+    def bytes_received(self, rounds: int, steps: int) -> int:
+        """Bytes that a worker on a device of its own has received after some training.
+
+        Args:
+            rounds: rounds done.
+            steps: optimiser steps that each worker has taken in them.
+        """
+
+    @property
+    def replicated(self) -> NamedSharding:
+        """The sharding of an array that every device of the mesh holds whole."""
+        return NamedSharding(self.mesh, P())
+
+    def _state_specs(self) -> State:
+        """How the state lies on the mesh; by default every device holds all of it."""
+        return State(P(), P(), P(), P())
+
+    def _worker_shapes(self) -> tuple[Any, Any]:
+        """Shapes of a worker's parameters and of its other variables."""
+        return jax.eval_shape(lambda: (self._params, self._rest))
+
+    def _start(self, params: Any, key: Array) -> tuple[Any, Any]:
+        """The state's `params` and `opt_state` before the first round."""
+        return params, self._optimizer.init(params)
+
+    @abc.abstractmethod
+    def _device_round(
+        self, state: State, rest: Any, examples: Examples, order: Array
+    ) -> tuple[State, dict[str, Array]]:
+        """A round on one device.
+
+        `rest` holds the model's variables that are not trained, `order` the device's own workers.
+        """
+
+    def _gradient(
+        self, params: Any, rest: Any, examples: Examples, rows: Int[Array, " batch"]
+    ) -> tuple[Float[Array, ""], Any]:
+        """Loss and gradient of one batch."""
+        batch = jax.tree.map(lambda array: array[rows], examples)
+
+        def objective(params: Any) -> Array:
+            return self._loss(nnx.merge(self._graphdef, params, rest), batch)
+
+        return jax.value_and_grad(objective)(params)
+
+    def _local_steps(
+        self,
+        params: Any,
+        rest: Any,
+        opt_state: Any,
+        examples: Examples,
+        order: Int[Array, "steps batch"],
+        mask: Any = None,
+    ) -> tuple[Any, Any, Float[Array, " steps"]]:
+        """One worker's optimiser steps; `mask` is 0 where a padded parameter must stay zero."""
+
+        def hold_padding(tree: Any) -> Any:
+            return tree if mask is None else jax.tree.map(jnp.multiply, tree, mask)
+
+        def step(carry: tuple[Any, Any], rows: Array) -> tuple[tuple[Any, Any], Array]:
+            params, opt_state = carry
+            loss, gradient = self._gradient(params, rest, examples, rows)
+            updates, opt_state = self._optimizer.update(hold_padding(gradient), opt_state, params)
+            return (optax.apply_updates(params, hold_padding(updates)), opt_state), loss
+
+        (params, opt_state), losses = jax.lax.scan(step, (params, opt_state), order)
+        return params, opt_state, losses
+
+    def _all_local_steps(
+        self, params: Any, rest: Any, opt_state: Any, examples: Examples, order: Any, mask: Any
+    ) -> tuple[Any, Any, dict[str, Array]]:
+        """`_local_steps` of every worker of a device, and the metrics of all workers."""
+        params, opt_state, losses = jax.vmap(
+            self._local_steps, in_axes=(0, 0, 0, None, 0, None if mask is None else 0)
+        )(params, rest, opt_state, examples, order, mask)
+        return params, opt_state, worker_metrics(losses)
+
+
+def worker_metrics(losses: Float[Array, "local steps"]) -> dict[str, Array]:
+    """The metrics of a round, from the losses of the workers of each device."""
+    return {"loss": jax.lax.all_gather(jnp.mean(losses, axis=1), "workers", tiled=True)}
+
+
+def workers_mesh(workers: int, devices: int | None = None) -> Mesh:
+    """A mesh for n workers.
+
+    Args:
+        workers: number of workers n.
+        devices: number of devices D; by default the most that are there and divide n.
+
+    Raises:
+        ValueError: no worker, more devices than there are, or than workers, or n is no multiple of
+            D.
+    """
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+    available = jax.device_count()
+    if devices is None:
+        devices = max(d for d in range(1, min(available, workers) + 1) if workers % d == 0)
+    if not 1 <= devices <= available:
+        raise ValueError(f"devices must be between 1 and the {available} there are, got {devices}")
+    if workers % devices:
+        raise ValueError(
+            f"workers must be a multiple of devices, got {workers} workers on {devices} devices"
+        )
+    return Mesh(jax.devices()[:devices], ("workers",))

@@ -1,0 +1,216 @@
+"""The one training loop that everybody shares: rounds, evaluation, checkpoints, metrics, progress.
+
+An epoch is as many rounds as it takes for all workers together to see as many examples as there
+are; the last of them is shorter. After each epoch every neuron's deployed statistics are measured
+on the full network over some training examples (VLDB 2022, §2.2), the network is evaluated, and
+the state is saved. Interrupted anywhere, the same call ends with the same bits.
+
+Under `jax.distributed` every process makes the same call with the same examples; checkpoints are on
+a file system that all of them share.
+"""
+
+import functools
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import NamedSharding, Sharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float
+from rich.progress import Progress
+
+from jist.checkpoint import Checkpoints
+from jist.data.order import steps_until, worker_order
+from jist.metrics import MetricsLog
+from jist.models import calibrate
+from jist.strategies import State, Strategy
+
+Examples = Mapping[str, Array | np.ndarray]
+
+
+def train(
+    strategy: Strategy,
+    train_examples: Examples,
+    test_examples: Examples,
+    *,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    checkpoints: str | os.PathLike,
+    log: MetricsLog,
+    pools: Sequence[np.ndarray] | None = None,
+    calibration_examples: int = 2048,
+    progress: Progress | None = None,
+    description: str = "training",
+) -> list[dict[str, Any]]:
+    """Trains to the end, or goes on to it from the last checkpoint.
+
+    Args:
+        strategy: how the workers train.
+        train_examples: {"x": [N, ...], "y": i32 [N]}.
+        test_examples: the same, evaluated after every epoch.
+        epochs: how often the examples are seen, by all workers together.
+        batch_size: examples B in a worker's batch.
+        seed: decides deals, order and calibration subset.
+        checkpoints: directory of the checkpoints, one after every epoch: the last and the best
+            by test accuracy are kept.
+        log: takes one line of metrics per epoch.
+        pools: the examples of each worker (`jist.data.pools`); by default all are everybody's.
+        calibration_examples: training examples over which the deployed statistics are measured.
+        progress: shows a bar, if given.
+        description: the bar's label.
+
+    Returns:
+        The metrics of every epoch: "epoch", "round", "examples_seen", "train_loss" (mean over the
+        workers), "train_loss_per_worker", "test_loss", "test_accuracy",
+        "bytes_received_per_worker" and "flops_per_worker" (of matrix products; both
+        since the start), "seconds" (of this epoch).
+
+    Raises:
+        ValueError: the batch is larger than the data.
+        CheckpointError: the last checkpoint cannot be read.
+        FloatingPointError: the loss is not finite; the last good checkpoint is kept.
+    """
+    examples = len(train_examples["y"])
+    shape = {"examples": examples, "workers": strategy.workers, "batch_size": batch_size}
+    order = functools.partial(worker_order, seed, **shape, pools=pools)
+    order(first_step=0, steps=0)  # tells of a wrong batch size at once
+    on_devices = {
+        name: _place(array, strategy.replicated) for name, array in train_examples.items()
+    }
+    flops_per_step = strategy.flops_per_step(train_examples, batch_size)
+    calibration = calibration_subset(train_examples["x"], calibration_examples, seed)
+    state = strategy.init(seed)
+    with Checkpoints(checkpoints) as saved:
+        done = saved.last or 0
+        if done:
+            state = saved.restore(_saved(state, strategy.model(state)), done)["state"]
+        history = log.rewind(done)
+        bar = progress and progress.add_task(description, total=epochs, completed=done)
+        for epoch in range(done + 1, epochs + 1):
+            start = time.perf_counter()
+            first = steps_until(epoch - 1, **shape)
+            last = steps_until(epoch, **shape)
+            state, losses = _epoch(strategy, state, on_devices, order, first, last)
+            if not np.isfinite(losses).all():
+                raise FloatingPointError(
+                    f"the training loss of epoch {epoch} is not finite "
+                    f"({losses.tolist()} by worker); the checkpoint of epoch {epoch - 1} is kept"
+                )
+            model = strategy.model(state)
+            calibrate(model, calibration)
+            metrics = {
+                "epoch": epoch,
+                "round": int(state.round),
+                "examples_seen": last * strategy.workers * batch_size,
+                "train_loss": float(losses.mean()),
+                "train_loss_per_worker": losses.tolist(),
+                **evaluate(model, test_examples),
+                "bytes_received_per_worker": strategy.bytes_received(int(state.round), last),
+                "flops_per_worker": last * flops_per_step,
+                "seconds": round(time.perf_counter() - start, 3),
+            }
+            log.append(metrics)
+            history.append(metrics)
+            saved.save(epoch, _saved(state, model), {"test_accuracy": metrics["test_accuracy"]})
+            if progress is not None and bar is not None:
+                progress.update(bar, advance=1)
+    return history
+
+
+def _epoch(
+    strategy: Strategy,
+    state: State,
+    examples: Examples,
+    order: Callable[..., Any],
+    first: int,
+    last: int,
+) -> tuple[State, Float[np.ndarray, " workers"]]:
+    """The rounds between two steps, and each worker's mean loss over them."""
+    total = jnp.zeros(strategy.workers)
+    by_worker = NamedSharding(strategy.mesh, P("workers"))
+    for step in range(first, last, strategy.local_steps):
+        steps = min(strategy.local_steps, last - step)
+        rows = order(first_step=step, steps=steps)
+        state, metrics = strategy.round(state, examples, _place(rows, by_worker))
+        total = total + steps * metrics["loss"]
+    return state, np.asarray(total) / (last - first)
+
+
+def _place(array: Array | np.ndarray, sharding: Sharding) -> Array:
+    """An array that every process holds, on the devices of all processes."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(array, sharding)
+    # `device_put` would send the array around to check that it is the same everywhere.
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def _saved(state: State, model: nnx.Module) -> dict[str, Any]:
+    """What a checkpoint holds: the state, and what calibration measured."""
+    return {"state": state, "deployed": nnx.to_pure_dict(nnx.state(model, nnx.Not(nnx.Param)))}
+
+
+def restore_model(strategy: Strategy, checkpoints: str | os.PathLike, which: str) -> nnx.Module:
+    """The calibrated network of a checkpoint, ready to evaluate or export.
+
+    Args:
+        strategy: the one that trained it.
+        checkpoints: the directory given to `train`.
+        which: "last", or "best" by test accuracy.
+
+    Raises:
+        ValueError: `which` is neither.
+        CheckpointError: there is no checkpoint, or it cannot be read.
+    """
+    if which not in ("last", "best"):
+        raise ValueError(f'which must be "last" or "best", got {which!r}')
+    like = strategy.init(0)
+    with Checkpoints(checkpoints, must_exist=True) as saved:
+        epoch = saved.last if which == "last" else saved.best
+        loaded = saved.restore(_saved(like, strategy.model(like)), epoch)
+    model = strategy.model(loaded["state"])
+    nnx.update(model, loaded["deployed"])
+    model.eval()
+    return model
+
+
+def calibration_subset(x: Array | np.ndarray, size: int, seed: int) -> Array | np.ndarray:
+    """Random rows of x: the first ones of a data set sorted by class give wrong statistics."""
+    generator = np.random.default_rng([seed, 0xCA11B])
+    return x[np.sort(generator.choice(len(x), min(size, len(x)), replace=False))]
+
+
+@nnx.jit
+def _logits(model: nnx.Module, x: Array | np.ndarray) -> Array:
+    return model(x)  # type: ignore[operator]  # any classifier module
+
+
+def predict(
+    model: nnx.Module, x: Array | np.ndarray, batch_size: int = 8192
+) -> Float[Array, "batch classes"]:
+    """Logits [N, C] of a classifier, computed `batch_size` examples at a time."""
+    return jnp.concatenate(
+        [_logits(model, x[i : i + batch_size]) for i in range(0, len(x), batch_size)]
+    )
+
+
+def evaluate(model: nnx.Module, examples: Examples) -> dict[str, float]:
+    """Mean cross-entropy in nats, and accuracy, of a calibrated classifier.
+
+    Args:
+        model: the full network, in evaluation mode.
+        examples: {"x": [N, ...], "y": i32 [N]}.
+
+    Returns:
+        {"test_loss", "test_accuracy"}.
+    """
+    logits, labels = predict(model, examples["x"]), examples["y"]
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    correct = int(jnp.sum(jnp.argmax(logits, axis=-1) == labels))
+    return {"test_loss": float(loss), "test_accuracy": correct / len(labels)}

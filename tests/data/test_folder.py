@@ -1,0 +1,126 @@
+import pathlib
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jist.data import DataError, batches, example_id, load_dataset, resize
+
+SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+def make(root, *paths):
+    for number, path in enumerate(paths):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(root / path)
+
+
+def load(root, split="train", **options):
+    return load_dataset(f"folder:{root}", split, **options)
+
+
+def test_train_and_test_on_top(tmp_path):
+    make(
+        tmp_path,
+        "train/dog/1.png",
+        "train/cat/2.jpg",
+        "train/cat/deep/er/1.TIFF",
+        "train/cat/10.JpEg",
+        "test/cat/1.bmp",
+        "test/dog/9.tif",
+    )
+    train, test = load(tmp_path), load(tmp_path, "test")
+    assert train.class_names == test.class_names == ("cat", "dog")
+    assert train.keys == (
+        "train/cat/10.JpEg",
+        "train/cat/2.jpg",
+        "train/cat/deep/er/1.TIFF",
+        "train/dog/1.png",
+    )
+    np.testing.assert_array_equal(train.labels, [0, 0, 0, 1])
+    assert test.keys == ("test/cat/1.bmp", "test/dog/9.tif")
+    assert test.locate(1) == str(tmp_path / "test/dog/9.tif")
+    assert test.open(1).getpixel((0, 0)) == (5, 0, 0)
+    assert train.example_ids.tolist() == [example_id(key) for key in train.keys]
+
+
+def test_without_them_a_seeded_split(tmp_path):
+    make(tmp_path, *(f"{name}/{n}.png" for name in "abc" for n in range(10)))
+    train, test = load(tmp_path, seed=4), load(tmp_path, "test", seed=4)
+    assert not set(train.keys) & set(test.keys)
+    assert len(train) == 24
+    np.testing.assert_array_equal(np.bincount(test.labels), [2, 2, 2])
+    for dataset in (train, test):
+        assert [key[0] for key in dataset.keys] == ["abc"[label] for label in dataset.labels]
+    assert load(tmp_path, "test", seed=5).keys != test.keys
+    assert len(load(tmp_path, "test", test_share=0.5)) == 15
+
+
+def test_ids_stay_when_files_are_added(tmp_path):
+    make(tmp_path, *(f"a/{n}.png" for n in range(5)), "b/0.png", "b/1.png")
+    before = load(tmp_path)
+    make(tmp_path, "a/00.png", "0/0.png", "0/1.png")
+    after = load(tmp_path)
+    ids = dict(zip(after.keys, after.example_ids, strict=True))
+    both = [(key, n) for key, n in zip(before.keys, before.example_ids, strict=True) if key in ids]
+    assert len(both) >= 3
+    assert all(ids[key] == n for key, n in both)
+
+
+def test_hidden_and_other_files_are_passed_over(tmp_path):
+    make(tmp_path, "a/1.png", "a/2.png", "a/.3.png", ".git/4.png", "a/.cache/5.png")
+    (tmp_path / "a" / "labels.csv").write_text("")
+    (tmp_path / "README.md").write_text("")
+    assert set(load(tmp_path).keys + load(tmp_path, "test").keys) == {"a/1.png", "a/2.png"}
+
+
+def test_train_may_be_a_class(tmp_path):
+    make(tmp_path, "plane/1.png", "plane/2.png", "train/1.png", "train/2.png")
+    assert load(tmp_path).class_names == ("plane", "train")
+
+
+def test_no_directory(tmp_path):
+    with pytest.raises(ValueError, match=r"path of a directory, '.*/gone' is none"):
+        load(tmp_path / "gone")
+    with pytest.raises(ValueError, match="path of a directory, '' is none"):
+        load_dataset("folder:", "train")
+
+
+@pytest.mark.parametrize(
+    ("paths", "empty", "message"),
+    [
+        (["1.png"], [], "holds no class directory"),
+        ([], [], "holds no class directory"),
+        (["a/1.png", "a/2.png"], ["b"], "class directory .*/b holds no image"),
+        (["train/a/1.png", "test/a/1.png"], ["train/b", "test/b"], ".*/train/b holds no image"),
+        (["train/a/1.png"], [], "train holds class directories but .*/test does not"),
+        (["test/a/1.png"], ["train"], "test holds class directories but .*/train does not"),
+        (["train/a/1.png", "test/b/1.png"], [], r"only one of them holds \['a', 'b'\]"),
+        (["a/1.png", "a/2.png", "b/1.png"], [], "class 'b' has 1 image"),
+    ],
+)
+def test_what_cannot_be_used_is_named(tmp_path, paths, empty, message):
+    make(tmp_path, *paths)
+    for name in empty:
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+    with pytest.raises(DataError, match=message):
+        load(tmp_path)
+
+
+def test_real_scenes(tmp_path):
+    archive = SHARED / "resisc45_airplane_airport_60_each.tar"
+    if not archive.exists():
+        pytest.skip(f"needs real images, {archive.name}, beside the repository in shared/data")
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path, filter="data")
+    test = load(tmp_path, "test")
+    assert test.class_names == ("airplane", "airport")
+    np.testing.assert_array_equal(np.bincount(test.labels), [12, 12])
+    images = np.concatenate([b.images for b in batches(test, image_size=64, batch_size=10)])
+    for index in range(len(test)):
+        with Image.open(test.locate(index)) as image:
+            assert image.size == (256, 256)
+            wanted = np.asarray(image.resize((64, 64), Image.Resampling.BICUBIC))
+        np.testing.assert_array_equal(images[index], wanted)
+        np.testing.assert_array_equal(resize(test.open(index), 64), wanted)

@@ -1,0 +1,238 @@
+"""Processes on this machine: the launcher, and training that does not depend on their number."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import chex
+import numpy as np
+import pytest
+import tyro
+from flax import nnx
+from PIL import Image
+
+from experiments import classification, distributed, heads, images, processes
+from experiments.options import HeadOptions, Plan, ProcessOptions, StrategyOptions
+from experiments.run_directory import read_json
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def launcher(number, *command, path=ROOT):
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(path), str(ROOT)]),
+        "XLA_FLAGS": "",  # one device per process
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # most of the time is spent compiling
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments.launch", "-n", str(number), "--", *command],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(child):
+    out, err = child.communicate(timeout=180)
+    return child.returncode, out, err
+
+
+def script(directory, body):
+    """A module that the launcher can start; it knows its own number."""
+    (directory / "child.py").write_text(
+        "import os, signal, sys, time\nindex = int(sys.argv[-1])\n" + body
+    )
+    return directory
+
+
+def is_running(process_id):
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_every_line_carries_the_number_of_its_process(tmp_path):
+    body = "print('out', sys.argv[1:]); print('err', index, file=sys.stderr)"
+    code, out, err = finish(launcher(2, "child", "--some", "option", path=script(tmp_path, body)))
+    assert code == 0
+    lines = sorted(out.splitlines())
+    assert [line[:3] for line in lines] == ["[0]", "[1]"]
+    for i, line in enumerate(lines):
+        assert "'--some', 'option', '--coordinator', '127.0.0.1:" in line
+        assert f"'--num-processes', '2', '--process-id', '{i}']" in line
+    assert sorted(err.splitlines()) == ["[0] err 0", "[1] err 1"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "expected"),
+    [("sys.exit(7)", 7), ("os.kill(os.getpid(), signal.SIGKILL)", 128 + signal.SIGKILL)],
+)
+def test_one_failure_ends_all_with_its_exit_code(tmp_path, failure, expected):
+    body = f"""
+print(os.getpid(), flush=True)
+if index == 1:
+    {failure}
+time.sleep(60)
+"""
+    start = time.monotonic()
+    code, out, _ = finish(launcher(3, "child", path=script(tmp_path, body)))
+    assert code == expected
+    assert time.monotonic() - start < 30
+    assert not any(is_running(int(line.split()[1])) for line in out.splitlines())
+
+
+def test_signals_are_passed_on(tmp_path):
+    body = """
+signal.signal(signal.SIGTERM, lambda *_: (print("told", flush=True), sys.exit(9)))
+print("ready", flush=True)
+time.sleep(60)
+"""
+    child = launcher(2, "child", path=script(tmp_path, body))
+    ready = sorted(child.stdout.readline() for _ in range(2))
+    assert ready == ["[0] ready\n", "[1] ready\n"]
+    child.send_signal(signal.SIGTERM)
+    code, out, _ = finish(child)
+    assert code == 9
+    assert sorted(out.splitlines()) == ["[0] told", "[1] told"]
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory):
+    """A small run on images on disk; its features are shared by all runs."""
+    root = tmp_path_factory.mktemp("images")
+    generator = np.random.default_rng(0)
+    for name in ("blue", "green", "red"):
+        (root / name).mkdir()
+        for i in range(20):
+            pixels = generator.integers(0, 256, (16, 16, 3), np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{i:02}.png")
+    return [
+        *("--dataset", f"folder:{root}", "--features-dir", f"{root.parent}/features"),
+        *("--hidden", "12", "8", "--batch-size", "4", "--epochs", "1", "--local-steps", "1"),
+        *("--workers", "4", "--partition", "stratified"),
+    ]
+
+
+def trained(run_dir):
+    """The parameters and statistics of a run's checkpoint, and the line of its one epoch."""
+    plan = Plan.from_config(read_json(run_dir / "config.json"))
+    encoder = images.build_encoder(plan.images)
+    (training,) = plan.trainings
+    model, _ = classification.restore_head(run_dir, plan, training, encoder, "last")
+    (line,) = (run_dir / "metrics.jsonl").read_text().splitlines()  # one process writes
+    return nnx.to_pure_dict(nnx.state(model)), json.loads(line)
+
+
+@pytest.fixture(scope="module")
+def in_one_process(arguments, tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("one") / "run"
+    given = [*arguments, "--run-dir", str(run_dir), "--devices", "1"]
+    distributed.main(tyro.cli(distributed.DistributedOptions, args=given))
+    return trained(run_dir)
+
+
+@pytest.mark.parametrize(("number", "exchange"), [(2, "replicated"), (4, "sharded")])
+def test_training_does_not_depend_on_the_number_of_processes(
+    arguments, in_one_process, tmp_path, number, exchange
+):
+    given = [*arguments, "--run-dir", str(tmp_path / "run"), "--exchange", exchange]
+    code, out, err = finish(launcher(number, "experiments.distributed", *given))
+    assert code == 0, err
+    assert "Test images" in out
+    # Gloo itself tells of its connections.
+    said = [line for line in out.splitlines() if "[Gloo]" not in line]
+    assert all(line.startswith("[0]") for line in said)
+    (expected, expected_metrics), (found, metrics) = in_one_process, trained(tmp_path / "run")
+    chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-5)
+    for name in ("round", "train_loss_per_worker", "test_loss", "test_accuracy"):
+        assert metrics[name] == pytest.approx(expected_metrics[name], rel=1e-5)
+
+
+JOIN = """
+from experiments import processes
+from experiments.options import ProcessOptions
+
+coordinator, _, number = sys.argv[2:5]
+processes.join(
+    ProcessOptions(coordinator=coordinator, num_processes=int(number), process_id=index)
+)
+"""
+
+
+def test_a_process_that_fails_does_not_wait_for_the_others_and_ends_them(tmp_path):
+    body = (
+        JOIN
+        + """
+if index == 1:
+    raise RuntimeError("lost")
+time.sleep(100)
+"""
+    )
+    start = time.monotonic()
+    code, _, err = finish(launcher(2, "child", path=script(tmp_path, body)))
+    assert code == 1
+    assert "[1] RuntimeError: lost" in err
+    assert time.monotonic() - start < 60
+
+
+def test_processes_that_train_together_end_when_told(tmp_path):
+    child = launcher(
+        2, "child", path=script(tmp_path, JOIN + "print('x', flush=True)\ntime.sleep(100)")
+    )
+    for _ in range(2):
+        child.stdout.readline()
+    child.send_signal(signal.SIGTERM)
+    start = time.monotonic()
+    assert finish(child)[0] == 128 + signal.SIGTERM
+    assert time.monotonic() - start < 8  # without being killed after the launcher's patience
+
+
+def test_a_process_without_a_worker_is_told(monkeypatch):
+    monkeypatch.setattr("jax.process_count", lambda: 2)
+    how, head = StrategyOptions(workers=1), HeadOptions(hidden=(4,))
+    with pytest.raises(ValueError, match="every process must have a worker, got 1 workers on 1"):
+        heads.build_strategy(3, 2, head, how, 0)
+
+
+def test_the_three_options_of_a_process_go_together():
+    with pytest.raises(ValueError, match="must be given together or not at all"):
+        processes.join(ProcessOptions(num_processes=2))
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, None),
+        ({"SLURM_STEP_NODELIST": "a", "SLURM_NTASKS": "1"}, None),
+        ({"SLURM_NTASKS": "4"}, None),  # a batch script outside of srun
+        ({"KUBERNETES_SERVICE_HOST": "k"}, None),  # any pod
+        ({"SLURM_STEP_NODELIST": "a", "SLURM_NTASKS": "4", "PMI_SIZE": "4"}, "by JAX"),
+        ({"KUBERNETES_SERVICE_HOST": "k", "JOB_COMPLETION_INDEX": "0"}, "by JAX"),
+        ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_MCA_orte_hnp_uri": "1.0;tcp://h:1"}, "by JAX"),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, "mpi4py"),  # Open MPI 5
+        ({"PMI_SIZE": "2"}, "mpi4py"),
+    ],
+)
+def test_the_processes_of_a_scheduler_are_found(monkeypatch, environment, expected):
+    for name in ("SLURM_STEP_NODELIST", "SLURM_NTASKS", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    asked = []
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # puts it back
+    monkeypatch.setattr("jax.config.update", lambda *_: None)
+    monkeypatch.setattr("jax.distributed.initialize", lambda *a, **k: asked.append((a, k)))
+    processes.join(ProcessOptions())
+    if expected is None:
+        assert not asked
+    else:
+        method = None if expected == "by JAX" else expected
+        assert asked == [((None, None, None), {"cluster_detection_method": method})]

@@ -1,0 +1,35 @@
+import pytest
+
+from experiments.run_directory import RunDirectory, read_json, write_json
+
+
+def test_a_run_that_has_trained_keeps_its_configuration(tmp_path):
+    config = {"experiment": "x", "head": {"epochs": 30, "hidden": (4, 3)}}
+    run = RunDirectory(tmp_path / "r", config)
+    (run.path / "metrics.jsonl").write_text('{"epoch": 1}\n')
+    RunDirectory(tmp_path / "r", config)
+    with pytest.raises(ValueError, match=r"head\.epochs is 30 there and 10 here"):
+        RunDirectory(tmp_path / "r", {"experiment": "x", "head": {"epochs": 10, "hidden": (4, 3)}})
+
+
+def test_a_mistyped_option_may_be_corrected_before_the_first_epoch(tmp_path):
+    RunDirectory(tmp_path / "r", {"mask_ratio": 1.5})
+    RunDirectory(tmp_path / "r", {"mask_ratio": 0.5})
+    assert read_json(tmp_path / "r" / "config.json") == {"mask_ratio": 0.5}
+
+
+def test_results_are_added_one_by_one(tmp_path):
+    run = RunDirectory(tmp_path / "r", {})
+    for name, accuracy in (("a", 0.1), ("b", 0.2), ("a", 0.3)):
+        run.add_result({"run": name, "best_test_accuracy": accuracy}, ["cat", "dog"])
+    summary = read_json(tmp_path / "r" / "summary.json")
+    assert summary["class_names"] == ["cat", "dog"]
+    assert run.results()["a"]["best_test_accuracy"] == 0.3
+    assert len(summary["results"]) == 2
+
+
+def test_damaged_json_is_told(tmp_path):
+    write_json(tmp_path / "a.json", {"x": 1})
+    (tmp_path / "a.json").write_text('{"x": ')
+    with pytest.raises(RuntimeError, match="a.json is damaged"):
+        read_json(tmp_path / "a.json")

@@ -1,0 +1,193 @@
+"""The scripts as a user runs them, on small images on disk."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import centralized, cli, distributed, evaluate, extract, predict, quickstart
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Three classes of noise around three colours, 16 pixels wide."""
+    root = tmp_path_factory.mktemp("images")
+    generator = np.random.default_rng(0)
+    for name, colour in (("red", (200, 60, 60)), ("green", (60, 200, 60)), ("blue", (60, 60, 200))):
+        (root / name).mkdir()
+        for i in range(20):
+            pixels = np.clip(generator.normal(colour, 40, (16, 16, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{i:02}.png")
+    return root
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs a script; returns its exit code, its output and its messages."""
+
+    def call(script, *arguments):
+        options = next(
+            value
+            for name, value in vars(script).items()
+            if name.endswith("Options")
+            and isinstance(value, type)
+            and value.__module__ == script.__name__
+        )
+        monkeypatch.setattr(sys, "argv", [script.__name__, *map(str, arguments)])
+        code = 0
+        try:
+            cli.run(script.main, options, script.__doc__ or "")
+        except SystemExit as stopped:
+            code = stopped.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+SMALL = ("--hidden", 12, 9, "--batch-size", 8, "--epochs", 2, "--local-steps", 2, "--workers", 2)
+
+
+def test_train_evaluate_and_predict(run, images, tmp_path):
+    arguments = ("--dataset", f"folder:{images}", "--run-dir", tmp_path / "r", *SMALL)
+    code, out, err = run(distributed, *arguments)
+    assert (code, err) == (0, "")
+    assert "randomly initialised, not pre-trained" in out
+    summary = json.loads((tmp_path / "r" / "summary.json").read_text())
+    assert summary["class_names"] == ["blue", "green", "red"]
+    (result,) = summary["results"]
+    assert result["parameters_per_worker"] == 128 * 6 + 6 * 5 + 5 * 3 + 3
+    last = json.loads((tmp_path / "r" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["test_accuracy"] == result["last_test_accuracy"]
+
+    code, _, err = run(evaluate, "--run-dir", tmp_path / "r")
+    assert (code, err) == (0, "")
+    evaluation = json.loads((tmp_path / "r" / "evaluation.json").read_text())
+    (measured,) = evaluation.values()
+    assert measured["test_accuracy"] == last["test_accuracy"]
+    assert measured["test_loss"] == pytest.approx(last["test_loss"], rel=1e-5)
+    mean = np.mean(list(measured["class_accuracy"].values()))  # classes of one size
+    assert mean == pytest.approx(measured["test_accuracy"])
+
+    given = (images / "red" / "00.png", images / "blue")
+    code, out, err = run(predict, "--run-dir", tmp_path / "r", "--images", *given, "--json-lines")
+    assert (code, err) == (0, "")
+    records = [json.loads(line) for line in out.splitlines()]
+    assert len(records) == 21
+    for record in records:
+        assert sum(record["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+        assert record["probability"] == record["probabilities"][record["class"]]
+
+    code, out, _ = run(distributed, *arguments)
+    assert code == 0
+    assert "nothing to do" in out
+
+    code, _, err = run(distributed, *arguments, "--seed", 1)
+    assert code == 2
+    assert "belongs to another configuration" in err
+    assert "images.seed is 0 there and 1 here" in err
+
+
+def test_features_are_shared_between_scripts(run, images, tmp_path):
+    data = ("--dataset", f"folder:{images}", "--mask-ratio", 0.5)
+    shared = ("--features-dir", tmp_path / "features")
+    code, out, _ = run(extract, *data, *shared)
+    assert code == 0
+    assert "train: 48 CLS vectors of 128 numbers, 0 images skipped" in out
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "features").rglob("c/**/*")}
+    head = ("--hidden", 5, "--batch-size", 8, "--epochs", 1)
+    code, _, err = run(centralized, *data, *shared, *head, "--run-dir", tmp_path / "r")
+    assert (code, err) == (0, "")
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "features").rglob("c/**/*")}
+    assert after == before
+    assert not (tmp_path / "r" / "features").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--mask-ratio", 1.5), "ratio must lie in [0, 1), got 1.5"),
+        (("--mask-ratio", 0.999), "ratio 0.999 keeps none of the 64 patches"),
+        (("--batch-size", 1000), "batch_size must be between 1 and the 48 examples, got 1000"),
+        (("--workers", 4, "--devices", 3), "workers must be a multiple of devices, got 4 workers"),
+        (("--workers", 2, "--devices", 4), "workers must be a multiple of devices, got 2 workers"),
+        (("--workers", 10), "workers must be between 1 and the 9 neurons of 'hidden2', got 10"),
+        (("--encoder", "random-huge"), "encoder must be a directory or one of"),
+        (("--dataset", "mnist"), "dataset must be"),
+        (("--strategy", "magic"), "strategy must be one of"),
+        (("--norm", "batch"), "norm must be one of"),
+    ],
+)
+def test_wrong_options_end_with_one_message_and_code_2(run, images, tmp_path, arguments, message):
+    base = ("--dataset", f"folder:{images}", "--run-dir", tmp_path / "r", *SMALL)
+    code, _, err = run(distributed, *base, *arguments)
+    assert code == 2
+    assert message in err
+    assert err.startswith("error: ")
+    assert "Traceback" not in err
+    assert not list(tmp_path.rglob("metrics.jsonl"))
+
+
+def test_an_unreadable_image_is_named_or_skipped(run, images, tmp_path):
+    root = tmp_path / "images"
+    for path in images.rglob("*.png"):
+        copy = root / path.relative_to(images)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    (root / "red" / "05.png").write_bytes((images / "red" / "05.png").read_bytes()[:100])
+    base = ("--dataset", f"folder:{root}", "--features-dir", tmp_path / "features")
+    code, _, err = run(extract, *base)
+    assert code == 1
+    assert str(root / "red" / "05.png") in err
+    assert "Traceback" not in err
+    code, out, _ = run(extract, *base, "--skip-unreadable")
+    assert code == 0
+    assert f"skipped, unreadable: {root / 'red' / '05.png'}" in out
+    assert "1 images skipped" in out
+
+
+def test_an_empty_class_directory_is_told(run, images, tmp_path):
+    (tmp_path / "images" / "empty").mkdir(parents=True)
+    (tmp_path / "images" / "red").symlink_to(images / "red")
+    code, _, err = run(
+        extract, "--dataset", f"folder:{tmp_path / 'images'}", "--features-dir", tmp_path / "f"
+    )
+    assert code == 1
+    assert f"class directory {tmp_path / 'images' / 'empty'} holds no image" in err
+
+
+def test_a_missing_run_and_a_missing_checkpoint_are_told(run, images, tmp_path):
+    code, _, err = run(evaluate, "--run-dir", tmp_path / "nothing")
+    assert code == 1
+    assert "config.json" in err
+    arguments = ("--dataset", f"folder:{images}", "--run-dir", tmp_path / "r", *SMALL)
+    assert run(distributed, *arguments)[0] == 0
+    (checkpoint,) = (tmp_path / "r" / "checkpoints").glob("*")
+    checkpoint.rename(tmp_path / "elsewhere")
+    code, _, err = run(evaluate, "--run-dir", tmp_path / "r")
+    assert code == 1
+    assert "no checkpoints" in err
+
+
+def test_debug_shows_the_traceback(run, tmp_path):
+    with pytest.raises(ValueError, match="ratio must lie in"):
+        run(extract, "--mask-ratio", 2, "--features-dir", tmp_path, "--debug")
+
+
+def test_quickstart_fills_its_table_and_finds_its_work_done(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(quickstart, "RATIOS", (0.75,))
+    monkeypatch.setattr(quickstart, "STRATEGIES", quickstart.STRATEGIES[:2])
+    arguments = ("--run-dir", tmp_path / "q", "--epochs", 1)
+    code, out, err = run(quickstart, *arguments)
+    assert (code, err) == (0, "")
+    assert "319,010" in out  # parameters of one of two workers
+    with Image.open(tmp_path / "q" / "accuracy.png") as plot:
+        assert plot.size == (900, 600)
+    assert {"config.json", "metrics.jsonl", "checkpoints", "summary.json"} <= {
+        path.name for path in (tmp_path / "q").iterdir()
+    }
+    code, out, _ = run(quickstart, *arguments)
+    assert code == 0
+    assert "nothing to do" in out

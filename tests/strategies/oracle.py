@@ -1,0 +1,128 @@
+"""Independent subnet training written a second time, in NumPy and float64, neuron by neuron.
+
+Knows the MLP and its loss, and shares nothing with the package but the deal of the neurons.
+"""
+
+import numpy as np
+
+
+def forward_backward(kernels, biases, x, y, norm):
+    """Loss and gradients of one subnet: lists of kernels and biases (None where there is none)."""
+    inputs, hats, scales = [x], [], []
+    for kernel, bias in zip(kernels[:-1], biases[:-1], strict=True):
+        z = inputs[-1] @ kernel + (0 if bias is None else bias)
+        scale = 1.0
+        if norm == "standardize":
+            scale = 1 / np.sqrt(z.var(0) + 1e-5)
+            z = (z - z.mean(0)) * scale
+        hats.append(z)
+        scales.append(scale)
+        inputs.append(np.maximum(z, 0))
+    logits = inputs[-1] @ kernels[-1] + biases[-1]
+    shifted = logits - logits.max(1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    rows = np.arange(len(y))
+    delta = np.exp(log_p)
+    delta[rows, y] -= 1
+    delta /= len(y)
+    kernel_grads, bias_grads = [], []
+    for i in reversed(range(len(kernels))):
+        kernel_grads.insert(0, inputs[i].T @ delta)
+        bias_grads.insert(0, None if biases[i] is None else delta.sum(0))
+        if i:
+            delta = (delta @ kernels[i].T) * (hats[i - 1] > 0)
+            if norm == "standardize":
+                hat = hats[i - 1]
+                centred = delta - delta.mean(0) - hat * (delta * hat).mean(0)
+                delta = centred * scales[i - 1]
+    return -log_p[rows, y].mean(), kernel_grads, bias_grads
+
+
+class SGD:
+    """Plain gradient descent."""
+
+    def __init__(self, learning_rate):
+        self.learning_rate = learning_rate
+
+    def start(self, array):
+        return ()
+
+    def step(self, array, gradient, state, count):
+        return array - self.learning_rate * gradient, ()
+
+
+class Adam:
+    """Kingma and Ba, with the bias corrections of their Algorithm 1."""
+
+    def __init__(self, learning_rate):
+        self.learning_rate = learning_rate
+
+    def start(self, array):
+        return (np.zeros_like(array), np.zeros_like(array))
+
+    def step(self, array, gradient, state, count):
+        m = 0.9 * state[0] + 0.1 * gradient
+        v = 0.999 * state[1] + 0.001 * gradient**2
+        m_hat, v_hat = m / (1 - 0.9**count), v / (1 - 0.999**count)
+        return array - self.learning_rate * m_hat / (np.sqrt(v_hat) + 1e-8), (m, v)
+
+
+def ist_round(kernels, biases, states, count, optimizer, parts, x, y, order, norm, carry):
+    """One round. `parts`: for every hidden layer the list of each worker's neurons.
+
+    `states`: optimiser states like [*kernels, *biases], full size. Returns the same three things
+    after the round, and each worker's mean loss.
+    """
+    workers, depth = len(order), len(kernels)
+    arrays = [*kernels, *biases]
+    results, losses = [], []
+    for worker in range(workers):
+        rows = [None, *(part[worker] for part in parts), None]
+        index = []
+        for i in range(depth):
+            shape = kernels[i].shape
+            both = [
+                np.arange(size) if row is None else row
+                for size, row in zip(shape, (rows[i], rows[i + 1]), strict=True)
+            ]
+            index.append(np.ix_(*both))
+        index += [
+            None if b is None else np.ix_(np.arange(len(b)) if rows[i + 1] is None else rows[i + 1])
+            for i, b in enumerate(biases)
+        ]
+        own = [None if a is None else a[ix] for a, ix in zip(arrays, index, strict=True)]
+        state = [
+            None if a is None else (tuple(s[ix] for s in full) if carry else optimizer.start(a))
+            for a, full, ix in zip(own, states, index, strict=True)
+        ]
+        total = 0.0
+        for step, batch in enumerate(order[worker]):
+            loss, kernel_grads, bias_grads = forward_backward(
+                own[:depth], own[depth:], x[batch], y[batch], norm
+            )
+            total += loss / len(order[worker])
+            for i, gradient in enumerate([*kernel_grads, *bias_grads]):
+                if gradient is not None:
+                    t = (count if carry else 0) + step + 1
+                    own[i], state[i] = optimizer.step(own[i], gradient, state[i], t)
+        results.append((index, own, state))
+        losses.append(total)
+    new = [None if a is None else a.copy() for a in arrays]
+    new_states = [
+        None if a is None else tuple(s.copy() for s in f)
+        for a, f in zip(arrays, states, strict=True)
+    ]
+    for i, array in enumerate(arrays):
+        if array is None:
+            continue
+        if i == len(arrays) - 1:  # the output bias is on every worker: averaged
+            new[i] = np.mean([own[i] for _, own, _ in results], axis=0)
+            new_states[i] = tuple(
+                np.mean(s, axis=0) for s in zip(*(state[i] for _, _, state in results), strict=True)
+            )
+            continue
+        for index, own, state in results:
+            new[i][index[i]] = own[i]
+            for full, piece in zip(new_states[i], state[i], strict=True):
+                full[index[i]] = piece
+    return new[:depth], new[depth:], new_states, losses

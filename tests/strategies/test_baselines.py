@@ -1,0 +1,133 @@
+"""The strategies that independent subnet training is compared with."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import jist
+from jist.models import MLP
+from jist.strategies import IST, Centralized, DataParallel, Ensemble, LocalSGD, workers_mesh
+
+GENERATOR = np.random.default_rng(0)
+EXAMPLES = {
+    "x": jnp.asarray(GENERATOR.normal(size=(60, 6)), jnp.float32),
+    "y": jnp.asarray(GENERATOR.integers(0, 3, 60), jnp.int32),
+}
+
+
+def mlp(norm=None):
+    return MLP((6, 9, 8, 3), norm=norm, rngs=nnx.Rngs(0))
+
+
+def orders(workers, rounds=2, steps=3, batch=8):
+    shape = (rounds, workers, steps, batch)
+    return np.random.default_rng(1).integers(0, 60, shape).astype(np.int32)
+
+
+def train(strategy, order):
+    state = strategy.init(7)
+    examples = jax.device_put(EXAMPLES, strategy.replicated)
+    for rows in order:
+        state, _ = strategy.round(state, examples, rows)
+    return state
+
+
+def assert_close(a, b, tolerance=1e-6):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(np.asarray(x), np.asarray(y), atol=tolerance)
+
+
+def test_data_parallel_is_centralised_training_on_the_joint_batch():
+    order = orders(4)
+    joint = np.swapaxes(order, 1, 2).reshape(2, 1, 3, 32)
+    parallel = train(DataParallel(mlp(), optax.adam(0.01), workers=4, local_steps=3), order)
+    whole = train(Centralized(mlp(), optax.adam(0.01), workers=1, local_steps=3), joint)
+    assert_close(parallel.params, whole.params)
+
+
+def test_local_sgd_averages_workers_that_were_trained_apart():
+    order = orders(4, rounds=1)
+    together = train(LocalSGD(mlp(), optax.adam(0.01), workers=4, local_steps=3), order)
+    apart = [
+        train(Centralized(mlp(), optax.adam(0.01), workers=1, local_steps=3), order[:, i : i + 1])
+        for i in range(4)
+    ]
+    mean = jax.tree.map(lambda *leaves: np.mean(leaves, axis=0), *(s.params for s in apart))
+    assert_close(together.params, mean)
+    moments = jax.tree.map(lambda *m: np.mean(m, axis=0), *(s.opt_state[0].mu for s in apart))
+    assert_close(together.opt_state[0].mu, moments)
+
+
+@pytest.mark.parametrize("strategy", [DataParallel, LocalSGD, Ensemble])
+def test_one_worker_is_centralised_training(strategy):
+    order = orders(1)
+    one = strategy(mlp("standardize"), optax.adam(0.01), workers=1, local_steps=3)
+    whole = Centralized(mlp("standardize"), optax.adam(0.01), workers=1, local_steps=3)
+    params = nnx.to_pure_dict(nnx.state(one.model(train(one, order)), nnx.Param))
+    assert_close(params, train(whole, order).params)
+
+
+@pytest.mark.parametrize("strategy", [DataParallel, LocalSGD, Ensemble])
+def test_the_number_of_devices_does_not_matter(strategy):
+    order = orders(4)
+    options = {"workers": 4, "local_steps": 3}
+    few, many = (
+        train(
+            strategy(mlp("standardize"), optax.adam(0.01), **options, mesh=workers_mesh(4, d)),
+            order,
+        )
+        for d in (1, 4)
+    )
+    assert_close(few.params, many.params)
+
+
+def test_an_ensemble_is_the_first_deal_of_ist_for_ever():
+    """One round of both trains the same subnets; IST keeps the other weights, an ensemble none."""
+    order = orders(3, rounds=1)
+    options = {"workers": 3, "local_steps": 3}
+    ensemble = Ensemble(mlp(), optax.adam(0.01), **options)
+    apart = nnx.to_pure_dict(nnx.state(ensemble.model(train(ensemble, order)), nnx.Param))
+    together = train(IST(mlp(), optax.adam(0.01), **options), order).params
+    middle, full = apart["layers"][1]["kernel"], together["layers"][1]["kernel"]
+    inside = np.asarray(middle) != 0
+    # Nine and eight neurons on three workers: three of each, but for one short hand.
+    assert 9 * 8 / 3 - 3 <= inside.sum() <= 9 * 8 / 3
+    np.testing.assert_allclose(np.asarray(middle)[inside], np.asarray(full)[inside], atol=1e-6)
+    for layer in (0, 2):
+        assert_close(apart["layers"][layer], together["layers"][layer])
+
+
+def test_the_assembled_ensemble_adds_the_outputs_of_its_members():
+    order = orders(2)
+    ensemble = Ensemble(mlp("standardize"), optax.adam(0.01), workers=2, local_steps=3)
+    state = train(ensemble, order)
+    network = ensemble.model(state)
+    jist.calibrate(network, EXAMPLES["x"])
+    members = []
+    for worker in range(2):
+        layers = [
+            {k: np.float64(v[worker]) for k, v in state.params["layers"][i].items()}
+            for i in range(3)
+        ]
+        x = np.float64(EXAMPLES["x"])
+        for layer in layers[:-1]:
+            z = x @ layer["kernel"]
+            x = np.maximum((z - z.mean(0)) / np.sqrt(z.var(0) + 1e-5), 0)
+        members.append((x @ layers[-1]["kernel"], layers[-1]["bias"]))
+    logits = sum(m[0] for m in members) + np.mean([m[1] for m in members], axis=0)
+    np.testing.assert_allclose(network(EXAMPLES["x"]), logits, atol=1e-4)
+
+
+def test_bytes_of_a_round():
+    size = 4 * (6 * 9 + 9 + 9 * 8 + 8 + 8 * 3 + 3)
+    options = {"workers": 4, "local_steps": 3}
+    parallel = DataParallel(mlp(), optax.sgd(0.1), **options)
+    assert parallel.bytes_received(rounds=2, steps=6) == 6 * (2 * 3 * size) // 4
+    local = LocalSGD(mlp(), optax.sgd(0.1), **options)
+    assert local.bytes_received(rounds=2, steps=6) == 2 * (2 * 3 * size) // 4
+    carried = LocalSGD(mlp(), optax.adam(0.1), **options)  # two moments, and a counter that stays
+    assert carried.bytes_received(rounds=2, steps=6) == 2 * (2 * 3 * 3 * size) // 4
+    assert Ensemble(mlp(), optax.sgd(0.1), **options).bytes_received(2, 6) == 0

@@ -1,0 +1,171 @@
+"""Independent subnet training is tied to no model: networks that only name some neurons."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from jist.ist import partition
+from jist.models import MLP
+from jist.strategies import IST
+
+LECUN, ZEROS = nnx.initializers.lecun_normal(), nnx.initializers.zeros_init()
+
+
+def dense(inputs, outputs, before, after, rngs):
+    return nnx.Linear(
+        inputs,
+        outputs,
+        kernel_init=nnx.with_metadata(LECUN, neurons=(before, after)),
+        bias_init=nnx.with_metadata(ZEROS, neurons=(after,)),
+        rngs=rngs,
+    )
+
+
+class ConvNet(nnx.Module):
+    """Convolutions that every worker has, and a dense part that is dealt out."""
+
+    def __init__(self, rngs):
+        self.convolution = nnx.Conv(1, 4, (3, 3), rngs=rngs)
+        self.hidden = dense(64, 10, None, "hidden", rngs)
+        self.output = dense(10, 3, "hidden", None, rngs)
+
+    def __call__(self, x):
+        x = nnx.max_pool(jax.nn.relu(self.convolution(x)), (2, 2), strides=(2, 2))
+        return self.output(jax.nn.relu(self.hidden(x.reshape(len(x), -1))))
+
+
+class TransformerBlock(nnx.Module):
+    """Attention that every worker has; the neurons of the MLP are dealt out."""
+
+    def __init__(self, rngs):
+        self.norm1, self.norm2 = nnx.LayerNorm(8, rngs=rngs), nnx.LayerNorm(8, rngs=rngs)
+        self.qkv = nnx.Linear(8, 24, rngs=rngs)
+        self.mlp_in = dense(8, 12, None, "mlp", rngs)
+        self.mlp_out = dense(12, 8, "mlp", None, rngs)
+        self.head = nnx.Linear(8, 3, rngs=rngs)
+
+    def __call__(self, x):
+        x = x.reshape(len(x), 8, 8)
+        q, k, v = jnp.split(self.qkv(self.norm1(x))[:, :, None], 3, axis=-1)
+        x = x + jax.nn.dot_product_attention(q, k, v)[:, :, 0]
+        x = x + self.mlp_out(jax.nn.gelu(self.mlp_in(self.norm2(x))))
+        return self.head(x.mean(axis=1))
+
+
+EXAMPLES = {
+    "x": jax.random.normal(jax.random.key(0), (40, 8, 8, 1)),
+    "y": jnp.arange(40) % 3,
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "layer", "width"), [(ConvNet, "hidden", 10), (TransformerBlock, "mlp", 12)]
+)
+def test_the_dense_part_is_dealt_and_the_rest_is_averaged(model, layer, width):
+    """Each worker by itself, cut and trained with plain gradient descent by hand."""
+    order = np.random.default_rng(0).integers(0, 40, (2, 3, 8)).astype(np.int32)
+    strategy = IST(model(nnx.Rngs(0)), optax.sgd(0.1), workers=2, local_steps=3)
+    state, _ = strategy.round(strategy.init(7), EXAMPLES, order)
+
+    graphdef, full, rest = nnx.split(model(nnx.Rngs(0)), nnx.Param, ...)
+    full = nnx.to_pure_dict(full)
+    axes = strategy._deal.axes
+    parts = partition(jax.random.fold_in(jax.random.key(7), 0), {layer: width}, 2)[layer]
+    trained = []
+    for worker in range(2):
+        params = jax.tree.map(
+            lambda p, names, part=parts[worker]: (
+                p.take(part, names.index(layer)) if layer in names else p
+            ),
+            full,
+            axes,
+        )
+        for rows in order[worker]:
+
+            def loss(params, rows=rows):
+                logits = nnx.merge(graphdef, params, rest)(EXAMPLES["x"][rows])
+                y = EXAMPLES["y"][rows]
+                return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+            gradient = jax.jit(jax.grad(loss))(params)
+            params = jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient)
+        trained.append(params)
+
+    def check(result, names, *pieces):
+        if layer not in names:
+            np.testing.assert_allclose(result, np.mean(pieces, axis=0), atol=1e-5)
+            return
+        for part, piece in zip(parts, pieces, strict=True):
+            np.testing.assert_allclose(result.take(part, names.index(layer)), piece, atol=1e-5)
+
+    jax.tree.map(check, state.params, axes, *trained)
+
+
+def test_unequal_workers_train_their_shares():
+    model = MLP((4, 12, 8, 3), rngs=nnx.Rngs(0))
+    options = {"workers": 2, "local_steps": 2, "shares": (0.75, 0.25)}
+    strategy = IST(model, optax.sgd(0.1), **options)
+    examples = {"x": EXAMPLES["x"][:, :4, 0, 0], "y": EXAMPLES["y"]}
+    state = strategy.init(7)
+    before = np.asarray(state.params["layers"][1]["kernel"])
+    order = np.random.default_rng(0).integers(0, 40, (2, 2, 8)).astype(np.int32)
+    state, _ = strategy.round(state, examples, order)
+    changed = np.asarray(state.params["layers"][1]["kernel"]) != before
+    key = jax.random.fold_in(jax.random.key(7), 0)
+    widths = {"hidden1": 12, "hidden2": 8}
+    parts = partition(key, widths, 2, shares=(0.75, 0.25))
+    allowed = np.zeros((12, 8), bool)
+    for rows, columns in zip(parts["hidden1"], parts["hidden2"], strict=True):
+        allowed[np.ix_(rows[rows < 12], columns[columns < 8])] = True
+    assert allowed.sum() == 9 * 6 + 3 * 2
+    assert not changed[~allowed].any()
+    assert changed[allowed].mean() > 0.7
+    assert strategy.parameters_per_worker == 4 * 9 + 9 * 6 + 6 * 3 + 3
+
+
+def test_scaled_subnets_estimate_the_full_network_without_bias():
+    """VLDB 2022, Appendix A, with linear activations: the mean over deals of what the subnets
+    compute converges to what the full network computes, as one over the root of their number."""
+    widths, workers = {"hidden1": 8, "hidden2": 6}, 2
+    generator = np.random.default_rng(0)
+    w1, w2, w3 = (generator.normal(size=s) for s in ((5, 8), (8, 6), (6, 3)))
+    x = generator.normal(size=5)
+    full1 = x @ w1
+    full = full1 @ w2
+    out = full @ w3
+    deals = 4000
+    keys = jax.random.split(jax.random.key(0), deals)
+    parts = jax.vmap(lambda key: partition(key, widths, workers))(keys)
+    first, second = np.asarray(parts["hidden1"]), np.asarray(parts["hidden2"])
+    hidden, outputs = np.zeros((deals, 6)), np.zeros((deals, 3))
+    for deal in range(deals):
+        for worker in range(workers):
+            a, b = first[deal, worker], second[deal, worker]
+            # What `Scale` does: N / k on the activations that a layer hands on.
+            hidden[deal, b] = (full1[a] * 8 / len(a)) @ w2[np.ix_(a, b)]
+            outputs[deal] += (hidden[deal, b] * 6 / len(b)) @ w3[b] / workers
+    for measured, wanted in ((hidden, full), (outputs, out)):
+        error = measured.std(axis=0) / np.sqrt(deals)
+        assert (np.abs(measured.mean(axis=0) - wanted) < 5 * error).all()
+        assert (error < 0.1 * np.abs(wanted).max()).all()
+
+
+def test_the_scale_module_is_that_factor_on_every_worker():
+    model = MLP((4, 7, 3), norm="scale", rngs=nnx.Rngs(0))
+    strategy = IST(model, optax.sgd(0.0), workers=2, local_steps=1)
+    examples = {"x": EXAMPLES["x"][:, :4, 0, 0], "y": EXAMPLES["y"]}
+    order = np.tile(np.arange(8, dtype=np.int32), (2, 1, 1))
+    state = strategy.init(7)
+    params = jax.tree.map(np.asarray, state.params)
+    _, metrics = strategy.round(state, examples, order)
+    parts = partition(jax.random.fold_in(jax.random.key(7), 0), {"hidden1": 7}, 2)["hidden1"]
+    for worker, part in enumerate(np.asarray(parts)):
+        own = part[part < 7]
+        hidden = np.maximum(examples["x"][:8] @ params["layers"][0]["kernel"][:, own], 0)
+        last = params["layers"][1]
+        logits = (hidden * 7 / len(own)) @ last["kernel"][own] + last["bias"]
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, examples["y"][:8]).mean()
+        np.testing.assert_allclose(metrics["loss"][worker], loss, rtol=1e-5)

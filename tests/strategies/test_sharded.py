@@ -1,0 +1,210 @@
+"""The sharded exchange against the replicated one, and what really travels."""
+
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import jist
+from jist import costs
+from jist.checkpoint import restore, save
+from jist.models import MLP
+from jist.strategies import IST, workers_mesh
+
+GENERATOR = np.random.default_rng(0)
+EXAMPLES = {
+    "x": jnp.asarray(GENERATOR.normal(size=(60, 6)), jnp.float32),
+    "y": jnp.asarray(GENERATOR.integers(0, 3, 60), jnp.int32),
+}
+
+
+def ist(exchange, *, workers=4, devices=4, hidden=(16, 32), optimizer=None, **options):
+    return IST(
+        MLP((6, *hidden, 3), rngs=nnx.Rngs(0)),
+        optimizer or optax.adam(1e-2),
+        workers=workers,
+        local_steps=3,
+        partition="stratified",
+        exchange=exchange,
+        mesh=workers_mesh(workers, devices),
+        **options,
+    )
+
+
+def train(strategy, rounds=2):
+    order = np.random.default_rng(1).integers(0, 60, (rounds, strategy.workers, 3, 12))
+    state = strategy.init(7)
+    examples = jax.device_put(EXAMPLES, strategy.replicated)
+    for rows in order.astype(np.int32):
+        state, _ = strategy.round(state, examples, rows)
+    return state
+
+
+def assert_close(a, b, tolerance=1e-6):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(np.asarray(x), np.asarray(y), atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "workers", "devices"), [((16, 32), 4, 4), ((16, 32), 8, 2), ((20, 12), 4, 4)]
+)
+def test_sharded_is_replicated_under_the_same_deal(hidden, workers, devices):
+    """With 20 and 12 neurons the seats are padded; with 8 workers a device plays four of them."""
+    shape = {"hidden": hidden, "workers": workers}
+    sharded = train(ist("sharded", devices=devices, **shape))
+    replicated = train(ist("replicated", devices=1, **shape))
+    assert_close(sharded.params, replicated.params)
+    assert_close(sharded.opt_state, replicated.opt_state)
+
+
+def test_a_device_holds_its_share_and_the_network_works_as_it_lies():
+    strategy = ist("sharded")
+    state = train(strategy)
+    middle = state.params["layers"][1]["kernel"]
+    assert {shard.data.shape for shard in middle.addressable_shards} == {(4, 32)}
+    moments = state.opt_state[0].mu["layers"][0]["kernel"]
+    assert {shard.data.shape for shard in moments.addressable_shards} == {(6, 4)}
+    networks = [strategy.model(state), ist("replicated").model(train(ist("replicated")))]
+    for network in networks:
+        jist.calibrate(network, EXAMPLES["x"])
+    np.testing.assert_allclose(*(n(EXAMPLES["x"]) for n in networks), atol=1e-5)
+
+
+def test_a_sharded_checkpoint_moves_to_another_number_of_devices(tmp_path):
+    state = train(ist("sharded", devices=4))
+    save(tmp_path / "c", 1, state, {"test_accuracy": 0.0})
+    back = restore(tmp_path / "c", ist("sharded", devices=2).init(0))
+    assert_close(back.params, state.params, 0)
+    assert len(back.params["layers"][1]["kernel"].sharding.device_set) == 2
+
+
+def compiled(strategy):
+    order = jax.device_put(
+        np.zeros((strategy.workers, 3, 12), np.int32),
+        jax.NamedSharding(strategy.mesh, jax.P("workers")),
+    )
+    examples = jax.device_put(EXAMPLES, strategy.replicated)
+    return strategy._round.lower(
+        strategy.init(0),
+        strategy._rest,
+        examples,
+        order,
+    ).compile()
+
+
+def collectives(program):
+    """{name: bytes of all results} of the collectives in a compiled program."""
+    found = {}
+    pattern = r"= (\([^=]*?\)|\S+) (all-to-all|all-gather|all-reduce|collective-permute)\("
+    for shapes, name in re.findall(pattern, program.as_text()):
+        for kind, size in re.findall(r"(f32|s32|u32|u16)\[([\d,]*)\]", shapes):
+            width = int(kind[1:]) // 8
+            count = math.prod(int(n) for n in size.split(",")) if size else 1
+            found[name] = found.get(name, 0) + width * count
+    return found
+
+
+def test_collectives_of_the_sharded_program_carry_the_counted_bytes():
+    strategy = ist("sharded", hidden=(64, 32), optimizer_state="reset")
+    found = collectives(compiled(strategy))
+    workers, losses = 4, 4 * 4
+    # All-to-all: out and back, a subnet's worth of named leaves, of which 1/n stays at home.
+    subnet = strategy._worker_shapes()[0]
+    bias = 3 * 4
+    assert found["all-to-all"] == 2 * (costs.size_bytes(subnet) - bias)
+    assert found["all-gather"] == losses
+    assert found["all-reduce"] == bias
+    counted = found["all-to-all"] * (workers - 1) // workers + math.ceil(2 * bias * 3 / 4)
+    assert strategy.bytes_received(1, 3) == counted
+
+
+def test_the_worker_receives_the_papers_subnet():
+    """Without biases, what is sent out is the paper's count for a site (VLDB 2022, §2.3)."""
+    widths, workers = (6, 64, 32, 3), 4
+    strategy = ist("sharded", hidden=widths[1:-1], optimizer_state="reset")
+    subnet = strategy._worker_shapes()[0]
+    kernels = costs.size_bytes(subnet) - 3 * 4
+    # The paper's sum over all sites counts N_{i-1} N_i / n for the inner layers.
+    assert kernels == pytest.approx(costs.ist_bytes_paper(widths, workers, 1))
+
+
+def test_floats_may_travel_as_bfloat16():
+    exact = train(ist("sharded"))
+    narrow = train(ist("sharded", exchange_dtype=jnp.bfloat16))
+    for x, y in zip(jax.tree.leaves(exact.params), jax.tree.leaves(narrow.params), strict=True):
+        assert y.dtype == x.dtype
+        np.testing.assert_allclose(x, y, atol=0.1)
+    narrow = ist("sharded", exchange_dtype=jnp.bfloat16, optimizer_state="reset")
+    named = costs.size_bytes(narrow._worker_shapes()[0]) - 3 * 4
+    assert collectives(compiled(narrow))["all-to-all"] == 2 * named // 2
+    sent = [ist("sharded", exchange_dtype=t).bytes_received(1, 3) for t in (None, jnp.bfloat16)]
+    averaged = 3 * math.ceil(2 * 3 * 12 / 4)  # the output's bias and its moments stay wide
+    assert 2 * (sent[1] - averaged) == sent[0] - averaged
+
+
+def test_wrong_combinations_are_named():
+    model = MLP((6, 16, 32, 3), rngs=nnx.Rngs(0))
+    options = {"workers": 4, "local_steps": 1}
+    with pytest.raises(ValueError, match="needs partition='stratified', got 'uniform'"):
+        IST(model, optax.sgd(0.1), **options, exchange="sharded")
+    with pytest.raises(ValueError, match="the 4 devices divide, got 18 neurons of 'hidden1'"):
+        ist("sharded", hidden=(18, 32))
+
+
+def test_no_device_comes_near_the_whole_network():
+    """Compiled, not run: 210 million parameters on four devices, beside their Adam moments."""
+    widths = (1024, 9984, 9984, 9984, 10)
+    model = nnx.eval_shape(lambda: MLP(widths, rngs=nnx.Rngs(0)))
+    shapes = nnx.to_pure_dict(nnx.state(model))
+    # Zeros of NumPy take no memory before they are written to.
+    nnx.update(model, jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes))
+    strategy = IST(
+        model,
+        optax.adam(1e-3),
+        workers=4,
+        local_steps=5,
+        partition="stratified",
+        exchange="sharded",
+        mesh=workers_mesh(4, 4),
+    )
+    examples = {
+        "x": jax.ShapeDtypeStruct((256, 1024), jnp.float32),
+        "y": jax.ShapeDtypeStruct((256,), jnp.int32),
+    }
+    order = jax.ShapeDtypeStruct((4, 5, 64), jnp.int32)
+    state = jax.eval_shape(lambda: strategy.init(0))
+    memory = strategy._round.lower(state, strategy._rest, examples, order).compile()
+    memory = memory.memory_analysis()
+    network = costs.size_bytes(strategy._params)
+    home = 3 * network / 4
+    subnet = costs.size_bytes(strategy._worker_shapes()[0])
+    assert network > 4 * 200e6
+    assert memory.argument_size_in_bytes < home + 4e6  # examples and the output's bias beside it
+    # Parameters, gradients, two moments, one buffer to pack, and what XLA does not reuse.
+    assert memory.temp_size_in_bytes < 8 * subnet
+    assert memory.argument_size_in_bytes + memory.temp_size_in_bytes < 0.5 * 3 * network
+
+
+def test_evaluation_gathers_no_parameter():
+    strategy = ist("sharded", hidden=(64, 128))
+    network = strategy.model(strategy.init(0))
+    network.eval()
+    graphdef, state = nnx.split(network)
+
+    @jax.jit
+    def logits(state, x):
+        return nnx.merge(graphdef, state)(x)
+
+    text = logits.lower(state, EXAMPLES["x"]).compile().as_text()
+    kernel = 64 * 128
+    gathered = [
+        math.prod(int(n) for n in size.split(","))
+        for size in re.findall(r"f32\[([\d,]+)\]\S* all-gather\(", text)
+    ]
+    assert "all-reduce" in text
+    assert max(gathered, default=0) < kernel // 4

@@ -1,0 +1,78 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from jist.checkpoint import CheckpointError, Checkpoints, restore, save
+from jist.models import MLP
+from jist.strategies import IST, workers_mesh
+
+
+def state_of(seed=0, devices=1):
+    model = MLP((4, 8, 8, 3), rngs=nnx.Rngs(seed))
+    strategy = IST(model, optax.adam(1e-2), workers=4, local_steps=2, mesh=workers_mesh(4, devices))
+    return strategy.init(seed)
+
+
+def assert_equal(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        np.testing.assert_array_equal(x, y)
+
+
+def test_a_state_comes_back_bit_by_bit_with_its_key(tmp_path):
+    state = state_of()
+    save(tmp_path / "c", 3, state, {"test_accuracy": 0.5})
+    assert_equal(restore(tmp_path / "c", state_of(seed=1)), state)
+
+
+def test_a_checkpoint_moves_between_numbers_of_devices(tmp_path):
+    state = state_of(devices=4)
+    save(tmp_path / "c", 1, state, {"test_accuracy": 0.5})
+    back = restore(tmp_path / "c", state_of(seed=1, devices=2))
+    assert_equal(back, state)
+    assert len(back.params["layers"][0]["kernel"].sharding.device_set) == 2
+
+
+def test_the_last_and_the_best_are_kept(tmp_path):
+    state = state_of()
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        for epoch, accuracy in enumerate([0.1, 0.9, 0.3, 0.9, 0.2], start=1):
+            checkpoints.save(epoch, state, {"test_accuracy": accuracy})
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        assert checkpoints.last == 5
+        assert checkpoints.best in (2, 4)
+    assert sum(path.is_dir() for path in (tmp_path / "c").iterdir()) == 2
+
+
+def test_what_is_saved_is_the_state_at_the_call(tmp_path):
+    """A donated state is overwritten in place by the next round, while the file is written."""
+    state = {"a": jnp.arange(1_000_000.0)}
+    expected = np.array(state["a"])
+    overwrite = jax.jit(lambda s: {"a": -s["a"] - 1}, donate_argnums=0)
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        checkpoints.save(1, state, {"test_accuracy": 0.0})
+        for _ in range(5):
+            state = overwrite(state)
+    np.testing.assert_array_equal(restore(tmp_path / "c", {"a": state["a"]})["a"], expected)
+
+
+def test_a_missing_checkpoint_is_told(tmp_path):
+    with pytest.raises(CheckpointError, match="is not a directory"):
+        restore(tmp_path / "nowhere", state_of())
+    save(tmp_path / "c", 1, state_of(), {"test_accuracy": 0.5})
+    with pytest.raises(CheckpointError, match=r"no checkpoint of epoch 2 .* there are \[1\]"):
+        restore(tmp_path / "c", state_of(), epoch=2)
+
+
+def test_a_damaged_checkpoint_is_told(tmp_path):
+    save(tmp_path / "c", 1, state_of(), {"test_accuracy": 0.5})
+    for file in (tmp_path / "c" / "1" / "state").rglob("*"):
+        if file.is_file() and file.parent.name == "d":
+            file.write_bytes(file.read_bytes()[:10])
+    with pytest.raises(CheckpointError, match="is damaged or of another model"):
+        restore(tmp_path / "c", state_of())

@@ -1,0 +1,129 @@
+import dataclasses
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tensorstore
+from flax import nnx
+from PIL import Image
+
+from jist import features
+from jist.data import Dataset, UnreadableImageError
+from jist.masking import FixedMask, fixed_keep
+from jist.models import MAEEncoder, ViTConfig
+
+CONFIG = ViTConfig(image_size=8, patch_size=2, dim=8, depth=2, heads=2, mlp_dim=16)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return MAEEncoder(CONFIG, rngs=nnx.Rngs(0))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Noise(Dataset):
+    """Random images; `broken` ones cannot be decoded, `opened` says which were asked for."""
+
+    broken: frozenset = frozenset()
+    opened: list = dataclasses.field(default_factory=list)
+
+    def open(self, index):
+        self.opened.append(int(index))
+        if index in self.broken:
+            raise UnreadableImageError(f"cannot decode {self.locate(index)}")
+        pixels = np.random.default_rng(int(index)).integers(0, 256, (8, 8, 3), np.uint8)
+        return Image.fromarray(pixels)
+
+
+def noise(count, **options):
+    return Noise(
+        name="noise",
+        split="train",
+        class_names=("a", "b"),
+        keys=tuple(f"noise/{i}" for i in range(count)),
+        labels=np.arange(count, dtype=np.int32) % 2,
+        **options,
+    )
+
+
+def masks(ratio=0.75, seed=0):
+    return FixedMask(CONFIG.patches, ratio, seed)
+
+
+def test_features_are_those_of_each_image_alone(encoder, tmp_path):
+    dataset = noise(37)
+    store = features.extract(encoder, dataset, tmp_path / "f", keep_for=masks(), batch_size=8)
+    np.testing.assert_array_equal(store.label, dataset.labels)
+    np.testing.assert_array_equal(store.example_id, dataset.example_ids)
+    for index in (0, 20, 36):
+        pixels = jnp.asarray(np.asarray(dataset.open(index)))[None]
+        keep = fixed_keep(0, dataset.example_ids[index : index + 1], CONFIG.patches, 0.75)
+        alone = encoder(encoder.preprocessing.normalize(pixels), keep)[0, 0]
+        np.testing.assert_allclose(store.cls[index], alone, atol=1e-5)
+
+
+def test_the_store_is_a_zarr_group_that_names_its_origin(encoder, tmp_path):
+    features.extract(encoder, noise(5), tmp_path / "f", keep_for=masks(), batch_size=4)
+    group = json.loads((tmp_path / "f" / "zarr.json").read_text())
+    assert (group["zarr_format"], group["node_type"]) == (3, "group")
+    assert group["attributes"]["masks"] == {"patches": 16, "ratio": 0.75, "seed": 0}
+    assert group["attributes"]["dataset"] == "noise"
+    assert len(group["attributes"]["encoder_sha256"]) == 64
+    kvstore = {"driver": "file", "path": str(tmp_path / "f" / "keep")}
+    keep = tensorstore.open({"driver": "zarr3", "kvstore": kvstore}).result().read().result()
+    expected = fixed_keep(0, noise(5).example_ids, CONFIG.patches, 0.75)
+    np.testing.assert_array_equal(keep, expected)
+
+
+def test_a_killed_extraction_goes_on_without_computing_a_chunk_twice(encoder, tmp_path):
+    count = 2 * features.CHUNK + 100
+    whole = features.extract(encoder, noise(count), tmp_path / "whole", keep_for=masks())
+    broken = frozenset({features.CHUNK + 500})
+    with pytest.raises(UnreadableImageError, match="noise/1524"):
+        features.extract(
+            encoder, noise(count, broken=broken), tmp_path / "killed", keep_for=masks()
+        )
+    with pytest.raises(FileNotFoundError, match="not finished"):
+        features.load(tmp_path / "killed")
+    again = noise(count)
+    resumed = features.extract(encoder, again, tmp_path / "killed", keep_for=masks())
+    assert min(again.opened) == features.CHUNK
+    np.testing.assert_array_equal(resumed.cls, whole.cls)
+    np.testing.assert_array_equal(resumed.label, whole.label)
+    nothing = noise(count)
+    features.extract(encoder, nothing, tmp_path / "killed", keep_for=masks())
+    assert nothing.opened == []
+
+
+def test_unreadable_images_are_left_out_and_listed(encoder, tmp_path):
+    dataset = noise(20, broken=frozenset({3, 11}))
+    store = features.extract(
+        encoder, dataset, tmp_path / "f", keep_for=masks(), batch_size=8, skip_unreadable=True
+    )
+    assert store.attributes["skipped"] == ["noise/3", "noise/11"]
+    assert len(store.cls) == 18
+    np.testing.assert_array_equal(store.label, np.delete(dataset.labels, [3, 11]))
+    assert np.isfinite(store.cls).all()
+
+
+@pytest.mark.parametrize(
+    ("other", "field"),
+    [
+        ({"keep_for": masks(ratio=0.5)}, "masks is"),
+        ({"keep_for": masks(seed=1)}, "masks is"),
+        ({"dataset": noise(9)}, "examples is 8 there and 9 here"),
+        ({"encoder": MAEEncoder(CONFIG, rngs=nnx.Rngs(1))}, "encoder_sha256 is"),
+        ({"keep_for": lambda ids: fixed_keep(1, ids, CONFIG.patches, 0.75)}, "masks_sha256 is"),
+    ],
+)
+def test_a_store_of_something_else_is_refused(encoder, tmp_path, other, field):
+    arguments = {"encoder": encoder, "dataset": noise(8), "keep_for": masks(), "batch_size": 8}
+    features.extract(**arguments, out=tmp_path / "f")
+    with pytest.raises(ValueError, match=f"holds other features; .*{field}"):
+        features.extract(**{**arguments, **other}, out=tmp_path / "f")
+
+
+def test_no_store_at_all_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no zarr\.json"):
+        features.load(tmp_path)

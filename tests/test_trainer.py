@@ -1,0 +1,144 @@
+import json
+
+import jax
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from jist import trainer
+from jist.checkpoint import Checkpoints
+from jist.metrics import MetricsLog
+from jist.models import MLP
+from jist.strategies import IST, Centralized
+
+GENERATOR = np.random.default_rng(0)
+CENTRES = GENERATOR.normal(size=(3, 6)) * 2
+
+
+def blobs(count):
+    y = np.sort(GENERATOR.integers(0, 3, count)).astype(np.int32)
+    return {"x": (CENTRES[y] + GENERATOR.normal(size=(count, 6))).astype(np.float32), "y": y}
+
+
+TRAIN, TEST = blobs(150), blobs(60)
+
+
+def fit(directory, epochs, *, workers=2, log=None):
+    model = MLP((6, 12, 9, 3), rngs=nnx.Rngs(0))
+    strategy = IST(model, optax.adam(1e-2), workers=workers, local_steps=4)
+    with log or MetricsLog(directory, "run") as log:
+        history = trainer.train(
+            strategy,
+            TRAIN,
+            TEST,
+            epochs=epochs,
+            batch_size=16,
+            seed=5,
+            checkpoints=directory / "checkpoints",
+            log=log,
+            calibration_examples=100,
+        )
+    return strategy, history
+
+
+def state_at(directory, strategy, epoch):
+    like = trainer._saved(strategy.init(0), strategy.model(strategy.init(0)))
+    with Checkpoints(directory / "checkpoints") as checkpoints:
+        return jax.tree.leaves(checkpoints.restore(like, epoch)["state"].params)
+
+
+def test_training_learns_and_its_checkpoint_evaluates_to_the_logged_accuracy(tmp_path):
+    strategy, history = fit(tmp_path, 6)
+    assert history[-1]["test_accuracy"] > 0.85
+    model = trainer.restore_model(strategy, tmp_path / "checkpoints", "last")
+    measured = trainer.evaluate(model, TEST)
+    assert measured["test_accuracy"] == history[-1]["test_accuracy"]
+    assert measured["test_loss"] == pytest.approx(history[-1]["test_loss"], rel=1e-6)
+    best = trainer.restore_model(strategy, tmp_path / "checkpoints", "best")
+    expected = max(metrics["test_accuracy"] for metrics in history)
+    assert trainer.evaluate(best, TEST)["test_accuracy"] == expected
+
+
+def test_an_interrupted_run_ends_with_the_same_bits(tmp_path):
+    class Killed(Exception):
+        pass
+
+    class KilledLog(MetricsLog):
+        def append(self, metrics):
+            super().append(metrics)
+            if metrics["epoch"] == 3:  # the line is written, the checkpoint is not
+                raise Killed
+
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    strategy, history = fit(tmp_path / "whole", 5)
+    with pytest.raises(Killed):
+        fit(tmp_path / "killed", 5, log=KilledLog(tmp_path / "killed", "run"))
+    _, resumed = fit(tmp_path / "killed", 5)
+    pairs = [state_at(tmp_path / name, strategy, 5) for name in ("whole", "killed")]
+    for a, b in zip(*pairs, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+    def timeless(records):
+        return [{k: v for k, v in r.items() if k != "seconds"} for r in records]
+
+    assert timeless(resumed) == timeless(history)
+    lines = (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4, 5]
+
+
+def test_an_epoch_with_a_partial_round_loses_no_step(tmp_path):
+    # 150 examples on 2 workers with batches of 16: 5 steps an epoch, in rounds of 4 and 1.
+    _, history = fit(tmp_path, 2)
+    assert [metrics["round"] for metrics in history] == [2, 4]
+    assert [metrics["examples_seen"] for metrics in history] == [160, 320]
+
+
+def test_calibration_examples_are_drawn_from_all_rows():
+    rows = trainer.calibration_subset(np.arange(1000), 100, seed=0)
+    assert len(np.unique(rows)) == 100
+    assert rows.max() > 900
+    np.testing.assert_array_equal(rows, trainer.calibration_subset(np.arange(1000), 100, seed=0))
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_path):
+    model = MLP((6, 8, 3), norm=None, rngs=nnx.Rngs(0))
+    schedule = optax.piecewise_constant_schedule(0.01, {12: 1e38})
+    strategy = Centralized(model, optax.sgd(schedule), workers=1, local_steps=4)
+    with (
+        pytest.raises(FloatingPointError, match="epoch 2 is not finite .* epoch 1 is kept"),
+        MetricsLog(tmp_path, "run") as log,
+    ):
+        trainer.train(
+            strategy,
+            TRAIN,
+            TEST,
+            epochs=3,
+            batch_size=16,
+            seed=0,
+            checkpoints=tmp_path / "checkpoints",
+            log=log,
+        )
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.last == 1
+
+
+def test_a_batch_larger_than_the_data_is_refused(tmp_path):
+    model = MLP((6, 8, 3), rngs=nnx.Rngs(0))
+    strategy = Centralized(model, optax.sgd(0.1), workers=1, local_steps=4)
+    with (
+        pytest.raises(ValueError, match="batch_size must be between 1 and the 150 examples"),
+        MetricsLog(tmp_path, "run") as log,
+    ):
+        trainer.train(
+            strategy,
+            TRAIN,
+            TEST,
+            epochs=1,
+            batch_size=151,
+            seed=0,
+            checkpoints=tmp_path / "checkpoints",
+            log=log,
+        )
+    assert not (tmp_path / "checkpoints").exists()
