@@ -105,8 +105,7 @@ def extract(
             image_size=encoder.config.image_size,
             interpolation=encoder.preprocessing.interpolation,
             batch_size=batch_size,
-            start=start,
-            stop=stop,
+            rows=range(start, stop),
             skip_unreadable=skip_unreadable,
         )
         rows = []

@@ -1,8 +1,8 @@
-"""Batches of decoded images, in the order of the data set, decoded in parallel through grain."""
+"""Batches of decoded images, in a given order, decoded in parallel through grain."""
 
 import dataclasses
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 import grain
 import numpy as np
@@ -26,7 +26,7 @@ _UNREADABLE_LABEL = -1
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Some consecutive examples of a data set.
+    """Some examples of a data set.
 
     Attributes:
         images: [B, S, S, 3] uint8; zeros where unreadable.
@@ -47,48 +47,44 @@ def batches(
     image_size: int,
     interpolation: str = "bicubic",
     batch_size: int,
-    start: int = 0,
-    stop: int | None = None,
+    rows: Sequence[int] | Int[np.ndarray, " rows"] | None = None,
     skip_unreadable: bool = False,
 ) -> Generator[Batch, None, None]:
-    """Decodes, resizes and batches the examples `start` to `stop`, a few batches ahead.
+    """Decodes, resizes and batches examples, a few batches ahead.
 
     Args:
         dataset: where they come from.
         image_size: pixels S of a side.
         interpolation: filter for resizing, as `jist.data.resize`.
         batch_size: examples B of a batch; the last may have fewer.
-        start: first example.
-        stop: one after the last example; by default the end of the data set.
+        rows: which examples, in this order; by default all, in the order of the data set.
         skip_unreadable: mark images that cannot be decoded instead of stopping at the first.
 
     Returns:
         A generator; the same arguments give the same batches. Closing it stops the decoding.
 
     Raises:
-        ValueError: a size that is not positive, an unknown filter, a range beyond the data set.
+        ValueError: a size that is not positive, an unknown filter, a row beyond the data set.
         UnreadableImageError: (while iterating) an image cannot be decoded.
     """
-    stop = len(dataset) if stop is None else stop
+    rows = range(len(dataset)) if rows is None else rows
     if image_size < 1:
         raise ValueError(f"image_size must be at least 1 pixel, got {image_size}")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation must be one of {INTERPOLATIONS}, got {interpolation!r}")
-    if not 0 <= start <= stop <= len(dataset):
+    if len(rows) and not 0 <= min(rows) <= max(rows) < len(dataset):
         raise ValueError(
-            f"start and stop must satisfy 0 <= start <= stop <= {len(dataset)}, "
-            f"got start={start}, stop={stop}"
+            f"rows must lie between 0 and {len(dataset) - 1}, "
+            f"got rows from {min(rows)} to {max(rows)}"
         )
-    return _iterate(
-        dataset, range(start, stop), image_size, interpolation, batch_size, skip_unreadable
-    )
+    return _iterate(dataset, rows, image_size, interpolation, batch_size, skip_unreadable)
 
 
 def _iterate(
     dataset: Dataset,
-    rows: range,
+    rows: Sequence[int] | np.ndarray,
     image_size: int,
     interpolation: str,
     batch_size: int,
@@ -105,7 +101,7 @@ def _iterate(
             image = np.zeros((image_size, image_size, 3), np.uint8)
         return {"row": np.array(row), "image": image, "readable": np.array(row not in failures)}
 
-    pieces = grain.MapDataset.range(rows.start, rows.stop).map(decode).batch(_PIECE)
+    pieces = grain.MapDataset.source(rows).map(decode).batch(_PIECE)
     # Two batches ahead, and work for every thread.
     ahead = max(2 * -(-batch_size // _PIECE), 2 * _THREADS)
     options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=ahead)

@@ -32,22 +32,24 @@ def numbers(name="numbers"):
 
 
 @settings(deadline=None, max_examples=40)
-@given(
-    st.integers(1, COUNT + 10),
-    st.tuples(st.integers(0, COUNT), st.integers(0, COUNT)).map(sorted),
-)
-def test_rows_come_in_order_once_in_full_batches(batch_size, limits):
-    dataset, (start, stop) = numbers(), limits
-    found = list(batches(dataset, image_size=2, batch_size=batch_size, start=start, stop=stop))
+@given(st.integers(1, COUNT + 10), st.lists(st.integers(0, COUNT - 1)))
+def test_rows_come_in_the_order_asked_for_in_full_batches(batch_size, rows):
+    dataset = numbers()
+    found = list(batches(dataset, image_size=2, batch_size=batch_size, rows=rows))
     assert all(len(batch.labels) == batch_size for batch in found[:-1])
-    assert sum(len(batch.labels) for batch in found) == stop - start
-    for batch, first in zip(found, itertools.count(start, batch_size), strict=False):
-        rows = np.arange(first, min(first + batch_size, stop))
-        np.testing.assert_array_equal(batch.images[:, 0, 0, 0], rows)
-        np.testing.assert_array_equal(batch.labels, dataset.labels[rows])
-        np.testing.assert_array_equal(batch.example_ids, dataset.example_ids[rows])
+    assert sum(len(batch.labels) for batch in found) == len(rows)
+    for batch, first in zip(found, itertools.count(0, batch_size), strict=False):
+        wanted = rows[first : first + batch_size]
+        np.testing.assert_array_equal(batch.images[:, 0, 0, 0], wanted)
+        np.testing.assert_array_equal(batch.labels, dataset.labels[wanted])
+        np.testing.assert_array_equal(batch.example_ids, dataset.example_ids[wanted])
         assert batch.readable.all()
-        assert batch.images.shape == (len(rows), 2, 2, 3)
+        assert batch.images.shape == (len(wanted), 2, 2, 3)
+
+
+def test_by_default_all_rows_come_in_their_order():
+    images = [batch.images[:, 0, 0, 0] for batch in batches(numbers(), image_size=2, batch_size=64)]
+    np.testing.assert_array_equal(np.concatenate(images), np.arange(COUNT))
 
 
 def test_images_are_resized():
@@ -98,9 +100,8 @@ def test_no_thread_outlives_the_iteration():
         ({"image_size": 0}, "image_size must be at least 1 pixel, got 0"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"interpolation": "cubic"}, "interpolation must be one of .* got 'cubic'"),
-        ({"start": -1}, "start=-1"),
-        ({"start": 5, "stop": 4}, "start=5, stop=4"),
-        ({"stop": COUNT + 1}, f"<= {COUNT}, got start=0, stop={COUNT + 1}"),
+        ({"rows": [3, -1]}, "rows from -1 to 3"),
+        ({"rows": range(COUNT + 1)}, f"between 0 and {COUNT - 1}, got rows from 0 to {COUNT}"),
     ],
 )
 def test_bad_arguments_are_refused_at_once(options, message):
