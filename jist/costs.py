@@ -1,4 +1,4 @@
-"""What a round costs: parameters held, bytes received, floating-point operations.
+"""What a round costs: parameters held, bytes received, operations; and what a data set weighs.
 
 Exact counts come from the shapes of a subnet; the paper's formulas (Yuan et al., VLDB 2022, §2.3),
 which leave biases and optimiser states out, stand beside them.
@@ -11,10 +11,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import jaxprs_in_params
 
 from jist.ist import subnet_shapes
 from jist.ist.exchange import seats_per_home
+from jist.masking import patches_kept
 
 BYTES = 4  # of a float32, the type in which the paper counts
 
@@ -130,3 +132,47 @@ def ist_bytes_paper(widths: Sequence[int], workers: int, local_steps: int) -> fl
     hidden = widths[1:-1]
     inner = sum(a * b for a, b in itertools.pairwise(hidden))
     return BYTES * (outer + inner / workers) / (workers * local_steps)
+
+
+def dataset_bytes_paper(image_size: int, ratio: float, examples: int) -> float:
+    """Bytes of a data set of masked images by the formula of CPAL 2024, §3.1.1 and Table 4.
+
+    Image size × (1 - r) × training images × 4 bytes. The printed numbers take the image size for
+    H × W, without the three channels; `masked_bytes` counts what is really there.
+
+    Args:
+        image_size: side H = W of the original images in pixels.
+        ratio: masking ratio r in [0, 1).
+        examples: number of training images.
+    """
+    return BYTES * image_size**2 * (1 - ratio) * examples
+
+
+def cls_bytes_paper(dim: int, examples: int) -> int:
+    """Bytes of a data set of CLS vectors by the formula of CPAL 2024, §3.1.1, which is exact.
+
+    Args:
+        dim: numbers D in a vector.
+        examples: number of training images.
+    """
+    return BYTES * dim * examples
+
+
+def masked_bytes(image_size: int, patch_size: int, ratio: float, examples: int) -> int:
+    """Exact bytes of a data set of masked images, uncompressed: kept patches and their indices.
+
+    A patch is P × P pixels of three channels of one byte; an index has as many bytes as the number
+    of patches L needs. Labels and ids are left out.
+
+    Args:
+        image_size: side of the images in pixels, as the encoder takes them.
+        patch_size: side P of a patch in pixels.
+        ratio: masking ratio r in [0, 1); K = int(L (1 - r)) patches are kept.
+        examples: number of images.
+
+    Raises:
+        ValueError: as `jist.masking.patches_kept`.
+    """
+    patches = (image_size // patch_size) ** 2
+    index = np.min_scalar_type(patches - 1).itemsize
+    return examples * patches_kept(patches, ratio) * (3 * patch_size**2 + index)

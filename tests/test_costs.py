@@ -97,3 +97,16 @@ def test_loops_and_convolutions_are_counted():
 
     shapes = jnp.zeros((2, 8, 8, 3)), jnp.zeros((3, 3, 3, 5))
     assert costs.matmul_flops(convolved, *shapes) == 2 * (2 * 6 * 6 * 5) * (3 * 3 * 3)
+
+
+def test_masked_images_by_hand():
+    # 32 pixels in patches of 4: 64 patches of 48 bytes; an index of them fits in one byte.
+    assert costs.masked_bytes(32, 4, 0.0, 10) == 10 * 64 * 49
+    assert costs.masked_bytes(32, 4, 0.75, 10) == 10 * 16 * 49
+    # MAE truncates: int(196 · 0.1) = 19 patches of 768 bytes.
+    assert costs.masked_bytes(224, 16, 0.9, 3) == 3 * 19 * 769
+    # 400 patches need two bytes an index.
+    assert costs.masked_bytes(40, 2, 0.5, 1) == 200 * (12 + 2)
+    # The paper's formula takes 4 bytes for a pixel of one channel, so a mask of the same share
+    # keeps 3 bytes for its 4.
+    assert costs.dataset_bytes_paper(32, 0.5, 10) == pytest.approx(10 * 32 * 32 * 0.5 * 4)
