@@ -1,8 +1,8 @@
 """Labelled images by name, decoded and resized, in batches.
 
 Modules, in the order the data passes through them: `loading` finds a data set by name (`digits`,
-`folder`, `cifar10`), `images` decodes and resizes one image, `pipeline` does so for many in
-parallel, and `order` says in which order each worker sees the examples.
+`folder`, `cifar10`, `scenes`), `images` decodes and resizes one image, `pipeline` does so for many
+in parallel, and `order` says in which order each worker sees the examples.
 """
 
 from jist.data.dataset import Dataset as Dataset

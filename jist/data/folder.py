@@ -83,7 +83,7 @@ def load_folder(path: str, split: str, *, seed: int, test_share: float) -> Folde
 
 def _brings_split(root: pathlib.Path) -> bool:
     """Whether `train/` and `test/` hold the classes; either, holding files, may be a class."""
-    found = [name for name in ("train", "test") if _directories(root / name)]
+    found = [name for name in ("train", "test") if directories(root / name)]
     if len(found) == 1:
         missing = "test" if found == ["train"] else "train"
         raise DataError(
@@ -93,14 +93,15 @@ def _brings_split(root: pathlib.Path) -> bool:
     return bool(found)
 
 
-def _directories(path: pathlib.Path) -> list[str]:
+def directories(path: pathlib.Path) -> list[str]:
+    """Names of the directories in a directory, in their order; none where it is no directory."""
     if not path.is_dir():
         return []
     return sorted(entry.name for entry in _visible(path) if entry.is_dir())
 
 
 def _class_names(path: pathlib.Path) -> tuple[str, ...]:
-    names = _directories(path)
+    names = directories(path)
     if not names:
         raise DataError(
             f"{path} holds no class directory; expected one directory per class in it, "
@@ -116,7 +117,7 @@ def _scan(
     keys, counts = [], []
     for name in class_names:
         before = len(keys)
-        keys += _image_keys(root, f"{prefix}{name}")
+        keys += image_keys(root, f"{prefix}{name}")
         counts.append(len(keys) - before)
         if not counts[-1]:
             raise DataError(
@@ -126,10 +127,11 @@ def _scan(
     return keys, np.repeat(np.arange(len(counts), dtype=np.int32), counts)
 
 
-def _image_keys(root: pathlib.Path, key: str) -> Iterator[str]:
+def image_keys(root: pathlib.Path, key: str) -> Iterator[str]:
+    """Paths, relative to `root`, of the images in its sub-directory `key`, however deep."""
     for entry in _visible(root / key):
         if entry.is_dir():
-            yield from _image_keys(root, f"{key}/{entry.name}")
+            yield from image_keys(root, f"{key}/{entry.name}")
         elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
             yield f"{key}/{entry.name}"
 

@@ -36,16 +36,57 @@ def held_out(
     """
     if not 0 < share < 1:
         raise ValueError(f"test_share must lie in (0, 1), got {share}")
-    ranks = np.array([_rank(seed, key) for key in keys], np.uint64)
-    held = np.zeros(len(keys), bool)
-    for label, name in enumerate(class_names):
-        members = np.flatnonzero(labels == label)
-        if len(members) < 2:
+    sizes = _sizes(labels, class_names)
+    counts = np.array([round(share * size) for size in sizes.tolist()])
+    return _hold(keys, labels, np.clip(counts, 1, sizes - 1), seed)
+
+
+def held_out_in_all(
+    keys: Sequence[str],
+    labels: Int[np.ndarray, " examples"],
+    class_names: Sequence[str],
+    *,
+    count: int,
+    seed: int,
+) -> Bool[np.ndarray, " examples"]:
+    """As `held_out`, for a number of examples in place of a share.
+
+    Each class gives its share of `count` rounded down, and those with the largest remainders one
+    more until `count` is reached; that of a class is exact to one example.
+
+    Args:
+        keys: the examples' keys [N].
+        labels: their classes [N].
+        class_names: names of the classes, for errors.
+        count: examples to hold out, of all classes together.
+        seed: another seed, another split.
+
+    Raises:
+        DataError: a class has a single example.
+    """
+    sizes = _sizes(labels, class_names)
+    counts, remainders = np.divmod(sizes * count, len(keys))
+    more = np.argsort(-remainders, kind="stable")[: count - counts.sum()]
+    counts[more] += 1
+    return _hold(keys, labels, np.clip(counts, 1, sizes - 1), seed)
+
+
+def _sizes(labels: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
+    sizes = np.bincount(labels, minlength=len(class_names))
+    for name, size in zip(class_names, sizes, strict=True):
+        if size < 2:
             raise DataError(
-                f"class {name!r} has {len(members)} image; splitting into train and test needs at "
+                f"class {name!r} has {size} image; splitting into train and test needs at "
                 "least 2 in every class"
             )
-        count = min(max(round(share * len(members)), 1), len(members) - 1)
+    return sizes
+
+
+def _hold(keys: Sequence[str], labels: np.ndarray, counts: np.ndarray, seed: int) -> np.ndarray:
+    ranks = np.array([_rank(seed, key) for key in keys], np.uint64)
+    held = np.zeros(len(keys), bool)
+    for label, count in enumerate(counts):
+        members = np.flatnonzero(labels == label)
         held[members[np.argsort(ranks[members], kind="stable")[:count]]] = True
     return held
 

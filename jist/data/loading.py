@@ -6,8 +6,10 @@ from jist.data.cifar10 import load_cifar10
 from jist.data.dataset import Dataset
 from jist.data.digits import load_digits
 from jist.data.folder import load_folder
+from jist.data.scenes import AID, RESISC45, load_scenes
 
 SPLITS = ("train", "test")
+_SCENES = {published.name: published for published in (RESISC45, AID)}
 
 
 def load_dataset(
@@ -21,13 +23,16 @@ def load_dataset(
     """One split of a data set; images are decoded when they are opened.
 
     Args:
-        name: `digits` (bundled with scikit-learn), `cifar10` (prepared by TFDS), or `folder:PATH`
-            (one directory per class, `train/` and `test/` on top or not).
+        name: `digits` (bundled with scikit-learn), `cifar10` (prepared by TFDS), `resisc45` and
+            `aid` (the authors' extracted folder; `resisc45` also prepared by TFDS), or
+            `folder:PATH` (one directory per class, `train/` and `test/` on top or not).
         split: "train" or "test".
-        data_dir: where TFDS keeps its prepared data sets; the others do not look at it.
-        seed: decides the split of data sets that bring none (`digits`, and folders without
+        data_dir: where TFDS keeps its prepared data sets, or the extracted folder or one above it;
+            `digits` and folders do not look at it.
+        seed: decides the split of data sets that bring none (all but `cifar10` and folders with
             `train/` and `test/`).
-        test_share: share of every class held out for testing in those.
+        test_share: share of every class held out for testing in `digits` and in folders without
+            `train/` and `test/`.
 
     Raises:
         ValueError: an unknown name or split, a path that is no directory, a share outside (0, 1).
@@ -39,7 +44,9 @@ def load_dataset(
         return load_digits(split, seed=seed, test_share=test_share)
     if name == "cifar10":
         return load_cifar10(split, data_dir=data_dir)
+    if name in _SCENES:
+        return load_scenes(_SCENES[name], split, data_dir=data_dir, seed=seed)
     if name.startswith("folder:"):
         path = name.removeprefix("folder:")
         return load_folder(path, split, seed=seed, test_share=test_share)
-    raise ValueError(f"dataset must be digits, cifar10 or folder:PATH, got {name!r}")
+    raise ValueError(f"dataset must be digits, cifar10, resisc45, aid or folder:PATH, got {name!r}")

@@ -52,24 +52,40 @@ def prepare(directory, png=None):
     (path / "dataset_info.json").write_text(json.dumps(info))
     (path / "features.json").write_text(json.dumps(features))
     (path / "label.labels.txt").write_text("\n".join(NAMES) + "\n")
-    for split in COUNTS:
-        write_shard(path / f"cifar10-{split}.array_record-00000-of-00001", split, png)
+    for split, count in COUNTS.items():
+        examples = [
+            {
+                "image": Image.fromarray(PIXELS[row]) if png is None else png,
+                "label": row % 10,
+                "id": f"{split}_{row:05d}",
+            }
+            for row in range(count)
+        ]
+        write_shard(path / f"cifar10-{split}.array_record-00000-of-00001", examples)
 
 
-def write_shard(path, split, png):
+def write_shard(path, examples):
     protos = pytest.importorskip("tensorflow_datasets.proto", reason=WITHOUT_TFDS)
     records = pytest.importorskip("array_record.python.array_record_module", reason=WITHOUT_TFDS)
     writer = records.ArrayRecordWriter(str(path), "group_size:1")
-    for row in range(COUNTS[split]):
-        stream = io.BytesIO()
-        Image.fromarray(PIXELS[row]).save(stream, "PNG")
-        example = protos.tf_example_pb2.Example()
-        feature = example.features.feature
-        feature["image"].bytes_list.value.append(stream.getvalue() if png is None else png)
-        feature["label"].int64_list.value.append(row % 10)
-        feature["id"].bytes_list.value.append(f"{split}_{row:05d}".encode())
-        writer.write(example.SerializeToString())
+    for example in examples:
+        proto = protos.tf_example_pb2.Example()
+        for name, value in example.items():
+            feature = proto.features.feature[name]
+            if isinstance(value, int):
+                feature.int64_list.value.append(value)
+            else:
+                feature.bytes_list.value.append(encoded(value))
+        writer.write(proto.SerializeToString())
     writer.close()
+
+
+def encoded(value):
+    if not isinstance(value, Image.Image):
+        return value if isinstance(value, bytes) else value.encode()
+    stream = io.BytesIO()
+    value.save(stream, "PNG")
+    return stream.getvalue()
 
 
 # Where TensorFlow is not installed, this also shows that it is not needed.

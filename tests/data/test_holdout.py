@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jist.data import DataError
@@ -14,6 +14,7 @@ def examples(counts):
     return [f"{label}/{row}" for row, label in enumerate(labels)], labels
 
 
+@settings(deadline=None)
 @given(counts, st.floats(0.01, 0.99), st.integers(0, 5))
 def test_every_class_gives_the_same_share(counts, share, seed):
     keys, labels = examples(counts)
@@ -24,6 +25,7 @@ def test_every_class_gives_the_same_share(counts, share, seed):
         assert abs(members.sum() - share * count) <= 1
 
 
+@settings(deadline=None)
 @given(counts, st.randoms(use_true_random=False))
 def test_the_order_of_the_examples_plays_no_part(counts, random):
     keys, labels = examples(counts)
