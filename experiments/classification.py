@@ -11,8 +11,14 @@ import jax
 from flax import nnx
 from rich.progress import Progress
 
-from experiments.heads import build_strategy, examples, worker_pools
-from experiments.images import RANDOM_ENCODERS, build_encoder, prepare_features, progress_bar
+from experiments.heads import build_strategy, examples, validation_rows, worker_pools
+from experiments.images import (
+    RANDOM_ENCODERS,
+    build_encoder,
+    prepare_features,
+    progress_bar,
+    random_masks,
+)
 from experiments.options import Plan, Training
 from experiments.run_directory import RunDirectory, read_json
 from jist import costs, features, trainer
@@ -30,18 +36,20 @@ def restore_head(
         plan: its plan.
         training: which of the plan's trainings.
         encoder: the run's encoder.
-        which: "last", or "best" by test accuracy.
+        which: "last", or "best" by validation accuracy if the run has it, else by test accuracy.
 
     Raises:
         FileNotFoundError: no training of the run has been finished yet.
         CheckpointError: there is no checkpoint, or it cannot be read.
     """
     class_names = read_json(run_dir / "summary.json")["class_names"]
+    head, seed = plan.head_of(training), plan.images.seed
     strategy = build_strategy(
-        encoder.config.dim, len(class_names), plan.head, training.how, plan.images.seed, devices=1
+        encoder.config.dim, len(class_names), head, training.how, seed, devices=1
     )
     checkpoints = run_dir / "checkpoints" / training.name
-    return trainer.restore_model(strategy, checkpoints, which), class_names
+    model = trainer.restore_model(strategy, checkpoints, which, validation=head.validation > 0)
+    return model, class_names
 
 
 def carry_out(
@@ -79,7 +87,7 @@ def carry_out(
                 )
                 for training in todo:
                     if training.mask_ratio == ratio:
-                        result = train_head(run, stores, plan, training, progress, devices)
+                        result = train_head(run, stores, plan, training, encoder, progress, devices)
                         run.add_result(result, stores["train"].attributes["class_names"])
     results = run.results()
     return [results[training.name] for training in plan.trainings]
@@ -90,45 +98,64 @@ def train_head(
     stores: dict[str, features.Features],
     plan: Plan,
     training: Training,
+    encoder: MAEEncoder,
     progress: Progress,
     devices: int | None,
 ) -> dict[str, Any]:
-    """Trains one head, or goes on with it, and returns its result."""
-    how, head, seed = training.how, plan.head, plan.images.seed
+    """Trains one head, or goes on with it, and returns its result.
+
+    Masks that are random are those of the training images; what is evaluated keeps its own.
+    """
+    how, head, seed = training.how, plan.head_of(training), plan.images.seed
     inputs = stores["train"].cls.shape[1]
     classes = len(stores["train"].attributes["class_names"])
     strategy = build_strategy(inputs, classes, head, how, seed, devices)
+    held = validation_rows(stores["train"], head.validation, seed)
+    fixed = examples(stores["train"], ~held)
+    train: trainer.Examples | trainer.Renewed = fixed
+    if training.mask == "random":
+        encode = random_masks(plan.images, training.mask_ratio, encoder)
+        train = trainer.Renewed(fixed, lambda epoch: {**fixed, "x": encode(epoch)[~held]})
     tags = {"strategy": how.strategy, "workers": how.workers, "ratio": training.mask_ratio}
     with MetricsLog(run.path, training.name, tags) as log:
         history = trainer.train(
             strategy,
-            examples(stores["train"]),
+            train,
             examples(stores["test"]),
             epochs=head.epochs,
             batch_size=head.batch_size,
             seed=seed,
             checkpoints=run.path / "checkpoints" / training.name,
             log=log,
-            pools=worker_pools(how, stores["train"].label, seed),
+            validation_examples=examples(stores["train"], held) if held.any() else None,
+            pools=worker_pools(how, stores["train"].label[~held], seed),
             progress=progress,
-            description=f"{how.strategy}, {how.workers} worker(s), ratio {training.mask_ratio:g}",
+            description=f"{how.strategy}, {how.workers} worker(s), {training.mask} masks, "
+            f"ratio {training.mask_ratio:g}",
         )
-    best, last = max(history, key=lambda m: m["test_accuracy"]), history[-1]
+    last = history[-1]
     widths = (inputs, *head.hidden, classes)
     paper = costs.ist_bytes_paper(widths, how.workers, 1) if how.strategy == "ist" else 0
+    shape = stores["train"].attributes["encoder"]
     return {
         "run": training.name,
         "dataset": plan.images.dataset,
         "encoder": plan.images.encoder,
-        "mask": "fixed",
+        "image_size": shape["image_size"],
+        "patch_size": shape["patch_size"],
+        "feature_dim": inputs,
+        "mask": training.mask,
         "ratio": training.mask_ratio,
         "strategy": how.strategy,
         "workers": how.workers,
+        "norm": head.norm,
+        "epochs": head.epochs,
         "seed": seed,
         "worker_data": how.worker_data,
-        "best_test_accuracy": best["test_accuracy"],
-        "best_epoch": best["epoch"],
-        "last_test_accuracy": last["test_accuracy"],
+        "train_examples": len(fixed["y"]),
+        "validation_examples": int(held.sum()),
+        "test_examples": len(stores["test"].label),
+        **accuracies(history),
         "last_test_loss": last["test_loss"],
         "rounds": last["round"],
         "examples_seen": last["examples_seen"],
@@ -138,3 +165,25 @@ def train_head(
         "bytes_received_per_worker_paper": round(paper * last["round"]),
         "training_seconds": round(sum(metrics["seconds"] for metrics in history), 3),
     }
+
+
+def accuracies(history: list[dict[str, Any]]) -> dict[str, Any]:
+    """The last accuracy of a training and its best ones.
+
+    The best epoch on the test images is what the paper prints; it is chosen by what it is measured
+    on. The test accuracy of the best epoch on held-out training images is not.
+    """
+    best, last = max(history, key=lambda m: m["test_accuracy"]), history[-1]
+    found = {
+        "best_test_accuracy": best["test_accuracy"],
+        "best_epoch": best["epoch"],
+        "last_test_accuracy": last["test_accuracy"],
+    }
+    if "validation_accuracy" in last:
+        chosen = max(history, key=lambda m: m["validation_accuracy"])
+        found |= {
+            "best_validation_accuracy": chosen["validation_accuracy"],
+            "best_validation_epoch": chosen["epoch"],
+            "test_accuracy_at_best_validation": chosen["test_accuracy"],
+        }
+    return found

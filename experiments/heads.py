@@ -11,6 +11,7 @@ from flax import nnx
 
 from experiments.options import HeadOptions, StrategyOptions
 from jist import features, strategies, trainer
+from jist.data.holdout import held_out
 from jist.data.pools import sharded_pools
 from jist.models import MLP
 
@@ -97,6 +98,31 @@ def worker_pools(how: StrategyOptions, labels: np.ndarray, seed: int) -> list[np
     return None
 
 
-def examples(store: features.Features) -> trainer.Examples:
-    """Features in the form that strategies train on."""
-    return {"x": jnp.asarray(store.cls), "y": jnp.asarray(store.label)}
+def validation_rows(store: features.Features, share: float, seed: int) -> np.ndarray:
+    """Which training examples are held out to choose an epoch by: as much of every class.
+
+    Args:
+        store: the training examples [N].
+        share: share of each class, in [0, 1); 0 holds out none.
+        seed: decides which.
+
+    Returns:
+        bool [N].
+
+    Raises:
+        ValueError: a share outside [0, 1).
+        DataError: a class has a single example.
+    """
+    if not 0 <= share < 1:
+        raise ValueError(f"validation must lie in [0, 1), got {share}")
+    if not share:
+        return np.zeros(len(store.label), bool)
+    # Keys unlike those by which test images are held out: the two choices are independent.
+    keys = [f"validation/{example_id}" for example_id in store.example_id]
+    return held_out(keys, store.label, store.attributes["class_names"], share=share, seed=seed)
+
+
+def examples(store: features.Features, rows: np.ndarray | None = None) -> trainer.Examples:
+    """Features in the form that strategies train on; all of them, or some rows."""
+    rows = np.ones(len(store.label), bool) if rows is None else rows
+    return {"x": jnp.asarray(store.cls[rows]), "y": jnp.asarray(store.label[rows])}

@@ -10,9 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from experiments.options import ImageOptions
 from jist import features
-from jist.data import load_dataset
+from jist.data import Dataset, load_dataset
 from jist.masking import FixedMask
 from jist.models import MAEEncoder, ViTConfig, digest, load_encoder
+from jist.random_masks import EpochEncoder
 
 RANDOM_ENCODERS = {
     "random-nano": ViTConfig.nano,
@@ -67,6 +68,16 @@ def prepare_features(
     return {split: features.load(path) for split, path in paths.items()}
 
 
+def _dataset(options: ImageOptions, split: str) -> Dataset:
+    return load_dataset(
+        options.dataset,
+        split,
+        data_dir=options.data_dir,
+        seed=options.seed,
+        test_share=options.test_share,
+    )
+
+
 def _extract(
     options: ImageOptions,
     mask_ratio: float,
@@ -75,16 +86,9 @@ def _extract(
     path: pathlib.Path,
     progress: Progress,
 ) -> None:
-    dataset = load_dataset(
-        options.dataset,
-        split,
-        data_dir=options.data_dir,
-        seed=options.seed,
-        test_share=options.test_share,
-    )
     store = features.extract(
         encoder,
-        dataset,
+        _dataset(options, split),
         path,
         keep_for=FixedMask(encoder.config.patches, mask_ratio, options.seed),
         batch_size=options.encode_batch,
@@ -93,3 +97,15 @@ def _extract(
     )
     for skipped in store.attributes["skipped"]:
         progress.console.print(f"skipped, unreadable: {skipped}", soft_wrap=True)
+
+
+def random_masks(options: ImageOptions, mask_ratio: float, encoder: MAEEncoder) -> EpochEncoder:
+    """What encodes the training images anew for every epoch."""
+    return EpochEncoder(
+        encoder,
+        _dataset(options, "train"),
+        ratio=mask_ratio,
+        seed=options.seed,
+        batch_size=options.encode_batch,
+        skip_unreadable=options.skip_unreadable,
+    )

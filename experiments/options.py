@@ -41,6 +41,9 @@ class HeadOptions:
     """Examples in a worker's batch."""
     epochs: int = 30
     """How often the examples are seen, by all workers together."""
+    validation: float = 0.0
+    """Share of the training examples of each class held out to choose the best epoch. 0 chooses it
+    by the test images, as the paper does, which flatters it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,10 +88,20 @@ class ProcessOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Training:
-    """One training of a plan: a masking ratio and a way to train."""
+    """One training of a plan: a masking ratio, a way to train, and what its head has of its own."""
 
     mask_ratio: float
     how: StrategyOptions
+    epochs: int | None = None
+    """Instead of the plan's, if given."""
+    norm: str | None = None
+    """The same."""
+    mask: str = "fixed"
+    """Of the training images: fixed, or random, a new mask for every image and epoch."""
+
+    def __post_init__(self) -> None:
+        if self.mask not in ("fixed", "random"):
+            raise ValueError(f"mask must be fixed or random, got {self.mask!r}")
 
     @property
     def name(self) -> str:
@@ -98,7 +111,16 @@ class Training:
         parts += [how.exchange] if how.exchange != "replicated" else []
         parts += [how.exchange_dtype] if how.exchange_dtype != "none" else []
         parts += [how.worker_data] if how.worker_data != "shared" else []
-        return "-".join([*parts, "ratio", f"{self.mask_ratio:g}"])
+        parts += [self.mask] if self.mask != "fixed" else []
+        parts += ["ratio", f"{self.mask_ratio:g}"]
+        parts += [f"{option}-{value}" for option, value in self.own.items()]
+        return "-".join(parts)
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The options of the head that are this training's own."""
+        own = {"epochs": self.epochs, "norm": self.norm}
+        return {option: value for option, value in own.items() if value is not None}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,11 +132,19 @@ class Plan:
     head: HeadOptions
     trainings: tuple[Training, ...]
 
+    def head_of(self, training: Training) -> HeadOptions:
+        """The options of a training's head."""
+        return dataclasses.replace(self.head, **training.own)
+
     def config(self) -> dict[str, Any]:
         """The plan as JSON, without what leaves the results unchanged."""
         config = dataclasses.asdict(self)
         for option in ("data_dir", "encode_batch", "mask_ratio"):
             del config["images"][option]
+        config["trainings"] = [
+            {"mask_ratio": t.mask_ratio, "mask": t.mask, "how": dataclasses.asdict(t.how), **t.own}
+            for t in self.trainings
+        ]
         return config
 
     @classmethod
@@ -122,8 +152,7 @@ class Plan:
         """The plan of a `config.json`."""
         head = HeadOptions(**config["head"] | {"hidden": tuple(config["head"]["hidden"])})
         trainings = tuple(
-            Training(mask_ratio=t["mask_ratio"], how=StrategyOptions(**t["how"]))
-            for t in config["trainings"]
+            Training(**t | {"how": StrategyOptions(**t["how"])}) for t in config["trainings"]
         )
         return cls(
             experiment=config["experiment"],

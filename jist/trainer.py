@@ -9,18 +9,18 @@ Under `jax.distributed` every process makes the same call with the same examples
 a file system that all of them share.
 """
 
+import dataclasses
 import functools
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jax.sharding import NamedSharding, Sharding
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 from rich.progress import Progress
@@ -29,14 +29,29 @@ from jist.checkpoint import Checkpoints
 from jist.data.order import steps_until, worker_order
 from jist.metrics import MetricsLog
 from jist.models import calibrate
+from jist.placement import place
 from jist.strategies import State, Strategy
 
 Examples = Mapping[str, Array | np.ndarray]
 
 
+@dataclasses.dataclass(frozen=True)
+class Renewed:
+    """Training examples that are made anew for every epoch, in one order and of one shape.
+
+    Attributes:
+        shapes: {"x": [N, ...], "y": [N]}, of which only shapes and types count.
+        of_epoch: an epoch, counted from 1 -> its examples; a function of the epoch alone, so that
+            an interrupted run sees the same ones.
+    """
+
+    shapes: Mapping[str, Any]
+    of_epoch: Callable[[int], Examples]
+
+
 def train(
     strategy: Strategy,
-    train_examples: Examples,
+    train_examples: Examples | Renewed,
     test_examples: Examples,
     *,
     epochs: int,
@@ -44,6 +59,7 @@ def train(
     seed: int,
     checkpoints: str | os.PathLike,
     log: MetricsLog,
+    validation_examples: Examples | None = None,
     pools: Sequence[np.ndarray] | None = None,
     calibration_examples: int = 2048,
     progress: Progress | None = None,
@@ -53,14 +69,16 @@ def train(
 
     Args:
         strategy: how the workers train.
-        train_examples: {"x": [N, ...], "y": i32 [N]}.
-        test_examples: the same, evaluated after every epoch.
+        train_examples: {"x": [N, ...], "y": i32 [N]}, or as much anew for every epoch.
+        test_examples: {"x", "y"}, evaluated after every epoch.
         epochs: how often the examples are seen, by all workers together.
         batch_size: examples B in a worker's batch.
         seed: decides deals, order and calibration subset.
         checkpoints: directory of the checkpoints, one after every epoch: the last and the best
-            by test accuracy are kept.
+            by accuracy, on the validation examples if there are any, else on the test examples as
+            in the paper, are kept.
         log: takes one line of metrics per epoch.
+        validation_examples: evaluated as well, to choose an epoch without the test examples.
         pools: the examples of each worker (`jist.data.pools`); by default all are everybody's.
         calibration_examples: training examples over which the deployed statistics are measured.
         progress: shows a bar, if given.
@@ -68,26 +86,30 @@ def train(
 
     Returns:
         The metrics of every epoch: "epoch", "round", "examples_seen", "train_loss" (mean over the
-        workers), "train_loss_per_worker", "test_loss", "test_accuracy",
-        "bytes_received_per_worker" and "flops_per_worker" (of matrix products; both
-        since the start), "seconds" (of this epoch).
+        workers), "train_loss_per_worker", "test_loss", "test_accuracy", "validation_loss" and
+        "validation_accuracy" (if asked for), "bytes_received_per_worker" and "flops_per_worker" (of
+        matrix products; both since the start), "seconds" (of this epoch, its examples included
+        where they are made anew).
 
     Raises:
         ValueError: the batch is larger than the data.
         CheckpointError: the last checkpoint cannot be read.
         FloatingPointError: the loss is not finite; the last good checkpoint is kept.
     """
-    examples = len(train_examples["y"])
+    source = (
+        train_examples
+        if isinstance(train_examples, Renewed)
+        else Renewed(train_examples, lambda epoch: train_examples)
+    )
+    examples = source.shapes["y"].shape[0]
     shape = {"examples": examples, "workers": strategy.workers, "batch_size": batch_size}
     order = functools.partial(worker_order, seed, **shape, pools=pools)
     order(first_step=0, steps=0)  # tells of a wrong batch size at once
-    on_devices = {
-        name: _place(array, strategy.replicated) for name, array in train_examples.items()
-    }
-    flops_per_step = strategy.flops_per_step(train_examples, batch_size)
-    calibration = calibration_subset(train_examples["x"], calibration_examples, seed)
+    flops_per_step = strategy.flops_per_step(source.shapes, batch_size)
     state = strategy.init(seed)
-    with Checkpoints(checkpoints) as saved:
+    now, on_devices = {}, {}
+    metric = selection_metric(validation_examples is not None)
+    with Checkpoints(checkpoints, metric=metric) as saved:
         done = saved.last or 0
         if done:
             state = saved.restore(_saved(state, strategy.model(state)), done)["state"]
@@ -95,6 +117,9 @@ def train(
         bar = progress and progress.add_task(description, total=epochs, completed=done)
         for epoch in range(done + 1, epochs + 1):
             start = time.perf_counter()
+            before, now = now, source.of_epoch(epoch)
+            if now is not before:
+                on_devices = {name: place(x, strategy.replicated) for name, x in now.items()}
             first = steps_until(epoch - 1, **shape)
             last = steps_until(epoch, **shape)
             state, losses = _epoch(strategy, state, on_devices, order, first, last)
@@ -104,7 +129,7 @@ def train(
                     f"({losses.tolist()} by worker); the checkpoint of epoch {epoch - 1} is kept"
                 )
             model = strategy.model(state)
-            calibrate(model, calibration)
+            calibrate(model, calibration_subset(now["x"], calibration_examples, seed))
             metrics = {
                 "epoch": epoch,
                 "round": int(state.round),
@@ -112,13 +137,14 @@ def train(
                 "train_loss": float(losses.mean()),
                 "train_loss_per_worker": losses.tolist(),
                 **evaluate(model, test_examples),
+                **_validate(model, validation_examples),
                 "bytes_received_per_worker": strategy.bytes_received(int(state.round), last),
                 "flops_per_worker": last * flops_per_step,
                 "seconds": round(time.perf_counter() - start, 3),
             }
             log.append(metrics)
             history.append(metrics)
-            saved.save(epoch, _saved(state, model), {"test_accuracy": metrics["test_accuracy"]})
+            saved.save(epoch, _saved(state, model), {metric: metrics[metric]})
             if progress is not None and bar is not None:
                 progress.update(bar, advance=1)
     return history
@@ -138,17 +164,9 @@ def _epoch(
     for step in range(first, last, strategy.local_steps):
         steps = min(strategy.local_steps, last - step)
         rows = order(first_step=step, steps=steps)
-        state, metrics = strategy.round(state, examples, _place(rows, by_worker))
+        state, metrics = strategy.round(state, examples, place(rows, by_worker))
         total = total + steps * metrics["loss"]
     return state, np.asarray(total) / (last - first)
-
-
-def _place(array: Array | np.ndarray, sharding: Sharding) -> Array:
-    """An array that every process holds, on the devices of all processes."""
-    if sharding.is_fully_addressable:
-        return jax.device_put(array, sharding)
-    # `device_put` would send the array around to check that it is the same everywhere.
-    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 def _saved(state: State, model: nnx.Module) -> dict[str, Any]:
@@ -156,13 +174,25 @@ def _saved(state: State, model: nnx.Module) -> dict[str, Any]:
     return {"state": state, "deployed": nnx.to_pure_dict(nnx.state(model, nnx.Not(nnx.Param)))}
 
 
-def restore_model(strategy: Strategy, checkpoints: str | os.PathLike, which: str) -> nnx.Module:
+def selection_metric(validation: bool) -> str:
+    """The metric by which an epoch is the best: the paper's, unless examples are held out."""
+    return "validation_accuracy" if validation else "test_accuracy"
+
+
+def restore_model(
+    strategy: Strategy,
+    checkpoints: str | os.PathLike,
+    which: str,
+    *,
+    validation: bool = False,
+) -> nnx.Module:
     """The calibrated network of a checkpoint, ready to evaluate or export.
 
     Args:
         strategy: the one that trained it.
         checkpoints: the directory given to `train`.
-        which: "last", or "best" by test accuracy.
+        which: "last", or "best" by accuracy.
+        validation: whether `train` was given validation examples.
 
     Raises:
         ValueError: `which` is neither.
@@ -171,7 +201,8 @@ def restore_model(strategy: Strategy, checkpoints: str | os.PathLike, which: str
     if which not in ("last", "best"):
         raise ValueError(f'which must be "last" or "best", got {which!r}')
     like = strategy.init(0)
-    with Checkpoints(checkpoints, must_exist=True) as saved:
+    metric = selection_metric(validation)
+    with Checkpoints(checkpoints, metric=metric, must_exist=True) as saved:
         epoch = saved.last if which == "last" else saved.best
         loaded = saved.restore(_saved(like, strategy.model(like)), epoch)
     model = strategy.model(loaded["state"])
@@ -214,3 +245,8 @@ def evaluate(model: nnx.Module, examples: Examples) -> dict[str, float]:
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
     correct = int(jnp.sum(jnp.argmax(logits, axis=-1) == labels))
     return {"test_loss": float(loss), "test_accuracy": correct / len(labels)}
+
+
+def _validate(model: nnx.Module, examples: Examples | None) -> dict[str, float]:
+    measured = {} if examples is None else evaluate(model, examples)
+    return {name.replace("test", "validation"): value for name, value in measured.items()}

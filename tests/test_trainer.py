@@ -24,19 +24,20 @@ def blobs(count):
 TRAIN, TEST = blobs(150), blobs(60)
 
 
-def fit(directory, epochs, *, workers=2, log=None):
+def fit(directory, epochs, *, workers=2, log=None, train=TRAIN, validation=None):
     model = MLP((6, 12, 9, 3), rngs=nnx.Rngs(0))
     strategy = IST(model, optax.adam(1e-2), workers=workers, local_steps=4)
     with log or MetricsLog(directory, "run") as log:
         history = trainer.train(
             strategy,
-            TRAIN,
+            train,
             TEST,
             epochs=epochs,
             batch_size=16,
             seed=5,
             checkpoints=directory / "checkpoints",
             log=log,
+            validation_examples=validation,
             calibration_examples=100,
         )
     return strategy, history
@@ -60,16 +61,22 @@ def test_training_learns_and_its_checkpoint_evaluates_to_the_logged_accuracy(tmp
     assert trainer.evaluate(best, TEST)["test_accuracy"] == expected
 
 
+class Killed(Exception):
+    pass
+
+
+class KilledLog(MetricsLog):
+    def append(self, metrics):
+        super().append(metrics)
+        if metrics["epoch"] == 3:  # the line is written, the checkpoint is not
+            raise Killed
+
+
+def timeless(records):
+    return [{k: v for k, v in r.items() if k != "seconds"} for r in records]
+
+
 def test_an_interrupted_run_ends_with_the_same_bits(tmp_path):
-    class Killed(Exception):
-        pass
-
-    class KilledLog(MetricsLog):
-        def append(self, metrics):
-            super().append(metrics)
-            if metrics["epoch"] == 3:  # the line is written, the checkpoint is not
-                raise Killed
-
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
     strategy, history = fit(tmp_path / "whole", 5)
@@ -80,12 +87,53 @@ def test_an_interrupted_run_ends_with_the_same_bits(tmp_path):
     for a, b in zip(*pairs, strict=True):
         np.testing.assert_array_equal(a, b)
 
-    def timeless(records):
-        return [{k: v for k, v in r.items() if k != "seconds"} for r in records]
-
     assert timeless(resumed) == timeless(history)
     lines = (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4, 5]
+
+
+def test_examples_made_anew_are_those_of_the_epoch_before_and_after_a_kill(tmp_path):
+    asked = []
+
+    def of_epoch(epoch):
+        asked.append(epoch)
+        noise = np.random.default_rng(epoch).normal(size=TRAIN["x"].shape)
+        return {"x": (TRAIN["x"] + noise).astype(np.float32), "y": TRAIN["y"]}
+
+    train = trainer.Renewed(TRAIN, of_epoch)
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    strategy, history = fit(tmp_path / "whole", 5, train=train)
+    assert asked == [1, 2, 3, 4, 5]
+    with pytest.raises(Killed):
+        fit(tmp_path / "killed", 5, train=train, log=KilledLog(tmp_path / "killed", "run"))
+    asked.clear()
+    _, resumed = fit(tmp_path / "killed", 5, train=train)
+    assert asked == [3, 4, 5]
+    assert timeless(resumed) == timeless(history)
+    pairs = [state_at(tmp_path / name, strategy, 5) for name in ("whole", "killed")]
+    for a, b in zip(*pairs, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_examples_made_anew_without_a_change_train_like_those_that_stay(tmp_path):
+    for name in ("stay", "anew"):
+        (tmp_path / name).mkdir()
+    _, stay = fit(tmp_path / "stay", 2)
+    _, anew = fit(tmp_path / "anew", 2, train=trainer.Renewed(TRAIN, lambda epoch: dict(TRAIN)))
+    assert timeless(anew) == timeless(stay)
+
+
+def test_validation_examples_choose_the_best_epoch(tmp_path):
+    # Labels that are wrong on purpose: the network gets worse at them while it learns.
+    wrong = {"x": TEST["x"], "y": (TEST["y"] + 1) % 3}
+    strategy, history = fit(tmp_path, 6, validation=wrong)
+    chosen = max(history, key=lambda metrics: metrics["validation_accuracy"])
+    by_test = max(history, key=lambda metrics: metrics["test_accuracy"])
+    assert chosen["test_accuracy"] < by_test["test_accuracy"]
+    best = trainer.restore_model(strategy, tmp_path / "checkpoints", "best", validation=True)
+    assert trainer.evaluate(best, wrong)["test_accuracy"] == chosen["validation_accuracy"]
+    assert trainer.evaluate(best, TEST)["test_accuracy"] == chosen["test_accuracy"]
 
 
 def test_an_epoch_with_a_partial_round_loses_no_step(tmp_path):
