@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import tensorstore as ts
 from orbax.checkpoint import v1 as ocp
 
 Tree = TypeVar("Tree")
@@ -108,6 +109,7 @@ class Checkpoints:
             jax.tree.map(_untyped, like),
         )
         try:
+            _check_files(self.directory / str(epoch) / "state")
             loaded = self._checkpointer.load(epoch, target)
         except Exception as error:  # Orbax raises whatever its file readers raise
             reason = str(error).strip().splitlines()
@@ -138,6 +140,22 @@ def restore(directory: str | os.PathLike, like: Tree, epoch: int | None = None) 
     """Reads one checkpoint, the last by default; arguments and errors as `Checkpoints.restore`."""
     with Checkpoints(directory, must_exist=True) as checkpoints:
         return checkpoints.restore(like, epoch)
+
+
+def _check_files(directory: pathlib.Path) -> None:
+    """Raises if any file that holds an array is missing or cut short, and reads next to nothing.
+
+    Orbax reads all arrays at once, gives up at the first failure and closes its event loop; each
+    array that fails later then prints the traceback of a closed loop, whenever that is.
+    """
+    base = {"driver": "file", "path": f"{directory}/"}
+    store = ts.KvStore.open({"driver": "ocdbt", "base": base}).result()
+    keys = store.list().result()
+    if not keys:
+        raise FileNotFoundError(f"there are no arrays in {directory}")
+    for key in keys:
+        if not store.read(key, byte_range=slice(-1, None)).result().value:
+            raise FileNotFoundError(f"the file that holds {key.decode()} is missing")
 
 
 def _is_key(leaf: Any) -> bool:

@@ -69,10 +69,30 @@ def test_a_missing_checkpoint_is_told(tmp_path):
         restore(tmp_path / "c", state_of(), epoch=2)
 
 
-def test_a_damaged_checkpoint_is_told(tmp_path):
-    save(tmp_path / "c", 1, state_of(), {"test_accuracy": 0.5})
-    for file in (tmp_path / "c" / "1" / "state").rglob("*"):
-        if file.is_file() and file.parent.name == "d":
-            file.write_bytes(file.read_bytes()[:10])
-    with pytest.raises(CheckpointError, match="is damaged or of another model"):
-        restore(tmp_path / "c", state_of())
+DAMAGES = {
+    "every file cut short": ("**/d/*", 10),
+    "the index missing": ("manifest.ocdbt", None),
+    "what the index names missing": ("d/*", None),
+    "the arrays missing": ("ocdbt.process_0/d/*", None),
+    "the arrays cut short": ("ocdbt.process_0/d/*", 20_000),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_told(tmp_path, damage, monkeypatch):
+    """Before Orbax reads it: of its reads, those that fail late would disturb a later test."""
+    state = {name: jnp.arange(3000.0) + i for i, name in enumerate("abcdef")}
+    save(tmp_path / "c", 1, state, {"test_accuracy": 0.5})
+    pattern, end = DAMAGES[damage]
+    files = list((tmp_path / "c" / "1" / "state").glob(pattern))
+    assert files
+    for file in files:
+        content = file.read_bytes()
+        file.unlink()
+        if end is not None:
+            file.write_bytes(content[:end])
+            assert end < len(content)
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        monkeypatch.setattr(checkpoints._checkpointer, "load", lambda *_: pytest.fail("let loose"))
+        with pytest.raises(CheckpointError, match="is damaged or of another model"):
+            checkpoints.restore(state)

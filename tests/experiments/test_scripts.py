@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import centralized, cli, distributed, evaluate, extract, predict, quickstart
+from experiments import (
+    centralized,
+    cli,
+    compare,
+    distributed,
+    evaluate,
+    extract,
+    predict,
+    quickstart,
+)
 
 
 @pytest.fixture(scope="module")
@@ -191,3 +200,24 @@ def test_quickstart_fills_its_table_and_finds_its_work_done(run, tmp_path, monke
     code, out, _ = run(quickstart, *arguments)
     assert code == 0
     assert "nothing to do" in out
+
+
+def test_compare_reads_both_comparisons_off_one_training(run, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(compare, "STRATEGIES", ("ist",))
+    arguments = ("--dataset", f"folder:{images}", "--run-dir", tmp_path / "c", "--epochs", 1)
+    small = ("--hidden", 6, "--batch-size", 8, "--workers", 2)
+    code, out, err = run(compare, *arguments, *small)
+    assert (code, err) == (0, "")
+    assert "ist, no norm" in out
+    lines = [json.loads(s) for s in (tmp_path / "c" / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["run"], line["epoch"]) for line in lines] == [
+        (f"ist-2-ratio-0.75-epochs-2{own}", epoch) for own in ("", "-norm-none") for epoch in (1, 2)
+    ]
+    with Image.open(tmp_path / "c" / "comparison.png") as plot:
+        assert plot.size == (1350, 600)
+
+    code, _, err = run(evaluate, "--run-dir", tmp_path / "c")
+    assert (code, err) == (0, "")
+    evaluation = json.loads((tmp_path / "c" / "evaluation.json").read_text())
+    for line in lines[1::2]:  # with the norm that each was trained with
+        assert evaluation[line["run"]]["test_accuracy"] == line["test_accuracy"]

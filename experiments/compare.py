@@ -1,0 +1,162 @@
+r"""Every strategy on 1, 2, 4 and 8 workers, at equal examples in total and for each worker.
+
+    python -m experiments.compare --dataset folder:data/cifar10 --encoder random-nano \
+        --mask-ratio 0.5 --run-dir runs/compare
+
+Yuan et al. (VLDB 2022), §5: accuracy against the number of sites, for independent subnet training,
+data parallel training, local SGD and an ensemble of subnets; and independent subnet training
+without the standardisation of §2.2, which, the paper says, it does not work without.
+
+At equal examples in total, n workers share `--epochs` passes through the data; at equal examples
+per worker, each makes as many passes by itself. No schedule depends on the end, so the second
+training contains the first: n workers train for n times `--epochs` epochs, and both numbers are
+read off the same curve. Ends with a table and `comparison.png`; run again, it goes on where it
+stopped.
+"""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+from matplotlib.figure import Figure
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from experiments.classification import carry_out
+from experiments.cli import Options, run
+from experiments.options import (
+    HeadOptions,
+    ImageOptions,
+    Plan,
+    StrategyOptions,
+    Training,
+    pick,
+)
+
+STRATEGIES = ("ist", "data_parallel", "local_sgd", "ensemble")
+TOTAL, EACH = "equal examples in total", "equal examples per worker"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompareOptions(Options, HeadOptions, ImageOptions):
+    """Options of the comparison."""
+
+    run_dir: pathlib.Path = pathlib.Path("runs/compare")
+    """Where results are written; the same directory goes on where it stopped."""
+    features_dir: pathlib.Path | None = None
+    """Where features are kept, to share them between runs; by default in the run directory."""
+    epochs: int = 5
+    """How often the examples are seen: by all workers together, and by each of them."""
+    workers: tuple[int, ...] = (1, 2, 4, 8)
+    """Numbers of workers n."""
+    local_steps: int = 50
+    """Steps J of every worker in a round."""
+
+
+def main(options: CompareOptions) -> None:
+    """Trains every strategy on every number of workers, and reports."""
+    results = carry_out(make_plan(options), options.run_dir, features_dir=options.features_dir)
+    lines = accuracies(results, options.run_dir, options.epochs)
+    print_accuracies(lines)
+    plot_accuracies(lines, options.run_dir / "comparison.png")
+    print(f"written: {options.run_dir}/summary.json, {options.run_dir}/comparison.png")
+
+
+def make_plan(options: CompareOptions) -> Plan:
+    """All trainings; those on few workers, which are short, come first."""
+    trainings = []
+    for workers in sorted(set(options.workers)):
+        ways: list[tuple[str, str | None]] = [(strategy, None) for strategy in STRATEGIES]
+        if options.norm != "none":
+            ways.insert(1, ("ist", "none"))
+        if workers == 1:
+            ways.append(("centralized", None))
+        trainings += [
+            Training(
+                mask_ratio=options.mask_ratio,
+                how=StrategyOptions(
+                    strategy=strategy, workers=workers, local_steps=options.local_steps
+                ),
+                epochs=None if workers == 1 else workers * options.epochs,
+                norm=norm,
+            )
+            for strategy, norm in ways
+        ]
+    return Plan(
+        experiment="compare",
+        images=pick(options, ImageOptions),
+        head=pick(options, HeadOptions),
+        trainings=tuple(trainings),
+    )
+
+
+Lines = dict[str, dict[str, dict[int, float]]]
+
+
+def accuracies(results: list[dict[str, Any]], run_dir: pathlib.Path, epochs: int) -> Lines:
+    """Test accuracies off the curves of a run.
+
+    Args:
+        results: the results of the run.
+        run_dir: its directory.
+        epochs: the passes to compare at: of all workers together, and of each.
+
+    Returns:
+        Comparison -> way to train -> number of workers -> test accuracy.
+    """
+    records = map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines())
+    curves = {(r["run"], r["epoch"]): r["test_accuracy"] for r in records}
+    lines: Lines = {TOTAL: {}, EACH: {}}
+    for result in results:
+        workers, way = result["workers"], result["strategy"]
+        if result["norm"] == "none":
+            way += ", no norm"
+        for comparison, epoch in ((TOTAL, epochs), (EACH, workers * epochs)):
+            line = lines[comparison].setdefault(way, {})
+            line[workers] = curves[result["run"], epoch]
+    return lines
+
+
+def print_accuracies(lines: Lines) -> None:
+    """Prints a table for each comparison: a row per way to train, a column per workers."""
+    for comparison, ways in lines.items():
+        numbers = sorted({workers for line in ways.values() for workers in line})
+        table = Table(title=f"Test accuracy, {comparison}", box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("workers", no_wrap=True)
+        for workers in numbers:
+            table.add_column(str(workers), justify="right", no_wrap=True)
+        for way, line in ways.items():
+            table.add_row(way, *(f"{line[n]:.1%}" if n in line else "" for n in numbers))
+        Console().print(table)
+
+
+def plot_accuracies(lines: Lines, path: pathlib.Path) -> None:
+    """Test accuracy against the number of workers, one panel for each comparison.
+
+    Args:
+        lines: the accuracies.
+        path: the PNG; replaced whole.
+    """
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    panels = figure.subplots(1, len(lines), sharey=True)
+    for axes, (comparison, ways) in zip(panels, lines.items(), strict=True):
+        for way, line in ways.items():
+            style = {"linestyle": "--"} if way.endswith("no norm") else {}
+            axes.plot([*line], [*line.values()], marker="o", label=way, **style)
+        axes.set_xscale("log", base=2)
+        numbers = sorted({workers for line in ways.values() for workers in line})
+        axes.set_xticks(numbers, [str(n) for n in numbers])
+        axes.set_xlabel("workers")
+        axes.set_title(comparison)
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("test accuracy")
+    panels[0].legend()
+    staging = path.with_name(f".{path.name}")
+    figure.savefig(staging, dpi=150)
+    staging.rename(path)
+
+
+if __name__ == "__main__":
+    run(main, CompareOptions, __doc__ or "")

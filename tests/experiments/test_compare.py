@@ -1,0 +1,55 @@
+"""What is compared, and where the numbers come from."""
+
+import json
+
+from experiments.compare import EACH, STRATEGIES, TOTAL, CompareOptions, accuracies, make_plan
+from experiments.options import Plan
+
+PLAN = make_plan(CompareOptions(mask_ratio=0.5, epochs=3, hidden=(8,)))
+
+
+def test_every_strategy_is_trained_once_on_every_number_of_workers():
+    asked = {(s, n, None) for s in (*STRATEGIES,) for n in (1, 2, 4, 8)}
+    asked |= {("ist", n, "none") for n in (1, 2, 4, 8)} | {("centralized", 1, None)}
+    trainings = [(t.how.strategy, t.how.workers, t.norm) for t in PLAN.trainings]
+    assert set(trainings) == asked
+    assert len(trainings) == len(asked) == len({t.name for t in PLAN.trainings})
+
+
+def test_each_worker_sees_the_examples_as_often_as_one_alone():
+    for training in PLAN.trainings:
+        assert PLAN.head_of(training).epochs == 3 * training.how.workers
+        assert PLAN.head_of(training).norm == (training.norm or "standardize")
+
+
+def test_without_standardisation_nothing_is_trained_twice():
+    plan = make_plan(CompareOptions(norm="none", workers=(2, 2)))
+    assert [t.how.strategy for t in plan.trainings] == [*STRATEGIES]
+
+
+def test_only_options_of_its_own_enter_a_name_and_the_configuration():
+    names = [training.name for training in PLAN.trainings]
+    assert names[:2] == ["ist-1-ratio-0.5", "ist-1-ratio-0.5-norm-none"]
+    assert "ist-4-ratio-0.5-epochs-12-norm-none" in names
+    written = PLAN.config()["trainings"]
+    assert not written[0].keys() & {"epochs", "norm"}
+    read = Plan.from_config(json.loads(json.dumps(PLAN.config())))
+    assert (read.trainings, read.head) == (PLAN.trainings, PLAN.head)
+
+
+def test_both_comparisons_are_read_off_one_curve(tmp_path):
+    results = [
+        {"run": "a", "workers": 1, "strategy": "ist", "norm": "standardize"},
+        {"run": "b", "workers": 2, "strategy": "ist", "norm": "standardize"},
+        {"run": "c", "workers": 2, "strategy": "ist", "norm": "none"},
+    ]
+    curves = {"a": (0.1, 0.2), "b": (0.3, 0.4, 0.5, 0.6), "c": (0.7, 0.8, 0.9, 1.0)}
+    with (tmp_path / "metrics.jsonl").open("w") as file:
+        for run, curve in curves.items():
+            for epoch, accuracy in enumerate(curve, start=1):
+                record = {"run": run, "epoch": epoch, "test_accuracy": accuracy}
+                file.write(json.dumps(record) + "\n")
+    assert accuracies(results, tmp_path, epochs=2) == {
+        TOTAL: {"ist": {1: 0.2, 2: 0.4}, "ist, no norm": {2: 0.8}},
+        EACH: {"ist": {1: 0.2, 2: 0.6}, "ist, no norm": {2: 1.0}},
+    }
