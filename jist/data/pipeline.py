@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Generator, Sequence
+from typing import Any
 
 import grain
 import numpy as np
@@ -11,6 +12,7 @@ from jaxtyping import Bool, Int, UInt8, UInt32
 from jist.data.dataset import Dataset
 from jist.data.errors import UnreadableImageError
 from jist.data.images import resize
+from jist.data.natural import NaturalMasks
 from jist.models.preprocessing import INTERPOLATIONS
 
 # Images that a thread decodes in one go: enough to outweigh the cost of handing them over, few
@@ -33,12 +35,14 @@ class Batch:
         labels: [B] int32; -1 where unreadable.
         example_ids: [B] uint32.
         readable: [B] bool.
+        missing: which pixels are missing [B, S, S]; all where unreadable. None if nobody asked.
     """
 
     images: UInt8[np.ndarray, "batch side side 3"]
     labels: Int[np.ndarray, " batch"]
     example_ids: UInt32[np.ndarray, " batch"]
     readable: Bool[np.ndarray, " batch"]
+    missing: Bool[np.ndarray, "batch side side"] | None = None
 
 
 def batches(
@@ -49,6 +53,7 @@ def batches(
     batch_size: int,
     rows: Sequence[int] | Int[np.ndarray, " rows"] | None = None,
     skip_unreadable: bool = False,
+    natural: NaturalMasks | None = None,
 ) -> Generator[Batch, None, None]:
     """Decodes, resizes and batches examples, a few batches ahead.
 
@@ -59,6 +64,7 @@ def batches(
         batch_size: examples B of a batch; the last may have fewer.
         rows: which examples, in this order; by default all, in the order of the data set.
         skip_unreadable: mark images that cannot be decoded instead of stopping at the first.
+        natural: how the images' missing regions are found, if they are asked for.
 
     Returns:
         A generator; the same arguments give the same batches. Closing it stops the decoding.
@@ -79,7 +85,7 @@ def batches(
             f"rows must lie between 0 and {len(dataset) - 1}, "
             f"got rows from {min(rows)} to {max(rows)}"
         )
-    return _iterate(dataset, rows, image_size, interpolation, batch_size, skip_unreadable)
+    return _iterate(dataset, rows, image_size, interpolation, batch_size, skip_unreadable, natural)
 
 
 def _iterate(
@@ -89,19 +95,28 @@ def _iterate(
     interpolation: str,
     batch_size: int,
     skip_unreadable: bool,
+    natural: NaturalMasks | None,
 ) -> Generator[Batch, None, None]:
     failures: dict[int, UnreadableImageError] = {}
 
     def decode(row: int) -> dict[str, np.ndarray]:
+        missing = None
         try:
-            image = resize(dataset.open(row), image_size, interpolation)
+            if natural is None:
+                image = resize(dataset.open(row), image_size, interpolation)
+            else:
+                image, missing = natural.read(dataset, row, image_size, interpolation)
         except UnreadableImageError as error:
             # Raised in the thread that asks for the batch: grain adds lines to what passes it.
             failures[row] = error
             image = np.zeros((image_size, image_size, 3), np.uint8)
-        return {"row": np.array(row), "image": image, "readable": np.array(row not in failures)}
+            missing = np.ones((image_size, image_size), bool)
+        found = {"row": np.array(row), "image": image, "readable": np.array(row not in failures)}
+        return found if natural is None else found | {"missing": missing}
 
-    pieces = grain.MapDataset.source(rows).map(decode).batch(_PIECE)
+    # An array has the length and the items that grain asks of a sequence.
+    source: Any = rows
+    pieces = grain.MapDataset.source(source).map(decode).batch(_PIECE)
     # Two batches ahead, and work for every thread.
     ahead = max(2 * -(-batch_size // _PIECE), 2 * _THREADS)
     options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=ahead)
@@ -118,6 +133,7 @@ def _iterate(
                 labels=labels.astype(np.int32),
                 example_ids=dataset.example_ids[row],
                 readable=readable,
+                missing=found.get("missing"),
             )
     finally:
         # Threads must not go on decoding for somebody who has stopped listening.

@@ -34,8 +34,9 @@ class Preprocessing:
             raise ValueError(f"std must be positive, got {self.std}")
 
     def normalize(
-        self, images: UInt8[Array, "batch height width 3"]
+        self,
+        images: UInt8[Array, "batch height width 3"] | Float[Array, "batch height width 3"],
     ) -> Float[Array, "batch height width 3"]:
-        """(pixel / 255 - mean) / std, in float32."""
+        """(pixel / 255 - mean) / std, in float32, of pixels in [0, 255]."""
         mean, std = jnp.asarray(self.mean), jnp.asarray(self.std)
         return (images.astype(jnp.float32) / 255 - mean) / std

@@ -1,0 +1,13 @@
+"""Pre-training of masked autoencoders on unlabelled images.
+
+Modules, in the order of a step: `augment` makes random views, `step` masks them and takes one step
+of the optimiser, `loop` repeats it over a data set, with checkpoints and metrics.
+"""
+
+from jist.pretraining.augment import random_views as random_views
+from jist.pretraining.loop import Resident as Resident
+from jist.pretraining.loop import Streamed as Streamed
+from jist.pretraining.loop import pretrain as pretrain
+from jist.pretraining.step import Pretraining as Pretraining
+from jist.pretraining.step import PretrainingState as PretrainingState
+from jist.pretraining.step import adamw as adamw

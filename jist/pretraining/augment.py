@@ -1,0 +1,61 @@
+"""Random views of images, made on the device: what pre-training sees in place of the images."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, UInt8
+
+# Ratio of width to height of a crop, as in the recipe of He et al.
+ASPECT = (3 / 4, 4 / 3)
+
+
+def random_views(
+    key: PRNGKeyArray,
+    images: UInt8[Array, "batch side side 3"],
+    crop_area: tuple[float, float] = (0.2, 1.0),
+) -> Float[Array, "batch side side 3"]:
+    """Crops each image at random, resizes the crop to the image's size, mirrors half of them.
+
+    The augmentation of MAE pre-training (He et al., arXiv 2111.06377, Appendix A.1). The area of a
+    crop is uniform, the logarithm of its aspect ratio too; a side that would be longer than the
+    image is cut to it. Resizing is bicubic.
+
+    Args:
+        key: PRNG key; every image has a draw of its own.
+        images: pixels [B, S, S, 3], 0 to 255.
+        crop_area: least and largest area of a crop, as shares of the image.
+
+    Returns:
+        Pixels [B, S, S, 3], float32 in [0, 255].
+
+    Raises:
+        ValueError: the shares do not satisfy 0 < least <= largest <= 1.
+    """
+    least, largest = crop_area
+    if not 0 < least <= largest <= 1:
+        raise ValueError(f"crop_area must satisfy 0 < least <= largest <= 1, got {crop_area}")
+    keys = jax.random.split(key, len(images))
+    return jax.vmap(lambda key, image: _view(key, image, crop_area))(keys, images)
+
+
+def _view(
+    key: Array, image: UInt8[Array, "side side 3"], crop_area: tuple[float, float]
+) -> Float[Array, "side side 3"]:
+    side = image.shape[0]
+    area_key, aspect_key, corner_key, mirror_key = jax.random.split(key, 4)
+    area = jax.random.uniform(area_key, minval=crop_area[0], maxval=crop_area[1])
+    aspect = jnp.exp(
+        jax.random.uniform(aspect_key, minval=jnp.log(ASPECT[0]), maxval=jnp.log(ASPECT[1]))
+    )
+    # Height and width of the crop as shares of the image, and its upper left corner.
+    shares = jnp.minimum(jnp.sqrt(area) * jnp.stack([1 / jnp.sqrt(aspect), jnp.sqrt(aspect)]), 1)
+    corner = jax.random.uniform(corner_key, (2,)) * (1 - shares) * side
+    view = jax.image.scale_and_translate(
+        image.astype(jnp.float32),
+        image.shape,
+        (0, 1),
+        scale=1 / shares,
+        translation=-corner / shares,
+        method="cubic",
+    )
+    view = jnp.clip(view, 0, 255)
+    return jnp.where(jax.random.bernoulli(mirror_key), view[:, ::-1], view)

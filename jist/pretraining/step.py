@@ -1,0 +1,198 @@
+"""One step of masked-autoencoder pre-training, on any number of devices.
+
+He et al., Masked Autoencoders Are Scalable Vision Learners (arXiv 2111.06377): each image of a
+batch is cropped and mirrored at random, most of its patches are dropped, the encoder sees the rest,
+and a light decoder predicts the missing ones. A step is one compiled program; the batch is split
+over the devices, and the result does not depend on their number (up to float rounding).
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, Int, UInt8
+
+from jist.masking import patches_kept, random_keep
+from jist.models import MAE
+from jist.placement import place
+from jist.pretraining.augment import random_views
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class PretrainingState:
+    """Everything that pre-training changes.
+
+    Attributes:
+        params: nested dict of arrays, the parameters of encoder and decoder.
+        opt_state: the optimiser's state.
+        step: number of steps done, i32 [].
+        key: PRNG key; step t draws from `fold_in(key, t)`.
+    """
+
+    # Not annotated as arrays: JAX puts shapes, shardings and placeholders in their place.
+    params: Any
+    opt_state: Any
+    step: Any
+    key: Any
+
+
+def adamw(
+    base_lr: float, batch_size: int, *, steps: int, warmup_steps: int, weight_decay: float = 0.05
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """The optimiser of He et al. (Appendix A.1) and its learning rate.
+
+    AdamW with betas 0.9 and 0.95; the learning rate `base_lr * batch_size / 256` is reached by a
+    linear warm-up and falls to zero along half a cosine; biases, norms and tokens do not decay.
+
+    Args:
+        base_lr: learning rate for a batch of 256.
+        batch_size: images in a step, over all devices.
+        steps: length of the schedule.
+        warmup_steps: how many of them warm up.
+        weight_decay: decay of matrices.
+
+    Raises:
+        ValueError: the warm-up is not shorter than the whole.
+    """
+    if not 0 <= warmup_steps < steps:
+        raise ValueError(f"warmup_steps must lie in [0, {steps}), got {warmup_steps}")
+    learning_rate = optax.warmup_cosine_decay_schedule(
+        0.0, base_lr * batch_size / 256, warmup_steps, steps
+    )
+    optimizer = optax.adamw(
+        learning_rate,
+        b1=0.9,
+        b2=0.95,
+        weight_decay=weight_decay,
+        mask=lambda params: jax.tree.map(lambda leaf: jnp.ndim(leaf) > 1, params),
+    )
+    return optimizer, learning_rate
+
+
+class Pretraining:
+    """Pre-trains a masked autoencoder.
+
+    Args:
+        mae: the model with its initial values; these are not changed.
+        optimizer: its optimiser.
+        mask_ratio: share of the patches that is removed, in (0, 1).
+        crop_area: least and largest area of a random crop, as shares of the image.
+        accumulate: parts in which a batch is computed one after the other, to save memory.
+        mesh: devices, along one axis named "batch"; all by default.
+
+    Raises:
+        ValueError: a ratio that keeps no patch or all of them, `accumulate` not positive, a mesh
+            with another axis.
+    """
+
+    def __init__(
+        self,
+        mae: MAE,
+        optimizer: optax.GradientTransformation,
+        *,
+        mask_ratio: float = 0.75,
+        crop_area: tuple[float, float] = (0.2, 1.0),
+        accumulate: int = 1,
+        mesh: Mesh | None = None,
+    ):
+        patches = mae.encoder.config.patches
+        if patches_kept(patches, mask_ratio) == patches:
+            raise ValueError(f"mask_ratio must leave out at least one patch, got {mask_ratio}")
+        if accumulate < 1:
+            raise ValueError(f"accumulate must be at least 1, got {accumulate}")
+        self.mesh = Mesh(np.array(jax.devices()), ("batch",)) if mesh is None else mesh
+        if self.mesh.axis_names != ("batch",):
+            raise ValueError(f'mesh must have one axis, "batch", got {self.mesh.axis_names}')
+        self.mask_ratio = mask_ratio
+        self.crop_area = crop_area
+        self.accumulate = accumulate
+        self.config = mae.encoder.config
+        self._preprocessing = mae.encoder.preprocessing
+        self._optimizer = optimizer
+        self._graphdef, params, self._rest = nnx.split(mae, nnx.Param, ...)
+        self._params = nnx.to_pure_dict(params)
+        self.replicated = NamedSharding(self.mesh, P())
+        self._step = jax.jit(self._whole_step, donate_argnums=0)
+
+    def init(self, seed: int) -> PretrainingState:
+        """The state before the first step: the model's own values, a key from `seed`."""
+
+        def start(params: Any, key: Array) -> PretrainingState:
+            # Copied, because a step donates its state and the model's arrays must outlive it.
+            params = jax.tree.map(jnp.copy, params)
+            return PretrainingState(params, self._optimizer.init(params), jnp.int32(0), key)
+
+        return jax.jit(start, out_shardings=self.replicated)(self._params, jax.random.key(seed))
+
+    def step(
+        self,
+        state: PretrainingState,
+        images: UInt8[Array, "images side side 3"],
+        rows: Int[np.ndarray, " batch"],
+    ) -> tuple[PretrainingState, Float[Array, ""]]:
+        """One step of the optimiser.
+
+        Args:
+            state: the state before; its buffers are reused.
+            images: pixels [N, S, S, 3] on every device (see `place`), S the encoder's size.
+            rows: which of them make up the batch [B].
+
+        Returns:
+            The state after, and the loss of the batch before the step.
+
+        Raises:
+            ValueError: the batch is not divisible by the devices times `accumulate`.
+        """
+        parts = self.mesh.size * self.accumulate
+        if len(rows) % parts:
+            raise ValueError(
+                f"the batch must be a multiple of devices x accumulate = {self.mesh.size} x "
+                f"{self.accumulate}, got {len(rows)}"
+            )
+        rows = rows.reshape(self.accumulate, -1)
+        split = NamedSharding(self.mesh, P(None, "batch"))
+        return self._step(state, images, place(rows, split))
+
+    def place(self, images: UInt8[np.ndarray, "images side side 3"]) -> Array:
+        """Lays images on every device, as `step` takes them."""
+        return place(images, self.replicated)
+
+    def model(self, state: PretrainingState) -> MAE:
+        """The masked autoencoder with the parameters of a state."""
+        return nnx.merge(self._graphdef, state.params, self._rest)
+
+    def _whole_step(
+        self, state: PretrainingState, images: Array, rows: Int[Array, "parts batch"]
+    ) -> tuple[PretrainingState, Float[Array, ""]]:
+        keys = jax.random.split(jax.random.fold_in(state.key, state.step), self.accumulate)
+        loss_and_gradients = jax.value_and_grad(self._loss)
+        sums = loss_and_gradients(state.params, images, rows[0], keys[0])
+        if self.accumulate > 1:
+            sums, _ = jax.lax.scan(
+                lambda sums, part: (
+                    jax.tree.map(jnp.add, sums, loss_and_gradients(state.params, images, *part)),
+                    None,
+                ),
+                sums,
+                (rows[1:], keys[1:]),
+            )
+        loss, gradients = jax.tree.map(lambda leaf: leaf / self.accumulate, sums)
+        updates, opt_state = self._optimizer.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return PretrainingState(params, opt_state, state.step + 1, state.key), loss
+
+    def _loss(
+        self, params: Any, images: Array, rows: Int[Array, " batch"], key: Array
+    ) -> Float[Array, ""]:
+        view_key, mask_key = jax.random.split(key)
+        views = random_views(view_key, images[rows], self.crop_area)
+        keep = random_keep(mask_key, len(rows), self.config.patches, self.mask_ratio)
+        mae = nnx.merge(self._graphdef, params, self._rest)
+        return mae.loss(self._preprocessing.normalize(views), keep)
