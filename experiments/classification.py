@@ -178,6 +178,7 @@ def accuracies(history: list[dict[str, Any]]) -> dict[str, Any]:
         "best_test_accuracy": best["test_accuracy"],
         "best_epoch": best["epoch"],
         "last_test_accuracy": last["test_accuracy"],
+        "test_accuracy_per_epoch": [metrics["test_accuracy"] for metrics in history],
     }
     if "validation_accuracy" in last:
         chosen = max(history, key=lambda m: m["validation_accuracy"])

@@ -1,0 +1,123 @@
+"""Results of run directories, gathered by what was trained, with mean and deviation over seeds."""
+
+import dataclasses
+import pathlib
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from experiments.run_directory import read_json
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Study:
+    """What results must share to stand in one table.
+
+    Attributes:
+        dataset: the data set's name.
+        encoder: the encoder's name.
+        train_examples: examples that heads were trained on.
+        epochs: epochs of training.
+        norm: what corrects subnets.
+        worker_data: examples of each worker, shared or sharded.
+    """
+
+    dataset: str
+    encoder: str
+    train_examples: int
+    epochs: int
+    norm: str
+    worker_data: str
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Way:
+    """A way to train: one line of a plot.
+
+    Attributes:
+        strategy: its name.
+        workers: number of workers.
+        mask: masks of the training images.
+    """
+
+    strategy: str
+    workers: int
+    mask: str
+
+    def __str__(self) -> str:
+        name = {"centralized": "centralised", "ist": "IST"}.get(self.strategy, self.strategy)
+        if self.strategy == "centralized":
+            return f"{name}, {self.mask} masks"
+        mask = "" if self.mask == "fixed" else f", {self.mask} masks"
+        return f"{name}, {self.workers} worker{'s' if self.workers > 1 else ''}{mask}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """The results of one training at one ratio, one for each seed."""
+
+    results: tuple[dict[str, Any], ...]
+
+    def mean(self, metric: str) -> float:
+        """Mean of a metric over the seeds."""
+        return statistics.fmean(result[metric] for result in self.results)
+
+    def deviation(self, metric: str) -> float | None:
+        """Standard deviation of a metric over the seeds (n - 1), None of a single one."""
+        values = [result[metric] for result in self.results]
+        return statistics.stdev(values) if len(values) > 1 else None
+
+    def percent(self, metric: str) -> str:
+        """Mean and deviation of a share, as "82.3 ± 0.4" or "82.3"."""
+        deviation = self.deviation(metric)
+        spread = "" if deviation is None else f" ± {100 * deviation:.1f}"
+        return f"{100 * self.mean(metric):.1f}{spread}"
+
+
+Table = dict[Way, dict[float, Cell]]
+
+
+def read_results(runs: Iterable[pathlib.Path]) -> list[dict[str, Any]]:
+    """The results in some run directories, or in copies of their `summary.json`.
+
+    Raises:
+        FileNotFoundError: there is no summary.
+        ValueError: two hold the same training with the same seed and do not agree.
+    """
+    found: dict[tuple, dict[str, Any]] = {}
+    for run in runs:
+        path = run / "summary.json" if run.is_dir() else run
+        if not path.is_file():
+            raise FileNotFoundError(f"no results at {run}: {path} is missing")
+        for result in read_json(path)["results"]:
+            key = (_study(result), _way(result), result["ratio"], result["seed"])
+            known = found.setdefault(key, result | {"source": str(run)})
+            if known["best_test_accuracy"] != result["best_test_accuracy"]:
+                raise ValueError(
+                    f"{known['source']} and {run} both hold {result['run']} of {key[0].dataset} "
+                    f"with seed {result['seed']}, with different results; give one of them"
+                )
+    return list(found.values())
+
+
+def by_study(results: Sequence[dict[str, Any]]) -> dict[Study, Table]:
+    """Study -> way to train -> ratio -> cell, all in order."""
+    tables: dict[Study, dict[Way, dict[float, list]]] = {}
+    for result in results:
+        cells = tables.setdefault(_study(result), {}).setdefault(_way(result), {})
+        cells.setdefault(result["ratio"], []).append(result)
+    return {
+        study: {
+            way: {ratio: Cell(tuple(cells[ratio])) for ratio in sorted(cells)}
+            for way, cells in sorted(ways.items())
+        }
+        for study, ways in sorted(tables.items())
+    }
+
+
+def _study(result: dict[str, Any]) -> Study:
+    return Study(**{field.name: result[field.name] for field in dataclasses.fields(Study)})
+
+
+def _way(result: dict[str, Any]) -> Way:
+    return Way(**{field.name: result[field.name] for field in dataclasses.fields(Way)})

@@ -1,0 +1,122 @@
+r"""Every masking ratio, mask, number of workers and seed, for one data set.
+
+    python -m experiments.sweep --dataset folder:data/cifar10 --encoder random-nano \
+        --ratios 0 0.5 0.75 --seeds 0 1 2 --run-dir runs/cifar10-sweep
+
+Kariotakis et al. (CPAL 2024), Table 4 and Figures 4 and 7: centralised training with fixed and with
+random masks, and IST with fixed masks on 1, 2 and 4 workers; as in the paper, only centralised
+training sees random masks. Each seed is a run directory of its own below `--run-dir`, whose
+`summary.json` holds all results. Killed at any moment, the same command goes on with the epoch at
+which it stopped; a command with further ratios, masks, workers or seeds adds them to what is there.
+Masks are drawn per seed; features are shared by all trainings of a ratio and a seed.
+
+Expected on 2 CPU cores, 50,000 + 10,000 images of 32 pixels and 30 epochs: about two minutes for
+each training with fixed masks; one with random masks encodes all images 30 times.
+"""
+
+import dataclasses
+import pathlib
+
+import tyro
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from experiments import paper
+from experiments.cli import Options, run
+from experiments.options import (
+    HeadOptions,
+    ImageOptions,
+    Plan,
+    StrategyOptions,
+    Training,
+    pick,
+)
+from experiments.several import carry_out_all
+from experiments.summaries import Study, by_study
+from experiments.summaries import Table as Cells
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepOptions(Options, HeadOptions, ImageOptions):
+    """Options of the sweep."""
+
+    run_dir: pathlib.Path = pathlib.Path("runs/sweep")
+    """Where results are written; the same directory goes on where it stopped, or grows."""
+    features_dir: pathlib.Path | None = None
+    """Where features are kept, to share them between runs; by default in the run directory."""
+    ratios: tuple[float, ...] = paper.RATIOS
+    """Masking ratios."""
+    masks: tuple[str, ...] = ("fixed", "random")
+    """Masks of centralised training: fixed, random."""
+    workers: tuple[int, ...] = (1, 2, 4)
+    """Numbers of workers of IST."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds; each decides split, masks, initialisation, deals and order."""
+    local_steps: int = 50
+    """Steps J of every worker in a round."""
+    mask_ratio: tyro.conf.Suppress[float] = 0.0
+    seed: tyro.conf.Suppress[int] = 0
+
+
+def main(options: SweepOptions) -> None:
+    """Trains every cell that has no result yet, and reports."""
+    results = carry_out_all(plans(options), options.run_dir, features_dir=options.features_dir)
+    for study, cells in by_study(results).items():
+        print_cells(study, cells)
+    print(f"written: {options.run_dir}/summary.json")
+
+
+def plans(options: SweepOptions) -> dict[str, Plan]:
+    """One plan for each seed, of all ratios and ways to train.
+
+    Raises:
+        ValueError: an unknown mask.
+    """
+    central = StrategyOptions(strategy="centralized", workers=1, local_steps=options.local_steps)
+    trainings = tuple(
+        training
+        for ratio in options.ratios
+        for training in (
+            *(Training(mask_ratio=ratio, how=central, mask=mask) for mask in options.masks),
+            *(
+                Training(
+                    mask_ratio=ratio,
+                    how=StrategyOptions(workers=workers, local_steps=options.local_steps),
+                )
+                for workers in options.workers
+            ),
+        )
+    )
+    return {
+        f"seed-{seed}": Plan(
+            experiment="sweep",
+            images=dataclasses.replace(pick(options, ImageOptions), seed=seed),
+            head=pick(options, HeadOptions),
+            trainings=trainings,
+        )
+        for seed in options.seeds
+    }
+
+
+def print_cells(study: Study, cells: Cells) -> None:
+    """Prints the best test accuracy of every way to train at every ratio."""
+    table = Table(
+        title=f"{study.dataset}, {study.encoder}: best test accuracy in %",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("patches\nremoved", justify="right")
+    for way in cells:
+        table.add_column(str(way).replace(", ", "\n"), justify="right", no_wrap=True)
+    for ratio in sorted({ratio for line in cells.values() for ratio in line}):
+        percent = [
+            line[ratio].percent("best_test_accuracy") if ratio in line else ""
+            for line in cells.values()
+        ]
+        table.add_row(f"{ratio:.0%}", *percent)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    run(main, SweepOptions, __doc__ or "")

@@ -1,0 +1,73 @@
+"""A sweep grows cell by cell and does none twice."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import sweep
+from experiments.sweep import SweepOptions
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    root = tmp_path_factory.mktemp("images")
+    generator = np.random.default_rng(0)
+    for name in ("dark", "light"):
+        (root / name).mkdir()
+        for i in range(12):
+            low = 0 if name == "dark" else 128
+            pixels = generator.integers(low, low + 128, (16, 16, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{i:02}.png")
+    return f"folder:{root}"
+
+
+def options(images, run_dir, **others):
+    small = {"hidden": (8,), "batch_size": 8, "epochs": 1, "local_steps": 2}
+    return SweepOptions(dataset=images, run_dir=run_dir, **small | others)
+
+
+def test_a_sweep_grows_and_does_no_cell_twice(images, tmp_path, capsys):
+    first = {"ratios": (0.5,), "masks": ("fixed",), "workers": (2,), "seeds": (0,)}
+    sweep.main(options(images, tmp_path, **first))
+    lines = (tmp_path / "seed-0" / "metrics.jsonl").read_text()
+    assert len(lines.splitlines()) == 2
+    features = {path.name for path in (tmp_path / "features").iterdir()}
+    assert len(features) == 2
+
+    more = {"ratios": (0.75,), "masks": ("fixed", "random"), "workers": (), "seeds": (1, 0)}
+    sweep.main(options(images, tmp_path, **more))
+    assert (tmp_path / "seed-0" / "metrics.jsonl").read_text().startswith(lines)
+    results = json.loads((tmp_path / "summary.json").read_text())["results"]
+    found = {(r["seed"], r["ratio"], r["strategy"], r["workers"], r["mask"]) for r in results}
+    assert found == {
+        (0, 0.5, "centralized", 1, "fixed"),
+        (0, 0.5, "ist", 2, "fixed"),
+        *((s, 0.75, "centralized", 1, m) for s in (0, 1) for m in ("fixed", "random")),
+    }
+    assert len(results) == len(found)
+
+    written = (tmp_path / "seed-0" / "metrics.jsonl").read_text()
+    capsys.readouterr()
+    sweep.main(options(images, tmp_path, **first))
+    assert "nothing to do" in capsys.readouterr().out
+    assert (tmp_path / "seed-0" / "metrics.jsonl").read_text() == written
+
+    with pytest.raises(ValueError, match=r"head\.epochs is 1 there and 2 here"):
+        sweep.main(options(images, tmp_path, **first, epochs=2))
+    with pytest.raises(ValueError, match="has a training 'centralized-1-ratio-0.5' with other"):
+        sweep.main(options(images, tmp_path, **first | {"local_steps": 3}))
+    assert (tmp_path / "seed-0" / "metrics.jsonl").read_text() == written
+
+
+def test_random_masks_are_for_centralised_training_as_in_the_paper(images, tmp_path):
+    (plan,) = sweep.plans(options(images, tmp_path, ratios=(0.0, 0.5), seeds=(3,))).values()
+    assert plan.images.seed == 3
+    ways = [(t.mask_ratio, t.how.strategy, t.how.workers, t.mask) for t in plan.trainings]
+    each = [
+        ("centralized", 1, "fixed"),
+        ("centralized", 1, "random"),
+        *(("ist", workers, "fixed") for workers in (1, 2, 4)),
+    ]
+    assert ways == [(ratio, *way) for ratio in (0.0, 0.5) for way in each]
