@@ -29,8 +29,8 @@ class Checkpoints:
 
     Args:
         directory: where they are, one directory each, named by the epoch; made if missing.
-        metric: the metric whose highest value makes an epoch the best.
-        keep: how many of the last epochs to keep beside the best.
+        metric: the metric whose highest value makes an epoch the best; None if none is.
+        keep: how many of the last epochs to keep, beside the best.
         must_exist: do not make the directory.
 
     Raises:
@@ -41,7 +41,7 @@ class Checkpoints:
         self,
         directory: str | os.PathLike,
         *,
-        metric: str = "test_accuracy",
+        metric: str | None = "test_accuracy",
         keep: int = 1,
         must_exist: bool = False,
     ):
@@ -52,11 +52,13 @@ class Checkpoints:
         # Orbax's policies do not fit its own annotations of them.
         decide: Any = ocp.training.save_decision_policies
         preserve: Any = ocp.training.preservation_policies
-        best = preserve.BestN(get_metric_fn=lambda metrics: metrics[metric], reverse=False, n=1)
+        kept = [preserve.LatestN(keep)]
+        if metric is not None:
+            kept.append(preserve.BestN(get_metric_fn=lambda m: m[metric], reverse=False, n=1))
         self._checkpointer = ocp.training.Checkpointer(
             str(self.directory),
             save_decision_policy=decide.FixedIntervalPolicy(1),
-            preservation_policy=preserve.AnyPreservationPolicy([preserve.LatestN(keep), best]),
+            preservation_policy=preserve.AnyPreservationPolicy(kept),
             cleanup_tmp_directories=True,
         )
 
@@ -73,7 +75,7 @@ class Checkpoints:
 
     def _metrics(self) -> dict[int, float]:
         found: dict[int, Any] = {c.step: c.metrics for c in self._checkpointer.checkpoints}
-        return {step: (m or {}).get(self._metric, float("-inf")) for step, m in found.items()}
+        return {step: (m or {}).get(self._metric or "", float("-inf")) for step, m in found.items()}
 
     def save(self, epoch: int, state: Any, metrics: Mapping[str, Any]) -> None:
         """Starts to write a checkpoint and returns as soon as `state` has been copied.
