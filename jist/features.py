@@ -1,9 +1,10 @@
 """The frozen encoder over a data set: CLS features on disk.
 
 A feature store is a Zarr v3 group: `cls` [N, D] float32, `label` [N] int32, `keep` [N, K] int32,
-`example_id` [N] uint32; its attributes say which data set, encoder and masks it belongs to. It is
-written chunk by chunk, each chunk under a temporary name first, so a killed extraction goes on
-where it stopped and no chunk is ever half written or computed twice.
+`example_id` [N] uint32; its attributes say which data set, encoder and masks it belongs to. Under
+natural masks K is the number of all patches, and rows of `keep` end with -1. It is written chunk by
+chunk, each chunk under a temporary name first, so a killed extraction goes on where it stopped and
+no chunk is ever half written or computed twice.
 """
 
 import collections
@@ -11,28 +12,33 @@ import dataclasses
 import functools
 import hashlib
 import importlib.metadata
-import json
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tensorstore as ts
 from flax import nnx
 from jaxtyping import Array, Float, Int, UInt8, UInt32
 from rich.progress import Progress
 
-from jist.data import Batch, Dataset, batches
+from jist import store
+from jist.by_length import ByLength, split_batch
+from jist.data import Batch, Dataset, NaturalMasks, batches
 from jist.masking import FixedMask
 from jist.models import MAEEncoder, digest
+from jist.visible import (
+    EMPTY,
+    NO_PATCH,
+    UNREADABLE,
+    KeepFor,
+    nothing_visible,
+    visible_batches,
+)
 
 CHUNK = 1024  # rows; the unit in which work is lost by a kill
-UNREADABLE = -1  # label of an image that was skipped
-
-KeepFor = Callable[[Array], Int[Array, "batch kept"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,9 +63,10 @@ def extract(
     dataset: Dataset,
     out: str | os.PathLike,
     *,
-    keep_for: KeepFor,
+    keep_for: KeepFor | NaturalMasks,
     batch_size: int = 256,
     skip_unreadable: bool = False,
+    skip_empty: bool = False,
     progress: Progress | None = None,
 ) -> Features:
     """Encodes the visible patches of every image, or goes on to do so.
@@ -69,10 +76,12 @@ def extract(
         dataset: the images.
         out: directory of the store; made if missing.
         keep_for: maps example ids [B] to the kept patches [B, K], as `jist.masking.FixedMask` does;
-            traceable, and a function of the ids alone.
+            traceable, and a function of the ids alone. Or how the images' own missing regions are
+            found; `jist.masking.visible_patches` are then kept.
         batch_size: images encoded at a time; split over the devices where they divide it.
         skip_unreadable: leave out images that cannot be decoded, and list them in the attributes,
             instead of stopping at the first.
+        skip_empty: the same for images without a visible patch.
         progress: shows a bar, if given.
 
     Returns:
@@ -82,34 +91,35 @@ def extract(
         ValueError: `out` holds features of other data, another encoder or other masks (the fields
             that differ are named), or `batch_size` is not positive.
         UnreadableImageError: an image cannot be decoded.
+        EmptyImageError: nothing of an image is visible.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     out = pathlib.Path(out)
     attributes = _attributes(encoder, dataset, keep_for)
-    _open_group(out, attributes)
+    free = ("versions", "class_names")
+    store.open_group(out, attributes, holds="features", free=free)
     arrays = _open_arrays(out, len(dataset), encoder.config.dim, attributes["kept"])
     chunks = range(-(-len(dataset) // CHUNK))
-    done = [c for c in chunks if (out / "cls" / "c" / str(c) / "0").exists()]
+    done = [c for c in chunks if store.chunk_file(out, "cls", 2, c).exists()]
+    shown = "the visible ones" if isinstance(keep_for, NaturalMasks) else attributes["kept"]
     bar = progress and progress.add_task(
-        f"{dataset.split} images, {attributes['kept']} of {encoder.config.patches} patches",
+        f"{dataset.split} images, {shown} of {encoder.config.patches} patches",
         total=len(dataset),
         completed=min(len(done) * CHUNK, len(dataset)),
     )
-    graphdef, weights = nnx.split(encoder)
-    encode = functools.partial(_encode_batch, graphdef, keep_for, weights)
+    if isinstance(keep_for, NaturalMasks):
+        skip = {"skip_unreadable": skip_unreadable, "skip_empty": skip_empty}
+        by_length = ByLength(encoder, batch_size)
+        encode = functools.partial(_natural_rows, dataset, keep_for, by_length, batch_size, skip)
+    else:
+        encode = functools.partial(
+            _fixed_rows, dataset, keep_for, encoder, batch_size, skip_unreadable
+        )
     for chunk in sorted(set(chunks) - set(done)):
         start, stop = chunk * CHUNK, min((chunk + 1) * CHUNK, len(dataset))
-        images = batches(
-            dataset,
-            image_size=encoder.config.image_size,
-            interpolation=encoder.preprocessing.interpolation,
-            batch_size=batch_size,
-            rows=range(start, stop),
-            skip_unreadable=skip_unreadable,
-        )
         rows = []
-        for row in _encode(encode, images, batch_size):
+        for row in encode(range(start, stop)):
             rows.append(row)
             if progress is not None and bar is not None:
                 progress.update(bar, advance=len(row["label"]))
@@ -119,7 +129,9 @@ def extract(
             arrays[name][start:stop].write(values).result()
     if progress is not None and bar is not None:
         progress.update(bar, completed=len(dataset))
-    _note_skipped(out, dataset, np.asarray(arrays["label"].read().result()))
+    _note_skipped(out, dataset, np.asarray(arrays["label"].read().result()), skip_empty)
+    if isinstance(keep_for, NaturalMasks):
+        _note_share(out, np.asarray(arrays["keep"].read().result()))
     return load(out)
 
 
@@ -132,26 +144,24 @@ def load(path: str | os.PathLike) -> Features:
     path = pathlib.Path(path)
     if not (path / "zarr.json").is_file():
         raise FileNotFoundError(f"no features at {path}: there is no zarr.json")
-    attributes = json.loads((path / "zarr.json").read_text())["attributes"]
+    attributes = store.read_attributes(path)
     if "skipped" not in attributes:
         raise FileNotFoundError(
             f"the features at {path} are not finished; run their extraction again to go on"
         )
     read = {
-        name: np.asarray(_spec(path, name, open=True).read().result())
+        name: np.asarray(store.open_array(path, name).read().result())
         for name in ("cls", "label", "example_id")
     }
-    readable = read["label"] != UNREADABLE
-    return Features(
-        **{name: array[readable] for name, array in read.items()}, attributes=attributes
-    )
+    there = read["label"] >= 0
+    return Features(**{name: array[there] for name, array in read.items()}, attributes=attributes)
 
 
-def _attributes(encoder: MAEEncoder, dataset: Dataset, keep_for: KeepFor) -> dict[str, Any]:
+def _attributes(
+    encoder: MAEEncoder, dataset: Dataset, keep_for: KeepFor | NaturalMasks
+) -> dict[str, Any]:
     examples = hashlib.sha256(dataset.example_ids.tobytes() + dataset.labels.tobytes())
-    # Some masks stand for all: they tell apart ratios, seeds and any function of the ids.
-    some = np.asarray(keep_for(jnp.asarray(dataset.example_ids[:CHUNK])))
-    return {
+    attributes = {
         "dataset": dataset.name,
         "split": dataset.split,
         "class_names": list(dataset.class_names),
@@ -159,70 +169,104 @@ def _attributes(encoder: MAEEncoder, dataset: Dataset, keep_for: KeepFor) -> dic
         "examples_sha256": examples.hexdigest(),
         "encoder": dataclasses.asdict(encoder.config),
         "encoder_sha256": digest(encoder),
-        "masks": dataclasses.asdict(keep_for) if isinstance(keep_for, FixedMask) else None,
-        "masks_sha256": hashlib.sha256(some.tobytes()).hexdigest(),
-        "kept": some.shape[1],
+        "masks": None,
         "versions": {name: importlib.metadata.version(name) for name in ("jist", "jax", "flax")},
     }
+    if isinstance(keep_for, NaturalMasks):
+        masks = {"name": keep_for.name} | dataclasses.asdict(keep_for)
+        return attributes | {"masks": masks, "kept": encoder.config.patches}
+    if isinstance(keep_for, FixedMask):
+        attributes["masks"] = dataclasses.asdict(keep_for)
+    # Some masks stand for all: they tell apart ratios, seeds and any function of the ids.
+    some = np.asarray(keep_for(jnp.asarray(dataset.example_ids[:CHUNK])))
+    sha256 = hashlib.sha256(some.tobytes()).hexdigest()
+    return attributes | {"masks_sha256": sha256, "kept": some.shape[1]}
 
 
-def _open_group(path: pathlib.Path, attributes: dict[str, Any]) -> None:
-    """Makes the group, or checks that the one that is there is of the same data and encoder."""
-    metadata = path / "zarr.json"
-    if not metadata.exists():
-        path.mkdir(parents=True, exist_ok=True)
-        _write_group(path, attributes)
-        return
-    found = json.loads(metadata.read_text())["attributes"]
-    differ = [
-        f"{name} is {found.get(name)!r} there and {wanted!r} here"
-        for name, wanted in attributes.items()
-        if name not in ("versions", "class_names") and found.get(name) != wanted
-    ]
-    if differ:
-        raise ValueError(
-            f"out={path} holds other features; choose another directory or remove it: "
-            + "; ".join(differ)
-        )
+def _note_skipped(
+    path: pathlib.Path, dataset: Dataset, labels: np.ndarray, skip_empty: bool
+) -> None:
+    empty = np.flatnonzero(labels == EMPTY)
+    if len(empty) and not skip_empty:  # they were, when the store was written
+        raise nothing_visible(dataset, int(empty[0]))
+    noted = {
+        "skipped": [dataset.locate(int(i)) for i in np.flatnonzero(labels == UNREADABLE)],
+        "empty": [dataset.locate(int(i)) for i in empty],
+    }
+    store.write_attributes(path, store.read_attributes(path) | noted)
 
 
-def _write_group(path: pathlib.Path, attributes: dict[str, Any]) -> None:
-    staging = path / ".zarr.json.tmp"
-    group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    staging.write_text(json.dumps(group, indent=2) + "\n")
-    staging.rename(path / "zarr.json")
+def _note_share(path: pathlib.Path, keep: np.ndarray) -> None:
+    """Notes the share of patches that is missing, over all images that show any."""
+    counts = (keep != NO_PATCH).sum(axis=1)
+    share = float(1 - counts[counts > 0].mean() / keep.shape[1]) if counts.any() else 1.0
+    store.write_attributes(path, store.read_attributes(path) | {"missing_share": share})
 
 
-def _note_skipped(path: pathlib.Path, dataset: Dataset, labels: np.ndarray) -> None:
-    attributes = json.loads((path / "zarr.json").read_text())["attributes"]
-    skipped = [dataset.locate(int(i)) for i in np.flatnonzero(labels == UNREADABLE)]
-    _write_group(path, attributes | {"skipped": skipped})
-
-
-def _spec(path: pathlib.Path, name: str, **options: Any) -> ts.TensorStore:
-    kvstore = {"driver": "file", "path": str((path / name).absolute())}
-    return ts.open({"driver": "zarr3", "kvstore": kvstore}, **options).result()
-
-
-def _open_arrays(path: pathlib.Path, rows: int, dim: int, kept: int) -> dict[str, ts.TensorStore]:
-    layout: dict[str, tuple[Any, list[int]]] = {
-        "cls": (ts.float32, [rows, dim]),
-        "label": (ts.int32, [rows]),
-        "example_id": (ts.uint32, [rows]),
-        "keep": (ts.int32, [rows, kept]),
+def _open_arrays(path: pathlib.Path, rows: int, dim: int, kept: int) -> dict[str, Any]:
+    layout: dict[str, tuple[type, tuple[int, ...]]] = {
+        "cls": (np.float32, (rows, dim)),
+        "label": (np.int32, (rows,)),
+        "example_id": (np.uint32, (rows,)),
+        "keep": (np.int32, (rows, kept)),
     }
     return {
-        name: _spec(
-            path,
-            name,
-            open=True,
-            create=True,
-            dtype=dtype,
-            shape=shape,
-            chunk_layout=ts.ChunkLayout(chunk_shape=[CHUNK, *shape[1:]]),
-        )
+        name: store.create_array(path, name, dtype, shape, chunk=CHUNK)
         for name, (dtype, shape) in layout.items()
     }
+
+
+def _natural_rows(
+    dataset: Dataset,
+    masks: NaturalMasks,
+    encode: ByLength,
+    batch_size: int,
+    skip: dict[str, bool],
+    rows: range,
+) -> Iterator[dict[str, np.ndarray]]:
+    """The rows of a chunk at once: images of like length may stand far apart in it."""
+    found = list(
+        visible_batches(dataset, masks, encode.encoder, rows=rows, batch_size=batch_size, **skip)
+    )
+    images = np.concatenate([some.images for some in found])
+    keep = np.concatenate([some.keep for some in found])
+    yield {
+        "cls": encode(images, keep),
+        "keep": keep,
+        "label": np.concatenate([some.labels for some in found]),
+        "example_id": np.concatenate([some.example_ids for some in found]),
+    }
+
+
+def _fixed_rows(
+    dataset: Dataset,
+    keep_for: KeepFor,
+    encoder: MAEEncoder,
+    batch_size: int,
+    skip_unreadable: bool,
+    rows: range,
+) -> Iterator[dict[str, np.ndarray]]:
+    """The rows of a chunk, one batch encoded while the next is decoded."""
+    images = batches(
+        dataset,
+        image_size=encoder.config.image_size,
+        interpolation=encoder.preprocessing.interpolation,
+        batch_size=batch_size,
+        rows=rows,
+        skip_unreadable=skip_unreadable,
+    )
+    graphdef, weights = nnx.split(encoder)
+    pending: collections.deque = collections.deque()
+    for batch in images:
+        padding = batch_size - len(batch.labels)
+        padded = np.pad(batch.images, [(0, padding), (0, 0), (0, 0), (0, 0)])
+        ids = np.pad(batch.example_ids, (0, padding))
+        on_devices = jax.device_put((padded, ids), split_batch(batch_size))
+        pending.append((batch, _encode_batch(graphdef, keep_for, weights, *on_devices)))
+        if len(pending) > 1:
+            yield _fetch(*pending.popleft())
+    while pending:
+        yield _fetch(*pending.popleft())
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -237,29 +281,6 @@ def _encode_batch(
     keep = keep_for(example_ids)
     tokens = encoder(encoder.preprocessing.normalize(images), keep)
     return tokens[:, 0].astype(jnp.float32), keep
-
-
-def _encode(encode: Any, images: Iterator[Batch], batch_size: int) -> Iterator[dict]:
-    """Encodes one batch while the next is decoded and the one before is fetched."""
-    pending: collections.deque = collections.deque()
-    for batch in images:
-        padding = batch_size - len(batch.labels)
-        padded = np.pad(batch.images, [(0, padding), (0, 0), (0, 0), (0, 0)])
-        ids = np.pad(batch.example_ids, (0, padding))
-        pending.append((batch, encode(*jax.device_put((padded, ids), _split(batch_size)))))
-        if len(pending) > 1:
-            yield _fetch(*pending.popleft())
-    while pending:
-        yield _fetch(*pending.popleft())
-
-
-def _split(batch_size: int) -> jax.sharding.Sharding:
-    """Over all devices of this process where they divide the batch, else on the first."""
-    devices = jax.local_devices()
-    if batch_size % len(devices):
-        devices = devices[:1]
-    mesh = jax.sharding.Mesh(devices, ("batch",))
-    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))
 
 
 def _fetch(batch: Batch, result: tuple[Array, Array]) -> dict[str, np.ndarray]:

@@ -2,8 +2,9 @@
 
 A mask is always an argument of the encoder, never drawn inside it: `keep` lists the indices of the
 visible patches, ascending, and the encoder drops the others before its first block. Under *fixed*
-masks an image has one mask for ever; under *random* masks it gets a new one every epoch
-(Kariotakis et al., CPAL 2024, §2.1).
+masks an image has one mask for ever; under *random* masks it gets a new one every epoch; a
+*natural* mask is what regions that the image lacks leave of it (Kariotakis et al., CPAL 2024,
+§2.1).
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Integer, PRNGKeyArray
+from jaxtyping import Array, Bool, Int, Integer, PRNGKeyArray
 
 
 def patches_kept(patches: int, ratio: float) -> int:
@@ -119,3 +120,38 @@ class FixedMask:
     ) -> Int[Array, "batch kept"]:
         """The kept patches of some images, as `fixed_keep`."""
         return fixed_keep(self.seed, example_ids, self.patches, self.ratio)
+
+
+def visible_patches(
+    missing: Bool[np.ndarray, "batch height width"], patch_size: int, max_missing: float = 0.0
+) -> tuple[Int[np.ndarray, "batch kept"], Bool[np.ndarray, "batch kept"]]:
+    """The natural masks of some images: which patches are there to be seen.
+
+    Args:
+        missing: which pixels are missing [B, H, W].
+        patch_size: side of a patch in pixels; divides H and W.
+        max_missing: share of a visible patch that may be missing, in [0, 1).
+
+    Returns:
+        Indices of the visible patches [B, K], i32, ascending, K being the largest number in any
+        image, and [B, K] bool, False where an image has fewer and its row is padded with zeros.
+
+    Raises:
+        ValueError: `max_missing` lies outside [0, 1), or `patch_size` does not divide the sides.
+    """
+    if not 0 <= max_missing < 1:
+        raise ValueError(f"max_missing must lie in [0, 1), got {max_missing}")
+    batch, height, width = missing.shape
+    if height % patch_size or width % patch_size:
+        raise ValueError(
+            f"patch_size must divide the sides of the images, got {patch_size} for "
+            f"{height} × {width} pixels"
+        )
+    cut = missing.reshape(batch, height // patch_size, patch_size, width // patch_size, patch_size)
+    share = cut.sum(axis=(2, 4)).reshape(batch, -1) / patch_size**2
+    visible = share <= max_missing
+    counts = visible.sum(axis=1)
+    kept = counts.max(initial=0)
+    keep = np.argsort(~visible, axis=1, kind="stable")[:, :kept]
+    valid = np.arange(kept) < counts[:, None]
+    return np.where(valid, keep, 0).astype(np.int32), valid

@@ -6,7 +6,7 @@ import functools
 import hashlib
 
 import numpy as np
-from jaxtyping import Int, UInt32
+from jaxtyping import Bool, Int, UInt32
 from PIL import Image
 
 
@@ -54,6 +54,23 @@ class Dataset(abc.ABC):
         Raises:
             UnreadableImageError: it cannot be decoded; the message says which.
         """
+
+    def open_with_missing(
+        self, index: int, no_data: int | None = None
+    ) -> tuple[Image.Image, Bool[np.ndarray, "height width"]]:
+        """Decodes an image and says which of its pixels are missing.
+
+        Args:
+            index: which image.
+            no_data: the value that stands for a missing pixel, in every channel, if there is one.
+
+        Raises:
+            UnreadableImageError: it cannot be decoded; the message says which.
+        """
+        image = self.open(index)
+        if no_data is None:
+            return image, np.zeros((image.height, image.width), bool)
+        return image, (np.asarray(image) == no_data).all(axis=-1)
 
     def locate(self, index: int) -> str:
         """Where an image comes from, for messages."""

@@ -7,3 +7,7 @@ class DataError(Exception):
 
 class UnreadableImageError(DataError):
     """An image cannot be decoded; the message names it."""
+
+
+class EmptyImageError(DataError):
+    """An image has no visible patch; the message names it."""

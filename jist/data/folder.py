@@ -6,12 +6,14 @@ import pathlib
 from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import Bool
 from PIL import Image
 
 from jist.data.dataset import Dataset
 from jist.data.errors import DataError
 from jist.data.holdout import held_out
 from jist.data.images import IMAGE_SUFFIXES, read_image
+from jist.data.missing import MASK_SUFFIX, read_with_missing
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,6 +30,12 @@ class Folder(Dataset):
         """Decodes the file, as `read_image`."""
         return read_image(self.locate(index))
 
+    def open_with_missing(
+        self, index: int, no_data: int | None = None
+    ) -> tuple[Image.Image, Bool[np.ndarray, "height width"]]:
+        """Decodes the file, as `read_with_missing`."""
+        return read_with_missing(self.locate(index), no_data)
+
     def locate(self, index: int) -> str:
         """The path of the file."""
         return os.path.join(self.root, self.keys[index])
@@ -37,8 +45,8 @@ def load_folder(path: str, split: str, *, seed: int, test_share: float) -> Folde
     """Finds the images of a directory.
 
     Classes are directories, in the order of their names; files may lie deeper. What is hidden
-    (`.name`) and files of other suffixes than `IMAGE_SUFFIXES` are passed over, symbolic links are
-    followed.
+    (`.name`), files of other suffixes than `IMAGE_SUFFIXES` and masks (`NAME.mask.png`) are passed
+    over, symbolic links are followed.
 
     Args:
         path: the directory. If its `train/` and `test/` hold directories, those are the classes
@@ -127,12 +135,17 @@ def _scan(
     return keys, np.repeat(np.arange(len(counts), dtype=np.int32), counts)
 
 
+def is_image(name: str) -> bool:
+    """Whether a file is an image by its name, and no mask of one."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.endswith(MASK_SUFFIX)
+
+
 def image_keys(root: pathlib.Path, key: str) -> Iterator[str]:
     """Paths, relative to `root`, of the images in its sub-directory `key`, however deep."""
     for entry in _visible(root / key):
         if entry.is_dir():
             yield from image_keys(root, f"{key}/{entry.name}")
-        elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
+        elif is_image(entry.name):
             yield f"{key}/{entry.name}"
 
 

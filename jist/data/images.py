@@ -3,6 +3,8 @@
 import io
 import os
 import pathlib
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -16,6 +18,8 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff"})
 _SIXTEEN_BIT_GREY = ("I;16", "I;16L", "I;16B", "I;16N")
 _WITHOUT_WHITE = ("I", "F")
 
+Converted = TypeVar("Converted")
+
 
 def read_image(path: str | os.PathLike) -> Image.Image:
     """Decodes an image file to RGB.
@@ -28,19 +32,27 @@ def read_image(path: str | os.PathLike) -> Image.Image:
         UnreadableImageError: the file is missing, truncated or damaged, or its pixel type (32-bit
             integers or floats) does not say which value is white.
     """
-    return decode_image(path, str(pathlib.Path(path)))
+    return decode_image(path, str(pathlib.Path(path)), to_rgb)
 
 
-def decode_image(encoded: str | os.PathLike | io.BytesIO, name: str) -> Image.Image:
-    """As `read_image`, from a path or from memory.
+def decode_image(
+    encoded: str | os.PathLike | io.BytesIO,
+    name: str,
+    convert: Callable[[Image.Image], Converted],
+) -> Converted:
+    """Decodes from a path or from memory.
 
     Args:
         encoded: the path, or the bytes of the file.
         name: how errors call it.
+        convert: what is made of the image before its file is closed.
+
+    Raises:
+        UnreadableImageError: as `read_image`, or whatever else `convert` raises.
     """
     try:
         with Image.open(encoded) as image:
-            return _to_rgb(image)
+            return convert(image)
     except UnidentifiedImageError as error:
         raise UnreadableImageError(
             f"cannot read image {name}: it begins like no image format that Pillow knows"
@@ -52,7 +64,8 @@ def decode_image(encoded: str | os.PathLike | io.BytesIO, name: str) -> Image.Im
         raise UnreadableImageError(f"cannot read image {name}: {reason}") from error
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The colours of an image in any of Pillow's modes, as `read_image` says."""
     image.load()
     if image.mode in _WITHOUT_WHITE:
         raise ValueError(

@@ -100,7 +100,7 @@ def _iterate(
     failures: dict[int, UnreadableImageError] = {}
 
     def decode(row: int) -> dict[str, np.ndarray]:
-        missing = None
+        missing = np.ones((image_size, image_size), bool)
         try:
             if natural is None:
                 image = resize(dataset.open(row), image_size, interpolation)
@@ -110,7 +110,6 @@ def _iterate(
             # Raised in the thread that asks for the batch: grain adds lines to what passes it.
             failures[row] = error
             image = np.zeros((image_size, image_size, 3), np.uint8)
-            missing = np.ones((image_size, image_size), bool)
         found = {"row": np.array(row), "image": image, "readable": np.array(row not in failures)}
         return found if natural is None else found | {"missing": missing}
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from jist.data.dataset import Dataset
 from jist.data.errors import DataError, UnreadableImageError
-from jist.data.images import decode_image
+from jist.data.images import decode_image, to_rgb
 
 _READ_AT_ONCE = 1024
 
@@ -39,7 +39,7 @@ class Prepared(Dataset):
             encoded = self.source[int(self.rows[index])]["image"]
         except Exception as error:  # whatever a damaged file provokes in its reader
             raise UnreadableImageError(f"cannot read {self.locate(index)}: {error}") from error
-        return decode_image(io.BytesIO(encoded), self.locate(index))
+        return decode_image(io.BytesIO(encoded), self.locate(index), to_rgb)
 
 
 def load_prepared(

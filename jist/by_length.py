@@ -1,0 +1,106 @@
+"""Images with different numbers of visible patches, encoded in batches of about one length.
+
+Under natural masks every image shows as many patches as are left of it. Images are sorted by that
+number, cut into batches, and padded to one of a few lengths, so that few programs are compiled and
+little is computed for nothing. No token attends to padding: an image has the same CLS vector, up to
+float rounding, in any batch.
+"""
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+from jist.models import MAEEncoder
+from jist.visible import NO_PATCH
+
+LENGTHS = 8  # programs at most
+
+
+class ByLength:
+    """Encodes images with padding.
+
+    Args:
+        encoder: the frozen encoder.
+        batch_size: images encoded at a time; split over the devices where they divide it.
+        length: the number of visible patches, where it is known to be that of every image; they
+            are then encoded without padding, like images with fixed masks.
+    """
+
+    def __init__(self, encoder: MAEEncoder, batch_size: int, length: int | None = None):
+        patches = encoder.config.patches
+        steps = range(1, LENGTHS + 1)
+        self.lengths = [length] if length else [-(-patches * step // LENGTHS) for step in steps]
+        self.padded = length is None
+        self.batch_size = batch_size
+        self.encoder = encoder
+        graphdef, weights = nnx.split(encoder)
+        self._encode = functools.partial(_encode, graphdef, weights)
+
+    def __call__(
+        self,
+        images: UInt8[np.ndarray, "batch side side 3"],
+        keep: Int[np.ndarray, "batch kept"],
+    ) -> Float[np.ndarray, "batch dim"]:
+        """CLS vectors [B, D] of any number of images.
+
+        Args:
+            images: [B, S, S, 3] uint8.
+            keep: visible patches [B, K], as `jist.visible.Visible`; an image with none gets zeros.
+        """
+        counts = (keep != NO_PATCH).sum(axis=1)
+        cls = np.zeros((len(images), self.encoder.config.dim), np.float32)
+        order = np.argsort(-counts, kind="stable")
+        order = order[counts[order] > 0]
+        pending = [
+            (rows, self._encode(*self._batch(images, keep, counts, rows)))
+            for rows in self._cut(order)
+        ]
+        for rows, encoded in pending:
+            cls[rows] = np.asarray(encoded)[: len(rows)]
+        return cls
+
+    def _cut(self, order: np.ndarray) -> Iterator[np.ndarray]:
+        for start in range(0, len(order), self.batch_size):
+            yield order[start : start + self.batch_size]
+
+    def _batch(
+        self, images: np.ndarray, keep: np.ndarray, counts: np.ndarray, rows: np.ndarray
+    ) -> tuple[Array, Array, Array | None]:
+        length = next(length for length in self.lengths if length >= counts[rows].max())
+        padded = np.zeros((self.batch_size, *images.shape[1:]), np.uint8)
+        padded[: len(rows)] = images[rows]
+        shown = np.zeros((self.batch_size, length), np.int32)
+        width = min(length, keep.shape[1])
+        shown[: len(rows), :width] = np.maximum(keep[rows, :width], 0)
+        valid = np.zeros((self.batch_size, length), bool)
+        valid[: len(rows)] = np.arange(length) < counts[rows, None]
+        sharding = split_batch(self.batch_size)
+        return jax.device_put((padded, shown, valid if self.padded else None), sharding)
+
+
+def split_batch(batch_size: int) -> jax.sharding.Sharding:
+    """Over all devices of this process where they divide the batch, else on the first."""
+    devices = jax.local_devices()
+    if batch_size % len(devices):
+        devices = devices[:1]
+    mesh = jax.sharding.Mesh(devices, ("batch",))
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encode(
+    graphdef: Any,
+    weights: Any,
+    images: UInt8[Array, "batch side side 3"],
+    keep: Int[Array, "batch kept"],
+    valid: Bool[Array, "batch kept"] | None,
+) -> Float[Array, "batch dim"]:
+    encoder = nnx.merge(graphdef, weights)
+    tokens = encoder(encoder.preprocessing.normalize(images), keep, valid)
+    return tokens[:, 0].astype(jnp.float32)

@@ -1,0 +1,63 @@
+"""Natural masks: images that arrive with missing regions (Kariotakis et al., CPAL 2024, §2.1)."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from jist.data.clouds import cloud_mask
+from jist.data.dataset import Dataset
+from jist.data.images import resize
+from jist.data.missing import resize_missing
+
+
+@dataclasses.dataclass(frozen=True)
+class NaturalMasks:
+    """How missing regions are found, and how much of a visible patch they may take.
+
+    Attributes:
+        max_missing: share of a visible patch that may be missing, in [0, 1).
+        no_data: the value that stands for a missing pixel in every channel, if there is one.
+        clouds: share of every image that simulated clouds hide, beside what is missing; None for
+            no clouds.
+        seed: seed of the clouds.
+        fill: colour of a missing pixel in a visible patch; by default ImageNet's mean.
+
+    Raises:
+        ValueError: a share outside its range.
+    """
+
+    max_missing: float = 0.0
+    no_data: int | None = None
+    clouds: float | None = None
+    seed: int = 0
+    fill: tuple[int, int, int] = (124, 116, 104)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_missing < 1:
+            raise ValueError(f"max_missing must lie in [0, 1), got {self.max_missing}")
+        if self.clouds is not None and not 0 < self.clouds < 1:
+            raise ValueError(f"simulate_clouds must lie in (0, 1), got {self.clouds}")
+
+    @property
+    def name(self) -> str:
+        """What results call these masks."""
+        return "natural" if self.clouds is None else f"simulated clouds {self.clouds:g}"
+
+    def read(
+        self, dataset: Dataset, index: int, size: int, interpolation: str
+    ) -> tuple[UInt8[np.ndarray, "{size} {size} 3"], Bool[np.ndarray, "{size} {size}"]]:
+        """One image [S, S, 3] and which of its pixels are missing [S, S], resized alike.
+
+        The pixels do not depend on what lies in the missing regions.
+
+        Raises:
+            UnreadableImageError: it cannot be decoded.
+        """
+        image, missing = dataset.open_with_missing(index, self.no_data)
+        pixels = resize(image, size, interpolation)
+        missing = resize_missing(missing, size, interpolation)
+        if self.clouds is not None:
+            example_id = int(dataset.example_ids[index])
+            missing = missing | cloud_mask(self.seed, example_id, size, self.clouds)
+        return np.where(missing[:, :, None], np.array(self.fill, np.uint8), pixels), missing

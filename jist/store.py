@@ -1,0 +1,106 @@
+"""Arrays on disk that are written chunk by chunk: a Zarr v3 group, resumable and never half there.
+
+Its attributes, in `zarr.json`, say what it holds; opening it to write something else is refused.
+Each chunk of an array is a file that appears by a rename.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+
+
+def open_group(
+    path: pathlib.Path, attributes: Mapping[str, Any], *, holds: str, free: Collection[str] = ()
+) -> None:
+    """Makes a group, or checks that the one that is there is of the same.
+
+    Args:
+        path: its directory; made if missing.
+        attributes: what it is to say of itself.
+        holds: what it holds, for the message.
+        free: attributes that may differ.
+
+    Raises:
+        ValueError: attributes differ (they are named).
+    """
+    if not (path / "zarr.json").exists():
+        path.mkdir(parents=True, exist_ok=True)
+        write_attributes(path, attributes)
+        return
+    found = read_attributes(path)
+    differ = [
+        f"{name} is {found.get(name)!r} there and {wanted!r} here"
+        for name, wanted in json.loads(json.dumps(attributes)).items()
+        if name not in free and found.get(name) != wanted
+    ]
+    if differ:
+        raise ValueError(
+            f"out={path} holds other {holds}; choose another directory or remove it: "
+            + "; ".join(differ)
+        )
+
+
+def read_attributes(path: str | os.PathLike) -> dict[str, Any]:
+    """What a group says of itself."""
+    return json.loads((pathlib.Path(path) / "zarr.json").read_text())["attributes"]
+
+
+def write_attributes(path: pathlib.Path, attributes: Mapping[str, Any]) -> None:
+    """Writes what a group says of itself, whole or not at all."""
+    staging = path / ".zarr.json.tmp"
+    group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    staging.write_text(json.dumps(group, indent=2) + "\n")
+    staging.rename(path / "zarr.json")
+
+
+def open_array(path: pathlib.Path, name: str, **options: Any) -> ts.TensorStore:
+    """An array of a group, to read.
+
+    Args:
+        path: directory of the group.
+        name: the array's.
+        **options: of `tensorstore.open`.
+    """
+    kvstore = {"driver": "file", "path": str((path / name).absolute())}
+    return ts.open({"driver": "zarr3", "kvstore": kvstore}, open=True, **options).result()
+
+
+def create_array(
+    path: pathlib.Path,
+    name: str,
+    dtype: np.dtype | type,
+    shape: tuple[int, ...],
+    *,
+    chunk: int,
+    compressed: bool = False,
+) -> ts.TensorStore:
+    """An array of a group, to write; made if missing.
+
+    Args:
+        path: directory of the group.
+        name: the array's.
+        dtype: type of its numbers.
+        shape: its shape.
+        chunk: rows of a chunk.
+        compressed: whether chunks are compressed, by Zstandard.
+    """
+    codec = {"driver": "zarr3", "codecs": [{"name": "bytes"}, {"name": "zstd"}]}
+    return open_array(
+        path,
+        name,
+        create=True,
+        dtype=ts.dtype(np.dtype(dtype).name),
+        shape=list(shape),
+        chunk_layout=ts.ChunkLayout(chunk_shape=[chunk, *shape[1:]]),
+        **({"codec": ts.CodecSpec(codec)} if compressed else {}),
+    )
+
+
+def chunk_file(path: pathlib.Path, name: str, dimensions: int, chunk: int) -> pathlib.Path:
+    """The file of an array's chunk, which lies whole along all axes but the first."""
+    return pathlib.Path(path, name, "c", str(chunk), *["0"] * (dimensions - 1))

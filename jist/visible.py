@@ -1,0 +1,108 @@
+"""Images with the patches that are visible of them, under fixed or natural masks."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, UInt8, UInt32
+
+from jist.data import Dataset, EmptyImageError, NaturalMasks, batches
+from jist.masking import visible_patches
+from jist.models import MAEEncoder
+
+UNREADABLE = -1  # label of an image that cannot be decoded
+EMPTY = -2  # label of an image of which nothing is visible
+NO_PATCH = -1  # in `keep`, after the last visible patch
+
+KeepFor = Callable[[Array], Int[Array, "batch kept"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Visible:
+    """Some images and what is visible of them.
+
+    Attributes:
+        images: [B, S, S, 3] uint8.
+        keep: indices of the visible patches [B, K], ascending, each row ending with `NO_PATCH`
+            where it has fewer.
+        labels: [B] int32, or `UNREADABLE` or `EMPTY`.
+        example_ids: [B] uint32.
+    """
+
+    images: UInt8[np.ndarray, "batch side side 3"]
+    keep: Int[np.ndarray, "batch kept"]
+    labels: Int[np.ndarray, " batch"]
+    example_ids: UInt32[np.ndarray, " batch"]
+
+    @property
+    def counts(self) -> Int[np.ndarray, " batch"]:
+        """Visible patches of each image [B]."""
+        return (self.keep != NO_PATCH).sum(axis=1)
+
+
+def visible_batches(
+    dataset: Dataset,
+    masks: KeepFor | NaturalMasks,
+    encoder: MAEEncoder,
+    *,
+    rows: Sequence[int],
+    batch_size: int,
+    skip_unreadable: bool = False,
+    skip_empty: bool = False,
+) -> Iterator[Visible]:
+    """Decodes images for an encoder, and finds what is visible of each.
+
+    Args:
+        dataset: the images.
+        masks: as `jist.features.extract`.
+        encoder: whose image size, patches and filter are meant.
+        rows: which images, in this order.
+        batch_size: images of a batch; the last may have fewer.
+        skip_unreadable: mark images that cannot be decoded instead of stopping at the first.
+        skip_empty: the same for images without a visible patch.
+
+    Raises:
+        UnreadableImageError: an image cannot be decoded.
+        EmptyImageError: nothing of an image is visible.
+    """
+    natural = masks if isinstance(masks, NaturalMasks) else None
+    start = 0
+    for batch in batches(
+        dataset,
+        image_size=encoder.config.image_size,
+        interpolation=encoder.preprocessing.interpolation,
+        batch_size=batch_size,
+        rows=rows,
+        skip_unreadable=skip_unreadable,
+        natural=natural,
+    ):
+        labels = batch.labels
+        if isinstance(masks, NaturalMasks):
+            assert batch.missing is not None
+            patch_size, patches = encoder.config.patch_size, encoder.config.patches
+            found, valid = visible_patches(batch.missing, patch_size, masks.max_missing)
+            keep = np.full((len(labels), patches), NO_PATCH, np.int32)
+            keep[:, : found.shape[1]] = np.where(valid, found, NO_PATCH)
+            labels = np.where(batch.readable & ~valid.any(axis=1), EMPTY, labels)
+        else:
+            keep = np.asarray(_keep(masks, batch.example_ids))
+            keep = np.where(batch.readable[:, None], keep, NO_PATCH)
+        empty = np.flatnonzero(labels == EMPTY)
+        if len(empty) and not skip_empty:
+            raise nothing_visible(dataset, rows[start + int(empty[0])])
+        yield Visible(batch.images, keep, labels.astype(np.int32), batch.example_ids)
+        start += len(labels)
+
+
+def nothing_visible(dataset: Dataset, row: int) -> EmptyImageError:
+    """The error that names an image without a visible patch."""
+    return EmptyImageError(
+        f"nothing of image {dataset.locate(row)} is visible: every patch lacks more of its pixels "
+        "than --max-missing allows; --skip-empty leaves such images out"
+    )
+
+
+def _keep(keep_for: KeepFor, example_ids: np.ndarray) -> Array:
+    return jax.jit(keep_for)(jnp.asarray(example_ids))
