@@ -9,7 +9,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 
 RATIOS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 ENCODER = "MAE ViT-Base/16 at 224 pixels, pre-trained on ImageNet-1K"
-FEATURES = 768  # numbers in its CLS vector
+IMAGE_SIZE, PATCHES, FEATURES = 224, 196, 768  # its input, and the numbers in its CLS vector
 
 
 @dataclasses.dataclass(frozen=True)

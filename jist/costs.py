@@ -158,21 +158,21 @@ def cls_bytes_paper(dim: int, examples: int) -> int:
     return BYTES * dim * examples
 
 
-def masked_bytes(image_size: int, patch_size: int, ratio: float, examples: int) -> int:
+def masked_bytes(image_size: int, patches: int, ratio: float, examples: int) -> int:
     """Exact bytes of a data set of masked images, uncompressed: kept patches and their indices.
 
-    A patch is P × P pixels of three channels of one byte; an index has as many bytes as the number
-    of patches L needs. Labels and ids are left out.
+    A pixel has three channels of one byte; an index has as many bytes as the number of patches L
+    needs. Labels and ids are left out.
 
     Args:
-        image_size: side of the images in pixels, as the encoder takes them.
-        patch_size: side P of a patch in pixels.
+        image_size: side of the images in pixels, as they are stored.
+        patches: number of patches L into which the encoder cuts an image.
         ratio: masking ratio r in [0, 1); K = int(L (1 - r)) patches are kept.
         examples: number of images.
 
     Raises:
         ValueError: as `jist.masking.patches_kept`.
     """
-    patches = (image_size // patch_size) ** 2
-    index = np.min_scalar_type(patches - 1).itemsize
-    return examples * patches_kept(patches, ratio) * (3 * patch_size**2 + index)
+    kept = patches_kept(patches, ratio)
+    pixels = -(-3 * image_size**2 * kept // patches)  # patches need not end between two pixels
+    return examples * (pixels + kept * np.min_scalar_type(patches - 1).itemsize)

@@ -101,12 +101,14 @@ def test_loops_and_convolutions_are_counted():
 
 def test_masked_images_by_hand():
     # 32 pixels in patches of 4: 64 patches of 48 bytes; an index of them fits in one byte.
-    assert costs.masked_bytes(32, 4, 0.0, 10) == 10 * 64 * 49
-    assert costs.masked_bytes(32, 4, 0.75, 10) == 10 * 16 * 49
+    assert costs.masked_bytes(32, 64, 0.0, 10) == 10 * 64 * 49
+    assert costs.masked_bytes(32, 64, 0.75, 10) == 10 * 16 * 49
     # MAE truncates: int(196 · 0.1) = 19 patches of 768 bytes.
-    assert costs.masked_bytes(224, 16, 0.9, 3) == 3 * 19 * 769
+    assert costs.masked_bytes(224, 196, 0.9, 3) == 3 * 19 * 769
     # 400 patches need two bytes an index.
-    assert costs.masked_bytes(40, 2, 0.5, 1) == 200 * (12 + 2)
+    assert costs.masked_bytes(40, 400, 0.5, 1) == 200 * (12 + 2)
+    # 98 of the 14 × 14 patches into which ViT-Base cuts 32 pixels are half of them.
+    assert costs.masked_bytes(32, 196, 0.5, 1) == 3 * 32 * 32 // 2 + 98
     # The paper's formula takes 4 bytes for a pixel of one channel, so a mask of the same share
     # keeps 3 bytes for its 4.
     assert costs.dataset_bytes_paper(32, 0.5, 10) == pytest.approx(10 * 32 * 32 * 0.5 * 4)
