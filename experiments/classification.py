@@ -23,11 +23,11 @@ from experiments.options import Plan, Training
 from experiments.run_directory import RunDirectory, read_json
 from jist import costs, features, trainer
 from jist.metrics import MetricsLog
-from jist.models import MAEEncoder
+from jist.models import Encoder
 
 
 def restore_head(
-    run_dir: pathlib.Path, plan: Plan, training: Training, encoder: MAEEncoder, which: str
+    run_dir: pathlib.Path, plan: Plan, training: Training, encoder: Encoder, which: str
 ) -> tuple[nnx.Module, list[str]]:
     """The trained and calibrated head of a run, and the names of its classes.
 
@@ -98,7 +98,7 @@ def train_head(
     stores: dict[str, features.Features],
     plan: Plan,
     training: Training,
-    encoder: MAEEncoder,
+    encoder: Encoder,
     progress: Progress,
     devices: int | None,
 ) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from experiments.options import ImageOptions
 from jist import features
 from jist.data import Dataset, load_dataset
 from jist.masking import FixedMask
-from jist.models import MAEEncoder, ViTConfig, digest, load_encoder
+from jist.models import Encoder, MAEEncoder, ViTConfig, digest, load_any_encoder
 from jist.random_masks import EpochEncoder
 
 RANDOM_ENCODERS = {
@@ -34,7 +34,7 @@ def progress_bar() -> Progress:
     )
 
 
-def build_encoder(options: ImageOptions) -> MAEEncoder:
+def build_encoder(options: ImageOptions) -> Encoder:
     """The encoder that the options name; a random one is drawn from the seed."""
     if options.encoder in RANDOM_ENCODERS:
         return MAEEncoder(RANDOM_ENCODERS[options.encoder](), rngs=nnx.Rngs(options.seed))
@@ -43,13 +43,13 @@ def build_encoder(options: ImageOptions) -> MAEEncoder:
             f"encoder must be a directory or one of {sorted(RANDOM_ENCODERS)}, "
             f"got {options.encoder!r}"
         )
-    return load_encoder(options.encoder)
+    return load_any_encoder(options.encoder)
 
 
 def prepare_features(
     options: ImageOptions,
     mask_ratio: float,
-    encoder: MAEEncoder,
+    encoder: Encoder,
     directory: pathlib.Path,
     progress: Progress,
 ) -> dict[str, features.Features]:
@@ -81,7 +81,7 @@ def _dataset(options: ImageOptions, split: str) -> Dataset:
 def _extract(
     options: ImageOptions,
     mask_ratio: float,
-    encoder: MAEEncoder,
+    encoder: Encoder,
     split: str,
     path: pathlib.Path,
     progress: Progress,
@@ -99,8 +99,14 @@ def _extract(
         progress.console.print(f"skipped, unreadable: {skipped}", soft_wrap=True)
 
 
-def random_masks(options: ImageOptions, mask_ratio: float, encoder: MAEEncoder) -> EpochEncoder:
-    """What encodes the training images anew for every epoch."""
+def random_masks(options: ImageOptions, mask_ratio: float, encoder: Encoder) -> EpochEncoder:
+    """What encodes the training images anew for every epoch.
+
+    Raises:
+        ValueError: the encoder sees images whole.
+    """
+    if not isinstance(encoder, MAEEncoder):
+        raise ValueError(f"encoder={options.encoder} sees images whole: it goes without masks")
     return EpochEncoder(
         encoder,
         _dataset(options, "train"),

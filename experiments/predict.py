@@ -21,6 +21,7 @@ from experiments.images import build_encoder
 from experiments.options import Plan, Training
 from experiments.run_directory import read_json
 from jist.data import IMAGE_SUFFIXES, example_id, read_image, resize
+from jist.features import cls_vectors
 from jist.masking import FixedMask
 from jist.trainer import predict
 
@@ -57,7 +58,7 @@ def main(options: PredictOptions) -> None:
         batch = paths[start : start + options.batch_size]
         pixels = np.stack([resize(read_image(path), side, wanted.interpolation) for path in batch])
         keep = masks(jnp.asarray([example_id(path.name) for path in batch], jnp.uint32))
-        cls = encoder(wanted.normalize(jnp.asarray(pixels)), keep)[:, 0]
+        cls = cls_vectors(encoder, jnp.asarray(pixels), keep)
         for path, row in zip(batch, np.asarray(jax.nn.softmax(predict(head, cls))), strict=True):
             show(path, row, class_names, options.json_lines)
 

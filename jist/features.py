@@ -28,7 +28,7 @@ from jist import store
 from jist.by_length import ByLength, split_batch
 from jist.data import Batch, Dataset, NaturalMasks, batches
 from jist.masking import FixedMask
-from jist.models import MAEEncoder, digest
+from jist.models import Encoder, MAEEncoder, digest
 from jist.visible import (
     EMPTY,
     NO_PATCH,
@@ -59,7 +59,7 @@ class Features:
 
 
 def extract(
-    encoder: MAEEncoder,
+    encoder: Encoder,
     dataset: Dataset,
     out: str | os.PathLike,
     *,
@@ -72,7 +72,8 @@ def extract(
     """Encodes the visible patches of every image, or goes on to do so.
 
     Args:
-        encoder: the frozen encoder.
+        encoder: the frozen encoder; a ResNet-50, which sees images whole, gives its averages for
+            CLS vectors.
         dataset: the images.
         out: directory of the store; made if missing.
         keep_for: maps example ids [B] to the kept patches [B, K], as `jist.masking.FixedMask` does;
@@ -89,7 +90,8 @@ def extract(
 
     Raises:
         ValueError: `out` holds features of other data, another encoder or other masks (the fields
-            that differ are named), or `batch_size` is not positive.
+            that differ are named), `batch_size` is not positive, or the encoder cannot do without
+            the missing regions.
         UnreadableImageError: an image cannot be decoded.
         EmptyImageError: nothing of an image is visible.
     """
@@ -110,6 +112,8 @@ def extract(
     )
     if isinstance(keep_for, NaturalMasks):
         skip = {"skip_unreadable": skip_unreadable, "skip_empty": skip_empty}
+        if not isinstance(encoder, MAEEncoder):
+            raise ValueError(f"keep_for={keep_for} needs an encoder that can leave patches out")
         by_length = ByLength(encoder, batch_size)
         encode = functools.partial(_natural_rows, dataset, keep_for, by_length, batch_size, skip)
     else:
@@ -135,6 +139,23 @@ def extract(
     return load(out)
 
 
+def cls_vectors(
+    encoder: Encoder,
+    images: UInt8[Array, "batch side side 3"],
+    keep: Int[Array, "batch kept"],
+) -> Float[Array, "batch dim"]:
+    """The CLS vectors [B, D] of some images; traceable.
+
+    Args:
+        encoder: the frozen encoder.
+        images: [B, S, S, 3] uint8.
+        keep: indices of the visible patches [B, K]; all that a ResNet-50 has is patch 0.
+    """
+    pixels = encoder.preprocessing.normalize(images)
+    cls = encoder(pixels, keep)[:, 0] if isinstance(encoder, MAEEncoder) else encoder(pixels)
+    return cls.astype(jnp.float32)
+
+
 def load(path: str | os.PathLike) -> Features:
     """Reads a feature store whole.
 
@@ -158,7 +179,7 @@ def load(path: str | os.PathLike) -> Features:
 
 
 def _attributes(
-    encoder: MAEEncoder, dataset: Dataset, keep_for: KeepFor | NaturalMasks
+    encoder: Encoder, dataset: Dataset, keep_for: KeepFor | NaturalMasks
 ) -> dict[str, Any]:
     examples = hashlib.sha256(dataset.example_ids.tobytes() + dataset.labels.tobytes())
     attributes = {
@@ -241,7 +262,7 @@ def _natural_rows(
 def _fixed_rows(
     dataset: Dataset,
     keep_for: KeepFor,
-    encoder: MAEEncoder,
+    encoder: Encoder,
     batch_size: int,
     skip_unreadable: bool,
     rows: range,
@@ -279,8 +300,7 @@ def _encode_batch(
 ) -> tuple[Array, Array]:
     encoder = nnx.merge(graphdef, weights)
     keep = keep_for(example_ids)
-    tokens = encoder(encoder.preprocessing.normalize(images), keep)
-    return tokens[:, 0].astype(jnp.float32), keep
+    return cls_vectors(encoder, images, keep), keep
 
 
 def _fetch(batch: Batch, result: tuple[Array, Array]) -> dict[str, np.ndarray]:

@@ -16,7 +16,9 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, Integer, UInt8
 
+from jist.by_length import split_batch
 from jist.data import Batch, Dataset, batches
+from jist.features import cls_vectors
 from jist.masking import patches_kept, random_keep
 from jist.models import MAEEncoder
 
@@ -62,7 +64,7 @@ class EpochEncoder:
         dataset: the images.
         ratio: masking ratio r in [0, 1).
         seed: seed of the masks.
-        batch_size: images encoded at a time.
+        batch_size: images encoded at a time; split over the devices where they divide it.
         skip_unreadable: leave out images that cannot be decoded instead of stopping at the first.
         in_memory: whether decoded images are kept, if the size is not to decide.
 
@@ -99,7 +101,8 @@ class EpochEncoder:
         done: list[np.ndarray] = []
         for batch in self._batches():
             # One batch is encoded while the next is decoded and the one before is fetched.
-            rows.append(self._encode(self._weights, epoch, *_padded(batch, self.batch_size)))
+            padded = jax.device_put(_padded(batch, self.batch_size), split_batch(self.batch_size))
+            rows.append(self._encode(self._weights, epoch, *padded))
             if len(rows) > 1:
                 done.append(np.asarray(rows.pop(0)))
         done += [np.asarray(row) for row in rows]
@@ -150,5 +153,4 @@ def _encode(
 ) -> Array:
     encoder = nnx.merge(graphdef, weights)
     keep = epoch_keep(seed, epoch, example_ids, encoder.config.patches, ratio)
-    tokens = encoder(encoder.preprocessing.normalize(images), keep)
-    return tokens[:, 0].astype(jnp.float32)
+    return cls_vectors(encoder, images, keep)

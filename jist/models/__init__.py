@@ -11,7 +11,9 @@ from jist.models.standardize import Statistic as Statistic
 from jist.models.standardize import calibrate as calibrate
 from jist.models.vit import MAEEncoder as MAEEncoder
 from jist.models.vit import ViTConfig as ViTConfig
+from jist.models.weights import Encoder as Encoder
 from jist.models.weights import digest as digest
+from jist.models.weights import load_any_encoder as load_any_encoder
 from jist.models.weights import load_encoder as load_encoder
 from jist.models.weights import load_mae as load_mae
 from jist.models.weights import load_resnet as load_resnet

@@ -5,6 +5,7 @@ halves the resolution in a bottleneck's 3×3 convolution, not in the 1×1 before
 (CPAL 2024), Fig. 3, remove its last layer and keep the 2048 averages.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -19,6 +20,26 @@ STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))
 EXPANSION = 4
 FEATURES = 2048
 EPSILON = 1e-5
+
+
+@dataclasses.dataclass(frozen=True)
+class WholeImage:
+    """What ResNet-50 takes and gives, in the words of `ViTConfig`: an image is one patch.
+
+    Attributes:
+        image_size: side of the images that it was trained on, in pixels.
+        patch_size: side of a patch, which is all of the image; it cannot be removed.
+        dim: numbers in a feature vector.
+    """
+
+    image_size: int = 224
+    patch_size: int = 224
+    dim: int = FEATURES
+
+    @property
+    def patches(self) -> int:
+        """Number of patches of an image."""
+        return (self.image_size // self.patch_size) ** 2
 
 
 def _convolution(
@@ -93,6 +114,7 @@ class ResNet50(nnx.Module):
         preprocessing: Preprocessing | None = None,
         rngs: nnx.Rngs,
     ):
+        self.config = WholeImage()
         self.dtype = jnp.dtype(dtype)
         self.preprocessing = preprocessing or Preprocessing(interpolation="bilinear")
         self.conv = _convolution(3, 64, 7, 2, dtype=dtype, rngs=rngs)

@@ -24,6 +24,8 @@ from jist.models.storage import fill, read_arrays, read_config, staged
 from jist.models.storage import tensors as tensors
 from jist.models.vit import MAEEncoder, ViTConfig
 
+Encoder = MAEEncoder | ResNet50
+
 FORMAT = "jist-encoder"
 RESNET_FORMAT = "jist-resnet50"
 VERSION = 1
@@ -163,6 +165,16 @@ def load_mae(directory: str | os.PathLike, *, dtype: DTypeLike = jnp.float32) ->
         file = directory / f"{part}.safetensors"
         fill(getattr(mae, part), read_arrays(file), file)
     return mae
+
+
+def load_any_encoder(name: str | os.PathLike) -> Encoder:
+    """Rebuilds an encoder, or a ResNet-50; argument and errors as those of `load_encoder`."""
+    directory = pathlib.Path(name)
+    if (directory / "config.json").is_file():
+        config = read_config(directory, "encoder.safetensors", "jist.models.save_encoder")
+        if config.get("format") == RESNET_FORMAT:
+            return load_resnet(directory)
+    return load_encoder(name)
 
 
 def load_resnet(directory: str | os.PathLike, *, dtype: DTypeLike = jnp.float32) -> ResNet50:

@@ -1,0 +1,98 @@
+r"""Features of several frozen encoders compared on unmasked images.
+
+    python -m conversion mae_pretrain_vit_base.pth encoders/mae-base
+    python -m conversion resnet50.pth encoders/resnet50
+    python -m experiments.encoders --dataset folder:data/cifar10 \
+        --encoders encoders/mae-base encoders/resnet50 --run-dir runs/encoders
+
+Kariotakis et al. (CPAL 2024), Figure 3: a masked autoencoder's ViT-Base against ResNet-50 v1.5,
+both pre-trained on ImageNet-1k, as feature extractors for the same head on CIFAR-10 without masks;
+the paper has the ViT ahead by almost 25 % in accuracy. An encoder is a directory that `python -m
+conversion` or `jist.models` wrote, of either kind. Each has a run directory of its own below
+`--run-dir`, whose `summary.json` holds all results; ends with a table and `figure-3.png`. Run
+again, it goes on where it stopped.
+
+ResNet-50 takes 224 × 224 pixels and 8 GFLOPs an image: 60,000 images need a GPU, or many hours.
+"""
+
+import dataclasses
+import pathlib
+
+import tyro
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from experiments import figures
+from experiments.cli import Options, run
+from experiments.options import (
+    HeadOptions,
+    ImageOptions,
+    Plan,
+    StrategyOptions,
+    Training,
+    pick,
+)
+from experiments.several import carry_out_all
+from experiments.summaries import Cell
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncodersOptions(Options, HeadOptions, ImageOptions):
+    """Options of the comparison of encoders."""
+
+    encoders: tuple[str, ...]
+    """Directories of encoders, masked autoencoders' or ResNet-50, or random-nano and the like."""
+    run_dir: pathlib.Path = pathlib.Path("runs/encoders")
+    """Where results are written; the same directory goes on where it stopped."""
+    features_dir: pathlib.Path | None = None
+    """Where features are kept, to share them between runs; by default in the run directory."""
+    encoder: tyro.conf.Suppress[str] = ""
+    mask_ratio: tyro.conf.Suppress[float] = 0.0
+
+
+def main(options: EncodersOptions) -> None:
+    """Extracts, trains and compares."""
+    found = carry_out_all(plans(options), options.run_dir, features_dir=options.features_dir)
+    cells = {
+        result["directory"]: Cell((result,))
+        for result in found
+        if result["encoder"] in options.encoders
+    }
+    table = Table(title="Test images without masks: accuracy in %", box=box.SIMPLE_HEAD)
+    table.add_column("encoder")
+    for column in ("features", "best", "last"):
+        table.add_column(column, justify="right")
+    for name, cell in cells.items():
+        accuracies = (cell.percent(f"{which}_test_accuracy") for which in ("best", "last"))
+        table.add_row(name, str(cell.results[0]["feature_dim"]), *accuracies)
+    Console().print(table)
+    path = options.run_dir / "figure-3.png"
+    figures.save(figures.encoders(f"{options.dataset}, no masks", cells), path)
+    print(f"written: {options.run_dir}/summary.json, {path}")
+
+
+def plans(options: EncodersOptions) -> dict[str, Plan]:
+    """One plan for each encoder, called by the last part of its path.
+
+    Raises:
+        ValueError: two encoders have the same name.
+    """
+    images = pick(options, ImageOptions)
+    central = StrategyOptions(strategy="centralized", workers=1)
+    found = {
+        pathlib.PurePath(encoder).name: Plan(
+            experiment="encoders",
+            images=dataclasses.replace(images, encoder=encoder),
+            head=pick(options, HeadOptions),
+            trainings=(Training(mask_ratio=0.0, how=central),),
+        )
+        for encoder in options.encoders
+    }
+    if len(found) < len(options.encoders):
+        raise ValueError(f"encoders must have names of their own, got {options.encoders}")
+    return found
+
+
+if __name__ == "__main__":
+    run(main, EncodersOptions, __doc__ or "")

@@ -1,0 +1,98 @@
+"""Encoders of both kinds give features to the same head."""
+
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from PIL import Image
+from rich.progress import Progress
+
+from experiments import encoders, images
+from experiments.encoders import EncodersOptions
+from experiments.options import ImageOptions
+from jist.models import ResNet50, ViTConfig, resnet, save_resnet
+
+SIDE = 32  # a 49th of the work of 224
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_images():
+    with pytest.MonkeyPatch.context() as patched:
+        small = functools.partial(resnet.WholeImage, image_size=SIDE, patch_size=SIDE)
+        patched.setattr(resnet, "WholeImage", small)
+        yield
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    path = tmp_path_factory.mktemp("encoders") / "resnet50"
+    save_resnet(nnx.jit(lambda: ResNet50(rngs=nnx.Rngs(0)))(), path)  # faster than eagerly
+    return path
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    root = tmp_path_factory.mktemp("images")
+    generator = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (root / name).mkdir()
+        for i in range(6):
+            pixels = generator.integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{i}.png")
+    return root
+
+
+def test_a_masked_autoencoder_and_a_resnet_are_compared(dataset, directory, tmp_path):
+    options = EncodersOptions(
+        dataset=f"folder:{dataset}",
+        encoders=("random-nano", str(directory)),
+        run_dir=tmp_path,
+        hidden=(8,),
+        batch_size=4,
+        epochs=2,
+        encode_batch=8,
+    )
+    encoders.main(options)
+    results = json.loads((tmp_path / "summary.json").read_text())["results"]
+    assert {(r["directory"], r["feature_dim"], r["ratio"]) for r in results} == {
+        ("random-nano", ViTConfig.nano().dim, 0.0),
+        ("resnet50", 2048, 0.0),
+    }
+    with Image.open(tmp_path / "figure-3.png") as picture:
+        picture.verify()
+
+    # What was trained on are the averages of the images as they are.
+    whole = images.build_encoder(ImageOptions(encoder=str(directory)))
+    assert isinstance(whole, ResNet50)
+    wanted = ImageOptions(dataset=f"folder:{dataset}", encoder=str(directory))
+    with Progress(disable=True) as progress:
+        stores = images.prepare_features(wanted, 0.0, whole, tmp_path / "features", progress)
+    files = [*dataset.glob("*/*.png")]
+    pixels = jnp.stack([jnp.asarray(Image.open(file)) for file in files])
+    averages = jax.jit(lambda x: whole(whole.preprocessing.normalize(x)))(pixels)
+    stored = np.concatenate([stores[split].cls for split in ("train", "test")])
+    np.testing.assert_allclose(
+        np.sort(stored.sum(axis=1)), np.sort(np.asarray(averages).sum(axis=1)), rtol=1e-4
+    )
+
+
+def test_a_resnet_goes_without_masks(dataset, directory, tmp_path):
+    options = ImageOptions(dataset=f"folder:{dataset}", encoder=str(directory))
+    whole = images.build_encoder(options)
+    with (
+        pytest.raises(ValueError, match=r"ratio 0\.5 keeps none of the 1 patches"),
+        Progress(disable=True) as progress,
+    ):
+        images.prepare_features(options, 0.5, whole, tmp_path, progress)
+    with pytest.raises(ValueError, match="sees images whole"):
+        images.random_masks(options, 0.0, whole)
+
+
+def test_encoders_of_one_name_are_refused(tmp_path):
+    options = EncodersOptions(encoders=("a/base", "b/base"), run_dir=tmp_path)
+    with pytest.raises(ValueError, match="encoders must have names of their own"):
+        encoders.main(options)
