@@ -1,5 +1,7 @@
 """Independent subnet training is tied to no model: networks that only name some neurons."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +9,9 @@ import optax
 import pytest
 from flax import nnx
 
-from jist.ist import partition
+from jist.ist import neuron_axes, partition
 from jist.models import MLP
+from jist.models.resnet import Bottleneck
 from jist.strategies import IST
 
 LECUN, ZEROS = nnx.initializers.lecun_normal(), nnx.initializers.zeros_init()
@@ -55,6 +58,23 @@ class TransformerBlock(nnx.Module):
         return self.head(x.mean(axis=1))
 
 
+class ResNet(nnx.Module):
+    """ResNet-50's bottlenecks, few and narrow, that every worker has and trains, and the MLP of the
+    papers as a head that is dealt out."""
+
+    def __init__(self, rngs):
+        self.stem = nnx.Conv(1, 4, (3, 3), rngs=rngs)
+        block = functools.partial(Bottleneck, dtype=jnp.float32, rngs=rngs)
+        self.blocks = nnx.List([block(4, 2, 2), block(8, 2, 1)])
+        self.head = MLP((8, 12, 3), norm=None, rngs=rngs)
+
+    def __call__(self, x):
+        x = jax.nn.relu(self.stem(x))
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x.mean(axis=(1, 2)))
+
+
 EXAMPLES = {
     "x": jax.random.normal(jax.random.key(0), (40, 8, 8, 1)),
     "y": jnp.arange(40) % 3,
@@ -62,7 +82,8 @@ EXAMPLES = {
 
 
 @pytest.mark.parametrize(
-    ("model", "layer", "width"), [(ConvNet, "hidden", 10), (TransformerBlock, "mlp", 12)]
+    ("model", "layer", "width"),
+    [(ConvNet, "hidden", 10), (TransformerBlock, "mlp", 12), (ResNet, "hidden1", 12)],
 )
 def test_the_dense_part_is_dealt_and_the_rest_is_averaged(model, layer, width):
     """Each worker by itself, cut and trained with plain gradient descent by hand."""
@@ -74,6 +95,14 @@ def test_the_dense_part_is_dealt_and_the_rest_is_averaged(model, layer, width):
     full = nnx.to_pure_dict(full)
     axes = strategy._deal.axes
     parts = partition(jax.random.fold_in(jax.random.key(7), 0), {layer: width}, 2)[layer]
+
+    @jax.jit
+    @jax.grad
+    def gradient(params, rows):
+        logits = nnx.merge(graphdef, params, rest)(EXAMPLES["x"][rows])
+        y = EXAMPLES["y"][rows]
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
     trained = []
     for worker in range(2):
         params = jax.tree.map(
@@ -84,14 +113,7 @@ def test_the_dense_part_is_dealt_and_the_rest_is_averaged(model, layer, width):
             axes,
         )
         for rows in order[worker]:
-
-            def loss(params, rows=rows):
-                logits = nnx.merge(graphdef, params, rest)(EXAMPLES["x"][rows])
-                y = EXAMPLES["y"][rows]
-                return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
-
-            gradient = jax.jit(jax.grad(loss))(params)
-            params = jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient)
+            params = jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient(params, rows))
         trained.append(params)
 
     def check(result, names, *pieces):
@@ -102,6 +124,16 @@ def test_the_dense_part_is_dealt_and_the_rest_is_averaged(model, layer, width):
             np.testing.assert_allclose(result.take(part, names.index(layer)), piece, atol=1e-5)
 
     jax.tree.map(check, state.params, axes, *trained)
+
+
+def test_of_a_resnet_only_the_head_is_cut():
+    model = ResNet(nnx.Rngs(0))
+    sizes = [p.size for p in jax.tree.leaves(nnx.state(model, nnx.Param))]
+    strategy = IST(model, optax.sgd(0.1), workers=2, local_steps=1)
+    params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+    cut = jax.tree.map(lambda _, names: any(names), params, neuron_axes(model))
+    assert {name for name, part in cut.items() if any(jax.tree.leaves(part))} == {"head"}
+    assert strategy.parameters_per_worker == sum(sizes) - (8 * 12 + 12 + 12 * 3) // 2
 
 
 def test_unequal_workers_train_their_shares():
