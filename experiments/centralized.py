@@ -48,7 +48,7 @@ def main(options: CentralizedOptions) -> None:
         head=pick(options, HeadOptions),
         trainings=(
             Training(
-                mask_ratio=options.mask_ratio,
+                mask_ratio=options.ratio,
                 mask=options.mask,
                 how=StrategyOptions(strategy="centralized", workers=1),
             ),

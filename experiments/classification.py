@@ -80,6 +80,8 @@ def carry_out(
                 "the encoder is randomly initialised, not pre-trained: accuracies show that the "
                 "system works, not what it can do"
             )
+        if first and plan.images.simulate_clouds is not None:
+            print("the clouds are simulated: results are marked so")
         with progress_bar() as progress:
             for ratio in dict.fromkeys(training.mask_ratio for training in todo):
                 stores = prepare_features(
@@ -113,10 +115,12 @@ def train_head(
     held = validation_rows(stores["train"], head.validation, seed)
     fixed = examples(stores["train"], ~held)
     train: trainer.Examples | trainer.Renewed = fixed
-    if training.mask == "random":
+    # Where no patch is removed, one mask is like another.
+    if training.mask == "random" and training.mask_ratio:
         encode = random_masks(plan.images, training.mask_ratio, encoder)
         train = trainer.Renewed(fixed, lambda epoch: {**fixed, "x": encode(epoch)[~held]})
-    tags = {"strategy": how.strategy, "workers": how.workers, "ratio": training.mask_ratio}
+    mask, ratio = masks_seen(stores["train"], training)
+    tags = {"strategy": how.strategy, "workers": how.workers, "ratio": ratio}
     with MetricsLog(run.path, training.name, tags) as log:
         history = trainer.train(
             strategy,
@@ -130,8 +134,7 @@ def train_head(
             validation_examples=examples(stores["train"], held) if held.any() else None,
             pools=worker_pools(how, stores["train"].label[~held], seed),
             progress=progress,
-            description=f"{how.strategy}, {how.workers} worker(s), {training.mask} masks, "
-            f"ratio {training.mask_ratio:g}",
+            description=f"{how.strategy}, {how.workers} worker(s), {mask} masks, ratio {ratio:g}",
         )
     last = history[-1]
     widths = (inputs, *head.hidden, classes)
@@ -144,8 +147,8 @@ def train_head(
         "image_size": shape["image_size"],
         "patch_size": shape["patch_size"],
         "feature_dim": inputs,
-        "mask": training.mask,
-        "ratio": training.mask_ratio,
+        "mask": mask,
+        "ratio": ratio,
         "strategy": how.strategy,
         "workers": how.workers,
         "norm": head.norm,
@@ -155,6 +158,7 @@ def train_head(
         "train_examples": len(fixed["y"]),
         "validation_examples": int(held.sum()),
         "test_examples": len(stores["test"].label),
+        "empty_examples": sum(len(s.attributes.get("empty", ())) for s in stores.values()),
         **accuracies(history),
         "last_test_loss": last["test_loss"],
         "rounds": last["round"],
@@ -165,6 +169,18 @@ def train_head(
         "bytes_received_per_worker_paper": round(paper * last["round"]),
         "training_seconds": round(sum(metrics["seconds"] for metrics in history), 3),
     }
+
+
+def masks_seen(store: features.Features, training: Training) -> tuple[str, float]:
+    """What results call the masks, and the share of patches that they remove.
+
+    Of natural masks, and of images that were masked before, the training knows neither.
+    """
+    masks = store.attributes["masks"]
+    if "missing_share" not in store.attributes:
+        return training.mask, training.mask_ratio
+    share = masks["ratio"] if masks["name"] == "fixed" else store.attributes["missing_share"]
+    return masks["name"], round(share, 4)
 
 
 def accuracies(history: list[dict[str, Any]]) -> dict[str, Any]:

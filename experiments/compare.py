@@ -75,7 +75,7 @@ def make_plan(options: CompareOptions) -> Plan:
             ways.append(("centralized", None))
         trainings += [
             Training(
-                mask_ratio=options.mask_ratio,
+                mask_ratio=options.ratio,
                 how=StrategyOptions(
                     strategy=strategy, workers=workers, local_steps=options.local_steps
                 ),

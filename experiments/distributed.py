@@ -56,7 +56,7 @@ def main(options: DistributedOptions) -> None:
         experiment="distributed",
         images=pick(options, ImageOptions),
         head=pick(options, HeadOptions),
-        trainings=(Training(mask_ratio=options.mask_ratio, how=pick(options, StrategyOptions)),),
+        trainings=(Training(mask_ratio=options.ratio, how=pick(options, StrategyOptions)),),
     )
     results = carry_out(
         plan, options.run_dir, features_dir=options.features_dir, devices=options.devices

@@ -30,11 +30,11 @@ class EvaluateOptions(Options):
     run_dir: pathlib.Path
     """The run directory."""
     checkpoint: str = "last"
-    """Which checkpoint of each training: last, or best by test accuracy."""
+    """Which checkpoint of each training: last, or best by validation, else by test accuracy."""
     features_dir: pathlib.Path | None = None
     """Where the run's features are kept; by default in the run directory."""
     data_dir: pathlib.Path | None = None
-    """Where TFDS keeps its prepared data sets (cifar10 only)."""
+    """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45 or aid."""
 
 
 def main(options: EvaluateOptions) -> None:

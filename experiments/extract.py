@@ -28,14 +28,18 @@ def main(options: ExtractOptions) -> None:
     """Extracts both splits."""
     encoder = build_encoder(options)
     with progress_bar() as progress:
-        stores = prepare_features(
-            options, options.mask_ratio, encoder, options.features_dir, progress
-        )
+        stores = prepare_features(options, options.ratio, encoder, options.features_dir, progress)
     for split, store in stores.items():
         print(
             f"{split}: {len(store.label)} CLS vectors of {store.cls.shape[1]} numbers, "
             f"{len(store.attributes['skipped'])} images skipped"
         )
+        if options.natural:
+            print(
+                f"{split}: masks: {store.attributes['masks']['name']}, "
+                f"{store.attributes['missing_share']:.1%} of the patches missing, "
+                f"{len(store.attributes['empty'])} images with nothing visible left out"
+            )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from experiments.options import ImageOptions
 from jist import features
-from jist.data import Dataset, load_dataset
+from jist.data import Dataset, NaturalMasks, load_dataset
 from jist.masking import FixedMask
 from jist.models import Encoder, MAEEncoder, ViTConfig, digest, load_any_encoder
 from jist.random_masks import EpochEncoder
@@ -59,7 +59,7 @@ def prepare_features(
     all of them share.
     """
     slug = re.sub(r"\W+", "-", options.dataset.rstrip("/").rsplit("/", 1)[-1])
-    of_encoder = f"{digest(encoder)[:8]}-ratio-{mask_ratio:g}-seed-{options.seed}"
+    of_encoder = f"{digest(encoder)[:8]}-{_masks_slug(options, mask_ratio)}-seed-{options.seed}"
     paths = {split: directory / f"{slug}-{split}-{of_encoder}" for split in ("train", "test")}
     if jax.process_index() == 0:
         for split, path in paths.items():
@@ -68,7 +68,34 @@ def prepare_features(
     return {split: features.load(path) for split, path in paths.items()}
 
 
-def _dataset(options: ImageOptions, split: str) -> Dataset:
+def masks_of(
+    options: ImageOptions, mask_ratio: float, encoder: Encoder
+) -> FixedMask | NaturalMasks:
+    """The masks that the options name: drawn once for every image, or its own."""
+    if not options.natural:
+        return FixedMask(encoder.config.patches, mask_ratio, options.seed)
+    red, green, blue = (round(255 * mean) for mean in encoder.preprocessing.mean)
+    return NaturalMasks(
+        max_missing=options.max_missing,
+        no_data=options.no_data,
+        clouds=options.simulate_clouds,
+        seed=options.seed,
+        fill=(red, green, blue),
+    )
+
+
+def _masks_slug(options: ImageOptions, mask_ratio: float) -> str:
+    if not options.natural:
+        return f"ratio-{mask_ratio:g}"
+    clouds = options.simulate_clouds
+    parts = ["natural" if clouds is None else f"clouds-{clouds:g}"]
+    parts += [] if options.no_data is None else [f"no-data-{options.no_data}"]
+    parts += [f"max-missing-{options.max_missing:g}"] if options.max_missing else []
+    return "-".join(parts)
+
+
+def dataset_of(options: ImageOptions, split: str) -> Dataset:
+    """One split of the data set that the options name."""
     return load_dataset(
         options.dataset,
         split,
@@ -88,11 +115,12 @@ def _extract(
 ) -> None:
     store = features.extract(
         encoder,
-        _dataset(options, split),
+        dataset_of(options, split),
         path,
-        keep_for=FixedMask(encoder.config.patches, mask_ratio, options.seed),
+        keep_for=masks_of(options, mask_ratio, encoder),
         batch_size=options.encode_batch,
         skip_unreadable=options.skip_unreadable,
+        skip_empty=options.skip_empty,
         progress=progress,
     )
     for skipped in store.attributes["skipped"]:
@@ -109,7 +137,7 @@ def random_masks(options: ImageOptions, mask_ratio: float, encoder: Encoder) -> 
         raise ValueError(f"encoder={options.encoder} sees images whole: it goes without masks")
     return EpochEncoder(
         encoder,
-        _dataset(options, "train"),
+        dataset_of(options, "train"),
         ratio=mask_ratio,
         seed=options.seed,
         batch_size=options.encode_batch,

@@ -4,27 +4,69 @@ import dataclasses
 import pathlib
 from typing import Any, TypeVar
 
+# The options of natural masks, and what they are where nobody asks for such masks.
+NATURAL = {
+    "natural_masks": False,
+    "no_data": None,
+    "simulate_clouds": None,
+    "max_missing": 0.0,
+    "skip_empty": False,
+}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageOptions:
     """Which images, seen through which encoder, and how much of them."""
 
     dataset: str = "digits"
-    """digits, cifar10, or folder:PATH (one directory per class, train/ and test/ on top or not)."""
+    """digits, cifar10, resisc45, aid, folder:PATH (one directory per class, train/ and test/ on top
+    or not), or masked:PATH (what experiments.mask_dataset wrote)."""
     data_dir: pathlib.Path | None = None
-    """Where TFDS keeps its prepared data sets (cifar10 only)."""
+    """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45 or aid."""
     test_share: float = 0.2
     """Share of the images held out for testing, where the data set brings no split."""
     encoder: str = "random-nano"
     """Directory of an encoder, or random-nano, random-tiny, random-small, random-base."""
     mask_ratio: float = 0.75
-    """Share of the patches of every image that is removed, in [0, 1)."""
+    """Share of the patches of every image that is removed, in [0, 1); not with natural masks."""
+    natural_masks: bool = False
+    """Remove the patches that images lack instead: transparent, or not zero in NAME.mask.png."""
+    no_data: int | None = None
+    """Natural masks: the value that stands for a missing pixel in every channel."""
+    simulate_clouds: float | None = None
+    """Natural masks: hide this share of every image under simulated clouds, in (0, 1)."""
+    max_missing: float = 0.0
+    """Natural masks: share of a visible patch that may be missing, in [0, 1)."""
+    skip_empty: bool = False
+    """Natural masks: leave out images without a visible patch, and count them."""
     seed: int = 0
     """Decides split, masks, initialisation, deals and order."""
     skip_unreadable: bool = False
     """Leave out images that cannot be decoded, and list them, instead of stopping."""
     encode_batch: int = 256
     """Images encoded at a time; does not change the features."""
+
+    def __post_init__(self) -> None:
+        given = [
+            f"--{option.replace('_', '-')}"
+            for option, default in NATURAL.items()
+            if getattr(self, option) != default
+        ]
+        if given and self.dataset.startswith("masked:"):
+            raise ValueError(f"{self.dataset} brings its own masks, {given[0]} does not go with it")
+        if given and not self.natural:
+            raise ValueError(f"{given[0]} goes with --natural-masks or --simulate-clouds")
+
+    @property
+    def natural(self) -> bool:
+        """Whether images come with their masks, in place of a share of patches to remove."""
+        asked = self.natural_masks or self.no_data is not None or self.simulate_clouds is not None
+        return asked or self.dataset.startswith("masked:")
+
+    @property
+    def ratio(self) -> float:
+        """Share of the patches that is removed on purpose: none with natural masks."""
+        return 0.0 if self.natural else self.mask_ratio
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,6 +174,15 @@ class Plan:
     head: HeadOptions
     trainings: tuple[Training, ...]
 
+    def __post_init__(self) -> None:
+        drawn = any(training.mask_ratio or training.mask != "fixed" for training in self.trainings)
+        if self.images.natural and drawn:
+            raise ValueError(
+                "images that come with their masks leave no ratio to choose and no mask to draw: "
+                f"got dataset {self.images.dataset}, mask ratios "
+                f"{sorted({training.mask_ratio for training in self.trainings})}"
+            )
+
     def head_of(self, training: Training) -> HeadOptions:
         """The options of a training's head."""
         return dataclasses.replace(self.head, **training.own)
@@ -139,7 +190,8 @@ class Plan:
     def config(self) -> dict[str, Any]:
         """The plan as JSON, without what leaves the results unchanged."""
         config = dataclasses.asdict(self)
-        for option in ("data_dir", "encode_batch", "mask_ratio"):
+        unused = () if self.images.natural else NATURAL
+        for option in ("data_dir", "encode_batch", "mask_ratio", *unused):
             del config["images"][option]
         config["trainings"] = [
             {"mask_ratio": t.mask_ratio, "mask": t.mask, "how": dataclasses.asdict(t.how), **t.own}

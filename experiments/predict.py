@@ -2,9 +2,10 @@
 
     python -m experiments.predict --run-dir runs/cifar10-ist-4 --images cat.jpg photos/
 
-Removes the share of patches that the run was trained with, encodes the rest, and prints the most
-likely class of every image with its probability, as text or, with `--json-lines`, as one JSON
-object a line with the probabilities of all classes.
+Removes the share of patches that the run was trained with, or, of a run with natural masks, those
+that each image lacks, encodes the rest, and prints the most likely class of every image with its
+probability, as text or, with `--json-lines`, as one JSON object a line with the probabilities of
+all classes.
 """
 
 import dataclasses
@@ -17,13 +18,24 @@ import numpy as np
 
 from experiments.classification import restore_head
 from experiments.cli import Options, run
-from experiments.images import build_encoder
+from experiments.images import build_encoder, masks_of
 from experiments.options import Plan, Training
 from experiments.run_directory import read_json
-from jist.data import IMAGE_SUFFIXES, example_id, read_image, resize
+from jist.by_length import ByLength
+from jist.data import (
+    IMAGE_SUFFIXES,
+    NaturalMasks,
+    example_id,
+    is_image,
+    read_image,
+    read_with_missing,
+    resize,
+)
 from jist.features import cls_vectors
 from jist.masking import FixedMask
+from jist.models import Encoder, MAEEncoder
 from jist.trainer import predict
+from jist.visible import NO_PATCH, natural_keep, nothing_visible
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +49,7 @@ class PredictOptions(Options):
     training: str | None = None
     """Which training of the run, if it has several; by default the one with the best accuracy."""
     checkpoint: str = "last"
-    """Which checkpoint: last, or best by test accuracy."""
+    """Which checkpoint: last, or best by validation, else by test accuracy."""
     json_lines: bool = False
     """Print JSON lines instead of text."""
     batch_size: int = 64
@@ -52,15 +64,50 @@ def main(options: PredictOptions) -> None:
     encoder = build_encoder(plan.images)
     encoder.eval()
     head, class_names = restore_head(options.run_dir, plan, training, encoder, options.checkpoint)
-    masks = FixedMask(encoder.config.patches, training.mask_ratio, plan.images.seed)
-    side, wanted = encoder.config.image_size, encoder.preprocessing
+    masks = masks_of(plan.images, training.mask_ratio, encoder)
     for start in range(0, len(paths), options.batch_size):
         batch = paths[start : start + options.batch_size]
-        pixels = np.stack([resize(read_image(path), side, wanted.interpolation) for path in batch])
-        keep = masks(jnp.asarray([example_id(path.name) for path in batch], jnp.uint32))
-        cls = cls_vectors(encoder, jnp.asarray(pixels), keep)
+        if isinstance(masks, NaturalMasks):
+            cls = encode_visible(encoder, masks, batch)
+        else:
+            cls = encode(encoder, masks, batch)
         for path, row in zip(batch, np.asarray(jax.nn.softmax(predict(head, cls))), strict=True):
             show(path, row, class_names, options.json_lines)
+
+
+def encode(encoder: Encoder, masks: FixedMask, paths: list[pathlib.Path]) -> jax.Array:
+    """CLS vectors of images, as many patches of each removed as in training."""
+    side, wanted = encoder.config.image_size, encoder.preprocessing
+    pixels = np.stack([resize(read_image(path), side, wanted.interpolation) for path in paths])
+    keep = masks(jnp.asarray([example_id(path.name) for path in paths], jnp.uint32))
+    return cls_vectors(encoder, jnp.asarray(pixels), keep)
+
+
+def encode_visible(encoder: Encoder, masks: NaturalMasks, paths: list[pathlib.Path]) -> jax.Array:
+    """CLS vectors of images by what is visible of each.
+
+    Raises:
+        ValueError: the encoder sees images whole.
+        EmptyImageError: nothing of an image is visible.
+    """
+    if not isinstance(encoder, MAEEncoder):
+        raise ValueError("the run's encoder sees images whole: it goes without natural masks")
+    side, wanted = encoder.config.image_size, encoder.preprocessing
+    read = [
+        masks.resize(
+            *read_with_missing(path, masks.no_data),
+            example_id(path.name),
+            side,
+            wanted.interpolation,
+        )
+        for path in paths
+    ]
+    pixels, missing = (np.stack(parts) for parts in zip(*read, strict=True))
+    keep = natural_keep(missing, encoder.config.patch_size, masks.max_missing)
+    for path, row in zip(paths, keep, strict=True):
+        if row[0] == NO_PATCH:
+            raise nothing_visible(str(path))
+    return jnp.asarray(ByLength(encoder, len(paths))(pixels, keep))
 
 
 def image_paths(given: tuple[pathlib.Path, ...]) -> list[pathlib.Path]:
@@ -73,7 +120,7 @@ def image_paths(given: tuple[pathlib.Path, ...]) -> list[pathlib.Path]:
     for path in given:
         if path.is_dir():
             inside = sorted(path.rglob("*"))
-            paths += [p for p in inside if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES]
+            paths += [path for path in inside if path.is_file() and is_image(path.name)]
         elif path.is_file():
             paths.append(path)
         else:

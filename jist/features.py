@@ -26,7 +26,7 @@ from rich.progress import Progress
 
 from jist import store
 from jist.by_length import ByLength, split_batch
-from jist.data import Batch, Dataset, NaturalMasks, batches
+from jist.data import Batch, Dataset, MaskedImages, NaturalMasks, batches
 from jist.masking import FixedMask
 from jist.models import Encoder, MAEEncoder, digest
 from jist.visible import (
@@ -97,6 +97,10 @@ def extract(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    length = None
+    if isinstance(dataset, MaskedImages):
+        dataset.check(encoder.config.image_size, encoder.config.patch_size)
+        length = dataset.kept
     out = pathlib.Path(out)
     attributes = _attributes(encoder, dataset, keep_for)
     free = ("versions", "class_names")
@@ -114,7 +118,7 @@ def extract(
         skip = {"skip_unreadable": skip_unreadable, "skip_empty": skip_empty}
         if not isinstance(encoder, MAEEncoder):
             raise ValueError(f"keep_for={keep_for} needs an encoder that can leave patches out")
-        by_length = ByLength(encoder, batch_size)
+        by_length = ByLength(encoder, batch_size, length)
         encode = functools.partial(_natural_rows, dataset, keep_for, by_length, batch_size, skip)
     else:
         encode = functools.partial(
@@ -194,7 +198,8 @@ def _attributes(
         "versions": {name: importlib.metadata.version(name) for name in ("jist", "jax", "flax")},
     }
     if isinstance(keep_for, NaturalMasks):
-        masks = {"name": keep_for.name} | dataclasses.asdict(keep_for)
+        own = {"name": keep_for.name} | dataclasses.asdict(keep_for)
+        masks = dataset.attributes["masks"] if isinstance(dataset, MaskedImages) else own
         return attributes | {"masks": masks, "kept": encoder.config.patches}
     if isinstance(keep_for, FixedMask):
         attributes["masks"] = dataclasses.asdict(keep_for)
@@ -209,7 +214,7 @@ def _note_skipped(
 ) -> None:
     empty = np.flatnonzero(labels == EMPTY)
     if len(empty) and not skip_empty:  # they were, when the store was written
-        raise nothing_visible(dataset, int(empty[0]))
+        raise nothing_visible(dataset.locate(int(empty[0])))
     noted = {
         "skipped": [dataset.locate(int(i)) for i in np.flatnonzero(labels == UNREADABLE)],
         "empty": [dataset.locate(int(i)) for i in empty],

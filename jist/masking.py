@@ -111,6 +111,11 @@ class FixedMask:
         patches_kept(self.patches, self.ratio)
 
     @property
+    def name(self) -> str:
+        """What results call these masks."""
+        return "fixed"
+
+    @property
     def kept(self) -> int:
         """Patches kept of every image, K = int(L (1 - r))."""
         return patches_kept(self.patches, self.ratio)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, UInt8, UInt32
+from jaxtyping import Array, Bool, Int, UInt8, UInt32
 
 from jist.data import Dataset, EmptyImageError, NaturalMasks, batches
 from jist.masking import visible_patches
@@ -81,25 +81,32 @@ def visible_batches(
         labels = batch.labels
         if isinstance(masks, NaturalMasks):
             assert batch.missing is not None
-            patch_size, patches = encoder.config.patch_size, encoder.config.patches
-            found, valid = visible_patches(batch.missing, patch_size, masks.max_missing)
-            keep = np.full((len(labels), patches), NO_PATCH, np.int32)
-            keep[:, : found.shape[1]] = np.where(valid, found, NO_PATCH)
-            labels = np.where(batch.readable & ~valid.any(axis=1), EMPTY, labels)
+            keep = natural_keep(batch.missing, encoder.config.patch_size, masks.max_missing)
+            labels = np.where(batch.readable & (keep[:, 0] == NO_PATCH), EMPTY, labels)
         else:
             keep = np.asarray(_keep(masks, batch.example_ids))
             keep = np.where(batch.readable[:, None], keep, NO_PATCH)
         empty = np.flatnonzero(labels == EMPTY)
         if len(empty) and not skip_empty:
-            raise nothing_visible(dataset, rows[start + int(empty[0])])
+            raise nothing_visible(dataset.locate(rows[start + int(empty[0])]))
         yield Visible(batch.images, keep, labels.astype(np.int32), batch.example_ids)
         start += len(labels)
 
 
-def nothing_visible(dataset: Dataset, row: int) -> EmptyImageError:
+def natural_keep(
+    missing: Bool[np.ndarray, "batch side side"], patch_size: int, max_missing: float
+) -> Int[np.ndarray, "batch patches"]:
+    """As `jist.masking.visible_patches`, with a column for every patch and padded by `NO_PATCH`."""
+    keep = np.full((len(missing), (missing.shape[1] // patch_size) ** 2), NO_PATCH, np.int32)
+    found, valid = visible_patches(missing, patch_size, max_missing)
+    keep[:, : found.shape[1]] = np.where(valid, found, NO_PATCH)
+    return keep
+
+
+def nothing_visible(image: str) -> EmptyImageError:
     """The error that names an image without a visible patch."""
     return EmptyImageError(
-        f"nothing of image {dataset.locate(row)} is visible: every patch lacks more of its pixels "
+        f"nothing of image {image} is visible: every patch lacks more of its pixels "
         "than --max-missing allows; --skip-empty leaves such images out"
     )
 

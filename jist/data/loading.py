@@ -6,6 +6,7 @@ from jist.data.cifar10 import load_cifar10
 from jist.data.dataset import Dataset
 from jist.data.digits import load_digits
 from jist.data.folder import load_folder
+from jist.data.masked import load_masked
 from jist.data.scenes import AID, RESISC45, load_scenes
 
 SPLITS = ("train", "test")
@@ -24,11 +25,12 @@ def load_dataset(
 
     Args:
         name: `digits` (bundled with scikit-learn), `cifar10` (prepared by TFDS), `resisc45` and
-            `aid` (the authors' extracted folder; `resisc45` also prepared by TFDS), or
-            `folder:PATH` (one directory per class, `train/` and `test/` on top or not).
+            `aid` (the authors' extracted folder; `resisc45` also prepared by TFDS), `folder:PATH`
+            (one directory per class, `train/` and `test/` on top or not), or `masked:PATH` (what
+            `experiments.mask_dataset` wrote).
         split: "train" or "test".
         data_dir: where TFDS keeps its prepared data sets, or the extracted folder or one above it;
-            `digits` and folders do not look at it.
+            the others do not look at it.
         seed: decides the split of data sets that bring none (all but `cifar10` and folders with
             `train/` and `test/`).
         test_share: share of every class held out for testing in `digits` and in folders without
@@ -49,4 +51,8 @@ def load_dataset(
     if name.startswith("folder:"):
         path = name.removeprefix("folder:")
         return load_folder(path, split, seed=seed, test_share=test_share)
-    raise ValueError(f"dataset must be digits, cifar10, resisc45, aid or folder:PATH, got {name!r}")
+    if name.startswith("masked:"):
+        return load_masked(name.removeprefix("masked:"), split)
+    raise ValueError(
+        f"dataset must be digits, cifar10, resisc45, aid, folder:PATH or masked:PATH, got {name!r}"
+    )

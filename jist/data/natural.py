@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 from jaxtyping import Bool, UInt8
+from PIL import Image
 
 from jist.data.clouds import cloud_mask
 from jist.data.dataset import Dataset
@@ -54,10 +55,21 @@ class NaturalMasks:
         Raises:
             UnreadableImageError: it cannot be decoded.
         """
-        image, missing = dataset.open_with_missing(index, self.no_data)
+        example_id = int(dataset.example_ids[index])
+        found = dataset.open_with_missing(index, self.no_data)
+        return self.resize(*found, example_id, size, interpolation)
+
+    def resize(
+        self,
+        image: Image.Image,
+        missing: Bool[np.ndarray, "height width"],
+        example_id: int,
+        size: int,
+        interpolation: str,
+    ) -> tuple[UInt8[np.ndarray, "{size} {size} 3"], Bool[np.ndarray, "{size} {size}"]]:
+        """The same, of an image that has been read."""
         pixels = resize(image, size, interpolation)
         missing = resize_missing(missing, size, interpolation)
         if self.clouds is not None:
-            example_id = int(dataset.example_ids[index])
             missing = missing | cloud_mask(self.seed, example_id, size, self.clouds)
         return np.where(missing[:, :, None], np.array(self.fill, np.uint8), pixels), missing

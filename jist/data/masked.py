@@ -1,0 +1,130 @@
+"""Images of which only the visible patches are left, as `jist.masked_images` writes them."""
+
+import dataclasses
+import functools
+import pathlib
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+from jaxtyping import Bool, Int, UInt32
+from PIL import Image
+
+from jist import store
+from jist.data.dataset import Dataset
+from jist.data.errors import DataError, UnreadableImageError
+
+_CACHE = {"cache_pool": {"total_bytes_limit": 2**28}}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class MaskedImages(Dataset):
+    """The visible patches of one split.
+
+    Attributes:
+        path: the directory of the split, a Zarr group.
+        rows: where in its arrays each example is [N].
+        ids: the examples' ids in the data set that was masked [N].
+        attributes: what the group says of itself.
+    """
+
+    path: pathlib.Path
+    rows: Int[np.ndarray, " examples"]
+    ids: UInt32[np.ndarray, " examples"]
+    attributes: dict[str, Any]
+
+    @functools.cached_property
+    def example_ids(self) -> UInt32[np.ndarray, " examples"]:
+        """The stable ids [N], those of the data set that was masked."""
+        return self.ids
+
+    @property
+    def kept(self) -> int | None:
+        """Visible patches of an image, where all have equally many."""
+        return self.attributes["kept"]
+
+    def check(self, image_size: int, patch_size: int) -> None:
+        """Raises ValueError where an encoder takes other images or patches."""
+        there = self.attributes["image_size"], self.attributes["patch_size"]
+        if there != (image_size, patch_size):
+            raise ValueError(
+                f"{self.name} holds patches of {there[1]} pixels, of images of {there[0]}; the "
+                f"encoder takes patches of {patch_size}, of images of {image_size}"
+            )
+
+    def open(self, index: int) -> Image.Image:
+        """There is no whole image.
+
+        Raises:
+            DataError: always.
+        """
+        raise DataError(
+            f"{self.name} holds the visible patches of images and nothing else: it can be encoded "
+            "under the masks that it was made with, but not under others"
+        )
+
+    def open_with_missing(
+        self, index: int, no_data: int | None = None
+    ) -> tuple[Image.Image, Bool[np.ndarray, "side side"]]:
+        """The image with its visible patches in their places, and all else missing (black)."""
+        size, patch_size = self.attributes["image_size"], self.attributes["patch_size"]
+        grid = size // patch_size
+        try:
+            row = int(self.rows[index])
+            count = int(self._arrays["count"][row].read().result())
+            keep = np.asarray(self._arrays["keep"][row, :count].read().result())
+            patches = np.asarray(self._arrays["patches"][row, :count].read().result())
+        except Exception as error:  # whatever a damaged file provokes in tensorstore
+            raise UnreadableImageError(f"cannot read {self.locate(index)}: {error}") from error
+        whole = np.zeros((grid**2, patch_size, patch_size, 3), np.uint8)
+        whole[keep] = patches.reshape(count, patch_size, patch_size, 3)
+        missing = np.ones((grid**2, patch_size, patch_size), bool)
+        missing[keep] = False
+        image = whole.reshape(grid, grid, patch_size, patch_size, 3).swapaxes(1, 2)
+        region = missing.reshape(grid, grid, patch_size, patch_size).swapaxes(1, 2)
+        return Image.fromarray(image.reshape(size, size, 3)), region.reshape(size, size)
+
+    @functools.cached_property
+    def _arrays(self) -> dict[str, ts.TensorStore]:
+        context = ts.Context(_CACHE)
+        return {
+            name: store.open_array(self.path, name, context=context, recheck_cached_data="open")
+            for name in ("patches", "keep", "count")
+        }
+
+
+def load_masked(path: str, split: str) -> MaskedImages:
+    """One split of a data set of masked images.
+
+    Args:
+        path: what `experiments.mask_dataset` wrote.
+        split: "train" or "test".
+
+    Raises:
+        ValueError: `path` holds no such data set.
+        DataError: it is not finished.
+    """
+    directory = pathlib.Path(path).expanduser() / split
+    if not (directory / "zarr.json").is_file():
+        raise ValueError(
+            f"masked:PATH needs what experiments.mask_dataset wrote, {directory} is none of it"
+        )
+    attributes = store.read_attributes(directory)
+    if "skipped" not in attributes:
+        raise DataError(f"{directory} is not finished; run experiments.mask_dataset again to go on")
+    labels, ids = (
+        np.asarray(store.open_array(directory, name).read().result())
+        for name in ("label", "example_id")
+    )
+    rows = np.flatnonzero(labels >= 0)
+    return MaskedImages(
+        name=f"masked:{path}",
+        split=split,
+        class_names=tuple(attributes["class_names"]),
+        keys=tuple(f"{split}/{row}" for row in rows),
+        labels=labels[rows],
+        path=directory,
+        rows=rows,
+        ids=ids[rows],
+        attributes=attributes,
+    )

@@ -1,0 +1,156 @@
+"""A data set of masked images: the visible patches and their indices, and nothing else.
+
+This is what a sensor would send that never saw the rest, or threw it away (Kariotakis et al., CPAL
+2024, §3.1.1, "Datasets Size"). One Zarr v3 group a split: `patches` [N, K, P·P·3] uint8, row by row
+of a patch; `keep` [N, K] with as few bytes an index as the number of patches needs; `count` [N];
+`label` [N]; `example_id` [N]; all compressed by Zstandard. Rows of images that show fewer than K
+patches end with zeros. Written chunk by chunk like features, so a killed run goes on.
+"""
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+from rich.progress import Progress
+
+from jist import store
+from jist.data import Dataset, NaturalMasks
+from jist.masking import FixedMask
+from jist.models import MAEEncoder
+from jist.visible import EMPTY, NO_PATCH, UNREADABLE, nothing_visible, visible_batches
+
+CHUNK = 256  # rows
+
+
+def write_masked(
+    dataset: Dataset,
+    out: str | os.PathLike,
+    *,
+    masks: FixedMask | NaturalMasks,
+    encoder: MAEEncoder,
+    skip_unreadable: bool = False,
+    skip_empty: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Writes the visible patches of every image, or goes on to do so.
+
+    Args:
+        dataset: the images.
+        out: directory of the split; made if missing.
+        masks: which patches are visible.
+        encoder: whose image size, patches and filter are meant; its weights play no part.
+        skip_unreadable: leave out images that cannot be decoded instead of stopping at the first.
+        skip_empty: the same for images without a visible patch.
+        progress: shows a bar, if given.
+
+    Returns:
+        What the group says of itself; under `patches_kept` those of all images together, and under
+        `bytes` the bytes of the kept patches and their indices (`raw`) and of all files (`files`).
+
+    Raises:
+        ValueError: `out` holds another data set or other masks (the fields that differ are named).
+        UnreadableImageError: an image cannot be decoded.
+        EmptyImageError: nothing of an image is visible.
+    """
+    out = pathlib.Path(out)
+    attributes = _attributes(dataset, masks, encoder)
+    store.open_group(out, attributes, holds="masked images", free=("class_names",))
+    width = attributes["kept"] or encoder.config.patches
+    arrays = _create(out, len(dataset), width, encoder)
+    chunks = range(-(-len(dataset) // CHUNK))
+    done = [c for c in chunks if store.chunk_file(out, "patches", 3, c).exists()]
+    bar = progress and progress.add_task(
+        f"{dataset.split} images, masked",
+        total=len(dataset),
+        completed=min(len(done) * CHUNK, len(dataset)),
+    )
+    todo = sorted(set(chunks) - set(done))
+    rows = [row for c in todo for row in range(c * CHUNK, min((c + 1) * CHUNK, len(dataset)))]
+    found = visible_batches(
+        dataset,
+        masks,
+        encoder,
+        rows=rows,
+        batch_size=CHUNK,
+        skip_unreadable=skip_unreadable,
+        skip_empty=skip_empty,
+    )
+    for chunk, some in zip(todo, found, strict=True):
+        written = {
+            "count": some.counts,
+            "label": some.labels,
+            "example_id": some.example_ids,
+            "keep": np.maximum(some.keep, 0),
+            "patches": _patches(some.images, some.keep, encoder.config.patch_size),
+        }
+        # `patches` last: its presence says that the whole chunk is there.
+        for name, values in written.items():
+            target = arrays[name][chunk * CHUNK : chunk * CHUNK + len(some.labels)]
+            target.write(values.astype(target.dtype.numpy_dtype)).result()
+        if progress is not None and bar is not None:
+            progress.update(bar, advance=len(some.labels))
+    labels = np.asarray(arrays["label"].read().result())
+    empty = np.flatnonzero(labels == EMPTY)
+    if len(empty) and not skip_empty:  # they were, when the group was written
+        raise nothing_visible(dataset.locate(int(empty[0])))
+    counts = np.asarray(arrays["count"].read().result())
+    noted = attributes | {
+        "skipped": [dataset.locate(int(row)) for row in np.flatnonzero(labels == UNREADABLE)],
+        "empty": [dataset.locate(int(row)) for row in empty],
+        "patches_kept": int(counts.sum(dtype=np.int64)),
+        "bytes": _sizes(out, counts, arrays),
+    }
+    store.write_attributes(out, noted)
+    return noted
+
+
+def _attributes(
+    dataset: Dataset, masks: FixedMask | NaturalMasks, encoder: MAEEncoder
+) -> dict[str, Any]:
+    examples = hashlib.sha256(dataset.example_ids.tobytes() + dataset.labels.tobytes())
+    return {
+        "dataset": dataset.name,
+        "split": dataset.split,
+        "class_names": list(dataset.class_names),
+        "examples": len(dataset),
+        "examples_sha256": examples.hexdigest(),
+        "image_size": encoder.config.image_size,
+        "patch_size": encoder.config.patch_size,
+        "interpolation": encoder.preprocessing.interpolation,
+        "masks": {"name": masks.name} | dataclasses.asdict(masks),
+        "kept": masks.kept if isinstance(masks, FixedMask) else None,
+    }
+
+
+def _create(path: pathlib.Path, rows: int, width: int, encoder: MAEEncoder) -> dict[str, Any]:
+    patches = encoder.config.patches
+    layout: dict[str, tuple[Any, tuple[int, ...]]] = {
+        "patches": (np.uint8, (rows, width, 3 * encoder.config.patch_size**2)),
+        "keep": (np.min_scalar_type(patches - 1), (rows, width)),
+        "count": (np.min_scalar_type(patches), (rows,)),
+        "label": (np.int32, (rows,)),
+        "example_id": (np.uint32, (rows,)),
+    }
+    return {
+        name: store.create_array(path, name, dtype, shape, chunk=CHUNK, compressed=True)
+        for name, (dtype, shape) in layout.items()
+    }
+
+
+def _patches(images: np.ndarray, keep: np.ndarray, patch_size: int) -> np.ndarray:
+    """The kept patches [B, K, P·P·3]; zeros where there is none."""
+    batch, side = images.shape[:2]
+    grid = side // patch_size
+    cut = images.reshape(batch, grid, patch_size, grid, patch_size, 3).swapaxes(2, 3)
+    patches = cut.reshape(batch, grid**2, 3 * patch_size**2)
+    kept = np.take_along_axis(patches, np.maximum(keep, 0)[:, :, None], axis=1)
+    return np.where((keep != NO_PATCH)[:, :, None], kept, 0)
+
+
+def _sizes(path: pathlib.Path, counts: np.ndarray, arrays: dict[str, Any]) -> dict[str, int]:
+    patch = arrays["patches"].shape[2] + arrays["keep"].dtype.numpy_dtype.itemsize
+    files = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return {"raw": int(counts.sum(dtype=np.int64)) * patch, "files": files}
