@@ -72,6 +72,18 @@ def test_random_masks_are_a_training_of_their_own_and_go_on_after_a_kill(
     assert losses(tmp_path / "killed", random["run"]) == losses(tmp_path / "whole", random["run"])
 
 
+def test_without_a_patch_removed_random_masks_are_the_fixed_ones(images, tmp_path, monkeypatch):
+    trainings = tuple(
+        Training(mask_ratio=0.0, how=CENTRAL, mask=mask) for mask in ("fixed", "random")
+    )
+    # Nothing is encoded anew: this would.
+    monkeypatch.delattr(classification, "random_masks")
+    wanted = Plan(experiment="x", images=images, head=HEAD, trainings=trainings)
+    fixed, random = classification.carry_out(wanted, tmp_path)
+    assert random["mask"] == "random"
+    assert random["test_accuracy_per_epoch"] == fixed["test_accuracy_per_epoch"]
+
+
 def test_the_epoch_is_chosen_by_held_out_training_images(images, tmp_path):
     head = dataclasses.replace(HEAD, validation=0.25)
     fixed, random = classification.carry_out(plan(images, head, "fixed", "random"), tmp_path)
