@@ -4,7 +4,9 @@ from jist.models.mae import MAE as MAE
 from jist.models.mae import DecoderConfig as DecoderConfig
 from jist.models.mlp import MLP as MLP
 from jist.models.preprocessing import Preprocessing as Preprocessing
+from jist.models.probe import LinearProbe as LinearProbe
 from jist.models.resnet import ResNet50 as ResNet50
+from jist.models.shipped import shipped_encoders as shipped_encoders
 from jist.models.standardize import Scale as Scale
 from jist.models.standardize import Standardize as Standardize
 from jist.models.standardize import Statistic as Statistic

@@ -15,6 +15,8 @@ from flax import nnx, traverse_util
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from jist.models.shipped import shipped_encoders
+
 # All that is ever written into such a directory: what else lies there is somebody's own.
 FILES = {
     "config.json",
@@ -87,7 +89,8 @@ def read_config(directory: pathlib.Path, required: str, writer: str) -> dict[str
         if not (directory / file).is_file():
             raise FileNotFoundError(
                 f"no encoder at {directory}: {file} is missing; allowed is a directory written by "
-                f"{writer} or `python -m conversion`"
+                f"{writer} or `python -m conversion`, or the name of a shipped encoder "
+                f"({', '.join(shipped_encoders())})"
             )
     try:
         config = json.loads((directory / "config.json").read_text())

@@ -20,6 +20,7 @@ from jist.models.mae import MAE, DecoderConfig
 from jist.models.positions import resize_positions
 from jist.models.preprocessing import Preprocessing
 from jist.models.resnet import ResNet50
+from jist.models.shipped import locate
 from jist.models.storage import fill, read_arrays, read_config, staged
 from jist.models.storage import tensors as tensors
 from jist.models.vit import MAEEncoder, ViTConfig
@@ -56,16 +57,26 @@ def _decoder_config(mae: MAE) -> dict[str, Any]:
     return dataclasses.asdict(mae.decoder.config) | {"normalize_pixels": mae.normalize_pixels}
 
 
-def _save(directory: str | os.PathLike, config: dict[str, Any], **modules: nnx.Module) -> None:
+def _save(
+    directory: str | os.PathLike,
+    config: dict[str, Any],
+    *,
+    stored_dtype: DTypeLike = np.float32,
+    **modules: nnx.Module,
+) -> None:
     with staged(directory) as staging:
         for name, module in modules.items():
-            arrays = {key: np.asarray(array) for key, array in tensors(module).items()}
+            arrays = {k: np.asarray(array, stored_dtype) for k, array in tensors(module).items()}
             save_file(arrays, staging / f"{name}.safetensors")
         (staging / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
 def save_encoder(
-    encoder: MAEEncoder, directory: str | os.PathLike, *, source: dict[str, Any] | None = None
+    encoder: MAEEncoder,
+    directory: str | os.PathLike,
+    *,
+    source: dict[str, Any] | None = None,
+    stored_dtype: DTypeLike = np.float32,
 ) -> None:
     """Writes an encoder to a new directory, whole or not at all.
 
@@ -73,11 +84,13 @@ def save_encoder(
         encoder: the encoder.
         directory: where to; must not exist.
         source: where the weights come from, recorded in `config.json`.
+        stored_dtype: type in the file, float32 or float16 to halve it.
 
     Raises:
         FileExistsError: `directory` exists.
     """
-    _save(directory, _config(encoder) | {"source": source or {}}, encoder=encoder)
+    config = _config(encoder) | {"source": source or {}}
+    _save(directory, config, stored_dtype=stored_dtype, encoder=encoder)
 
 
 def save_mae(
@@ -98,21 +111,23 @@ def save_resnet(
 def load_encoder(
     name: str | os.PathLike, *, image_size: int | None = None, dtype: DTypeLike = jnp.float32
 ) -> MAEEncoder:
-    """Rebuilds an encoder from its directory.
+    """Rebuilds an encoder that is shipped or lies in a directory.
 
     Args:
-        name: the directory that `save_encoder` or `python -m conversion` wrote.
+        name: the name of a shipped one (`shipped_encoders`), or the directory that `save_encoder`
+            or `python -m conversion` wrote.
         image_size: side of the images in pixels, if another than the encoder's; the stored
             positions are then interpolated bicubically, that of CLS excepted.
         dtype: compute type; parameters are float32 whatever the file holds.
 
     Raises:
-        FileNotFoundError: `name` is no directory with `config.json` and `encoder.safetensors`.
+        FileNotFoundError: no encoder is shipped under that name, and it is no directory with
+            `config.json` and `encoder.safetensors`.
         ValueError: the config is of another format, the file's tensors do not fit it (every
             missing, unexpected and misshapen one is listed), or `image_size` is no multiple of the
             encoder's patch size.
     """
-    directory = pathlib.Path(name)
+    directory = locate(name)
     config = read_config(directory, "encoder.safetensors", "jist.models.save_encoder")
     _expect(config, FORMAT, directory)
     stored = ViTConfig(**config["encoder"])
@@ -169,7 +184,7 @@ def load_mae(directory: str | os.PathLike, *, dtype: DTypeLike = jnp.float32) ->
 
 def load_any_encoder(name: str | os.PathLike) -> Encoder:
     """Rebuilds an encoder, or a ResNet-50; argument and errors as those of `load_encoder`."""
-    directory = pathlib.Path(name)
+    directory = locate(name)
     if (directory / "config.json").is_file():
         config = read_config(directory, "encoder.safetensors", "jist.models.save_encoder")
         if config.get("format") == RESNET_FORMAT:

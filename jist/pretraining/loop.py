@@ -10,7 +10,6 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 import numpy as np
 import optax
@@ -28,18 +27,6 @@ from jist.pretraining.step import Pretraining, PretrainingState
 AHEAD = 2
 
 Order = Int[np.ndarray, "steps batch"]
-
-
-class Source(Protocol):
-    """Where the images of a step come from."""
-
-    def __len__(self) -> int:
-        """Number of images."""
-        ...
-
-    def __call__(self, order: Order) -> Iterator[tuple[Array, Int[np.ndarray, " batch"]]]:
-        """For each step of an order [S, B]: images on the device, and which of them to take."""
-        ...
 
 
 class Resident:
@@ -116,7 +103,7 @@ class Streamed:
 
 def pretrain(
     pretraining: Pretraining,
-    source: Source,
+    source: Resident | Streamed,
     *,
     epochs: int,
     batch_size: int,

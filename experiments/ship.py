@@ -1,0 +1,152 @@
+r"""Makes a pre-trained encoder one of those that come with the package.
+
+    python -m experiments.ship --name mae-nano-cifar10 --pretrain-dir runs/pretrain-nano \
+        --probe-dir runs/probe-nano --dataset folder:data/cifar10 \
+        --data "CIFAR-10 as lossy JPEG copies, 50,000 training images" --hardware "2 CPU cores"
+
+Writes `jist/models/encoders/NAME/`, in place of the one that is there: `encoder.safetensors` in
+float16, `config.json`, and a model card (`README.md` with `loss.png`) whose figures are read from
+the two run directories. `jist.models.load_encoder(NAME)` then finds it.
+"""
+
+import dataclasses
+import json
+import pathlib
+import shlex
+import shutil
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.cli import Options, run
+from experiments.pretrain import FREE, PretrainOptions
+from experiments.probe import FEATURES, HEADS, mean_and_deviation
+from experiments.run_directory import read_json
+from jist.models import load_encoder, save_encoder
+from jist.models.shipped import DIRECTORY
+from jist.models.storage import tensors
+
+LARGEST_MB = 12
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShipOptions(Options):
+    """Options of shipping."""
+
+    name: str
+    """Name of the encoder: mae-SIZE-DATA."""
+    pretrain_dir: pathlib.Path
+    """Run directory of `experiments.pretrain`."""
+    probe_dir: pathlib.Path
+    """Run directory of `experiments.probe` with this encoder."""
+    dataset: str
+    """The data set as the card's command names it: folder:data/cifar10."""
+    data: str
+    """What the data are, and how they differ from what they are called after."""
+    hardware: str
+    """What it was trained on."""
+    note: str = ""
+    """A last paragraph: what is still to come."""
+
+
+def main(options: ShipOptions) -> None:
+    """Writes encoder, card and curve."""
+    encoder = load_encoder(options.pretrain_dir / "encoder")
+    epochs = read_epochs(options.pretrain_dir)
+    staging = DIRECTORY / f".{options.name}"
+    shutil.rmtree(staging, ignore_errors=True)
+    source = {"pretrained_on": options.data, "epochs": epochs[-1]["epoch"]}
+    save_encoder(encoder, staging, source=source, stored_dtype=np.float16)
+    size_mb = (staging / "encoder.safetensors").stat().st_size / 1e6
+    if size_mb > LARGEST_MB:
+        shutil.rmtree(staging)
+        raise ValueError(
+            f"pretrain_dir holds an encoder of {size_mb:.1f} MB in float16; at most {LARGEST_MB} "
+            "MB are shipped"
+        )
+    draw_loss(epochs, staging / "loss.png")
+    parameters = sum(array.size for array in tensors(encoder).values())
+    facts = {"parameters": parameters, "size_mb": size_mb, "config": encoder.config}
+    (staging / "README.md").write_text(card(options, epochs, facts))
+    target = DIRECTORY / options.name
+    shutil.rmtree(target, ignore_errors=True)
+    staging.rename(target)
+    print(f"written: {target}, {size_mb:.2f} MB")
+
+
+def read_epochs(pretrain_dir: pathlib.Path) -> list[dict[str, Any]]:
+    """The metrics of every epoch of a pre-training."""
+    return [json.loads(line) for line in (pretrain_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+def command(options: ShipOptions) -> str:
+    """The command that pre-trained the encoder, from its configuration."""
+    config = read_json(options.pretrain_dir / "config.json")
+    defaults = {field.name: field.default for field in dataclasses.fields(PretrainOptions)}
+    given = {
+        name: config[name]
+        for name in defaults
+        if name not in FREE and name in config and config[name] != defaults[name]
+    } | {"dataset": options.dataset}
+    flags = [
+        f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in given.items()
+    ]
+    return " ".join(["python -m experiments.pretrain", *flags])
+
+
+def card(options: ShipOptions, epochs: list[dict[str, Any]], facts: dict[str, Any]) -> str:
+    """The model card, in Markdown."""
+    config, results = (
+        facts["config"],
+        list(read_json(options.probe_dir / "summary.json")["results"]),
+    )
+    hours = sum(epoch["seconds"] for epoch in epochs) / 3600
+    header = [f"{head} on {kind}" for kind in FEATURES for head in HEADS]
+    rows = [
+        [f"{ratio:g}"]
+        + [
+            mean_and_deviation(results, ratio, kind, head) or "–"
+            for kind in FEATURES
+            for head in HEADS
+        ]
+        for ratio in sorted({result["ratio"] for result in results})
+    ]
+    table = "\n".join(
+        "| " + " | ".join(line) + " |"
+        for line in [["masking ratio", *header], ["---"] * (1 + len(header)), *rows]
+    )
+    seeds = len({result["seed"] for result in results})
+    paragraphs = [
+        f"# {options.name}",
+        f"The encoder of a masked autoencoder (He et al., arXiv 2111.06377): images of "
+        f"{config.image_size} pixels, patches of {config.patch_size}, {config.dim} wide, "
+        f"{config.depth} blocks, {config.heads} heads, {facts['parameters']:,} parameters, "
+        f"{facts['size_mb']:.2f} MB in float16. Its feature is the CLS token.",
+        f"**Data.** {options.data}. No label and no test image was seen in pre-training.",
+        f"**Pre-training.** {epochs[-1]['epoch']} epochs, {hours:.1f} hours on {options.hardware}; "
+        f"mean loss of the last epoch {epochs[-1]['loss']:.4f}. The command:",
+        f"```\n{command(options)}\n```",
+        "![Loss of every epoch](loss.png)",
+        f"**Accuracy** on the test images in %, last of {results[0]['epochs']} epochs, "
+        f"{seeds} seed{'s' if seeds > 1 else ''} (`python -m experiments.probe`): a linear probe "
+        "and the MLP of CPAL 2024, on CLS and, to compare, on the mean of the patch tokens.",
+        table,
+        *([options.note] if options.note else []),
+    ]
+    return "\n\n".join(paragraphs) + "\n"
+
+
+def draw_loss(epochs: list[dict[str, Any]], path: pathlib.Path) -> None:
+    """The mean loss of every epoch."""
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([epoch["epoch"] for epoch in epochs], [epoch["loss"] for epoch in epochs])
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("mean squared error, normalised pixels")
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    run(main, ShipOptions, __doc__ or "")

@@ -1,0 +1,68 @@
+"""Random views against what can be said of any crop, and against exact cases."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jist.pretraining import random_views
+
+SIDE = 16
+views = jax.jit(random_views, static_argnums=2)
+
+
+def gradients(count):
+    """Images whose red grows from left to right and whose green from top to bottom."""
+    ramp = np.arange(SIDE, dtype=np.uint8) * 16
+    image = np.zeros((SIDE, SIDE, 3), np.uint8)
+    image[:, :, 0], image[:, :, 1] = ramp[None, :], ramp[:, None]
+    return jnp.asarray(np.tile(image, (count, 1, 1, 1)))
+
+
+def test_the_whole_image_comes_back_or_its_mirror_image():
+    """The largest crop of every aspect is cut to the image, so one of two sides is whole."""
+    image = gradients(200)
+    seen = np.asarray(views(jax.random.key(0), image, (1.0, 1.0)))
+    plain = np.asarray(image[0], np.float32)
+    # Whichever side was cut, at least one axis shows the whole ramp.
+    columns = np.abs(seen[:, 2:-2, :, 0] - plain[None, 2:-2, :, 0]).max((1, 2)) < 2
+    rows = np.abs(seen[:, :, 2:-2, 1] - plain[None, :, 2:-2, 1]).max((1, 2)) < 2
+    mirrored = np.abs(seen[:, 2:-2, ::-1, 0] - plain[None, 2:-2, :, 0]).max((1, 2)) < 2
+    assert (columns | mirrored | rows).all()
+
+
+def test_half_of_the_views_are_mirrored():
+    seen = np.asarray(views(jax.random.key(1), gradients(2000), (0.2, 1.0)))
+    mirrored = np.mean(seen[:, 8, 0, 0] > seen[:, 8, -1, 0])
+    assert abs(mirrored - 0.5) < 4 * 0.5 / 2000**0.5
+
+
+def test_the_area_of_a_crop_is_what_was_asked_for():
+    """The extent of a view is read off its ramps."""
+    seen = np.asarray(views(jax.random.key(2), gradients(500), (0.3, 0.5)))
+    # Between the centres of the first and the last pixel lie (SIDE - 1) / SIDE of a crop's side.
+    shares = [
+        np.abs(last - first) / 16 / (SIDE - 1)
+        for first, last in (
+            (seen[:, 8, 2, 0], seen[:, 8, -3, 0]),
+            (seen[:, 2, 8, 1], seen[:, -3, 8, 1]),
+        )
+    ]
+    areas = np.prod(shares, axis=0) * ((SIDE - 1) / (SIDE - 5)) ** 2
+    assert areas.min() > 0.25
+    assert areas.max() < 0.55
+    assert abs(areas.mean() - 0.4) < 0.03
+
+
+def test_views_are_draws_of_the_key_alone():
+    image = gradients(4)
+    same = [views(jax.random.key(3), image, (0.2, 1.0)) for _ in range(2)]
+    np.testing.assert_array_equal(*same)
+    assert not np.array_equal(same[0], views(jax.random.key(4), image, (0.2, 1.0)))
+    assert not np.array_equal(same[0][0], same[0][1])
+
+
+@pytest.mark.parametrize("area", [(0.0, 1.0), (0.5, 0.4), (0.5, 1.1)])
+def test_impossible_areas_are_told(area):
+    with pytest.raises(ValueError, match=r"crop_area must satisfy 0 < least <= largest <= 1"):
+        random_views(jax.random.key(0), gradients(1), area)

@@ -1,0 +1,116 @@
+"""A step of pre-training against the same step written out, and on any number of devices."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from jax.sharding import Mesh
+
+from jist.masking import random_keep
+from jist.models import MAE, DecoderConfig, ViTConfig
+from jist.pretraining import Pretraining, adamw, random_views
+
+CONFIG = ViTConfig(8, 2, dim=16, depth=1, heads=2, mlp_dim=32)
+BATCH = 16
+
+
+@functools.cache
+def mae():
+    return MAE(CONFIG, DecoderConfig(16, 1, 2, 32), rngs=nnx.Rngs(0))
+
+
+def images(count=40):
+    return np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3)).astype(np.uint8)
+
+
+def pretraining(devices=1, **options):
+    mesh = Mesh(np.array(jax.devices()[:devices]), ("batch",))
+    return Pretraining(mae(), optax.sgd(0.1), mesh=mesh, **options)
+
+
+def run(trainer, steps=3):
+    state, pixels = trainer.init(0), trainer.place(images())
+    losses = []
+    for step in range(steps):
+        rows = np.random.default_rng(step).integers(0, 40, BATCH).astype(np.int32)
+        state, loss = trainer.step(state, pixels, rows)
+        losses.append(float(loss))
+    return state, losses
+
+
+def test_a_step_is_the_gradient_of_the_loss_on_masked_views():
+    trainer = pretraining()
+    rows = np.arange(BATCH, dtype=np.int32)
+    state, loss = trainer.step(trainer.init(5), trainer.place(images()), rows)
+    key = jax.random.split(jax.random.fold_in(jax.random.key(5), 0), 1)[0]
+    view_key, mask_key = jax.random.split(key)
+    views = random_views(view_key, jnp.asarray(images()[rows]))
+    normalised = mae().encoder.preprocessing.normalize(views)
+    keep = random_keep(mask_key, BATCH, CONFIG.patches, 0.75)
+    expected, gradients = nnx.jit(nnx.value_and_grad(lambda m: m.loss(normalised, keep)))(mae())
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    stepped = jax.tree.map(lambda p, g: p - 0.1 * g, nnx.state(mae(), nnx.Param), gradients)
+    after = nnx.state(trainer.model(state), nnx.Param)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), after, stepped)
+
+
+def test_the_result_does_not_depend_on_the_number_of_devices():
+    (one, losses), (four, same) = run(pretraining(1)), run(pretraining(4))
+    np.testing.assert_allclose(losses, same, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one.params, four.params)
+
+
+def test_an_accumulated_step_is_the_mean_of_its_parts():
+    trainer = pretraining(accumulate=2)
+    rows = np.arange(BATCH, dtype=np.int32)
+    _, loss = trainer.step(trainer.init(0), trainer.place(images()), rows)
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(0), 0), 2)
+    losses = []
+    for part, key in zip(rows.reshape(2, -1), keys, strict=True):
+        view_key, mask_key = jax.random.split(key)
+        views = random_views(view_key, jnp.asarray(images()[part]))
+        keep = random_keep(mask_key, len(part), CONFIG.patches, 0.75)
+        losses.append(mae().loss(mae().encoder.preprocessing.normalize(views), keep))
+    assert float(loss) == pytest.approx(float(np.mean(losses)), rel=1e-5)
+
+
+def test_the_learning_rate_follows_the_recipe():
+    optimizer, learning_rate = adamw(1.5e-4, 512, steps=100, warmup_steps=10)
+    rates = np.asarray([learning_rate(step) for step in range(101)])
+    peak = 1.5e-4 * 2
+    np.testing.assert_allclose(rates[:11], np.linspace(0, peak, 11), rtol=1e-5, atol=1e-9)
+    cosine = peak * (1 + np.cos(np.pi * np.arange(91) / 90)) / 2
+    np.testing.assert_allclose(rates[10:], cosine, rtol=1e-4, atol=1e-9)
+    # Without a gradient nothing but decay moves a parameter.
+    params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+    state = optimizer.init(params)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    for _ in range(2):
+        updates, state = optimizer.update(zeros, state, params)
+    np.testing.assert_allclose(updates["kernel"], -0.05 * rates[1], rtol=1e-5)
+    np.testing.assert_array_equal(updates["bias"], 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mask_ratio": 0.0}, "mask_ratio must leave out at least one patch, got 0.0"),
+        ({"mask_ratio": 0.99}, "keeps none of the 16 patches"),
+        ({"accumulate": 0}, "accumulate must be at least 1, got 0"),
+    ],
+)
+def test_bad_options_are_told(options, message):
+    with pytest.raises(ValueError, match=message):
+        pretraining(**options)
+
+
+def test_a_batch_that_does_not_divide_is_told():
+    trainer = pretraining(4, accumulate=2)
+    with pytest.raises(ValueError, match=r"devices x accumulate = 4 x 2, got 12"):
+        trainer.step(trainer.init(0), trainer.place(images()), np.arange(12, dtype=np.int32))
+    with pytest.raises(ValueError, match=r"warmup_steps must lie in \[0, 10\), got 10"):
+        adamw(1e-3, 256, steps=10, warmup_steps=10)
