@@ -156,6 +156,12 @@ def differences(study: Study, table: Table, known: PaperDataset | None) -> list[
         )
     if result["encoder"].startswith("random-"):
         found.append("The encoder is randomly initialised, not pre-trained.")
+    other = sorted({way.mask for way in table} - {"fixed", "random"})
+    if other:
+        found.append(
+            f"Masks here: {', '.join(other)}; ratios are the shares of patches that are missing. "
+            "The paper has no results of such masks."
+        )
     if result["validation_examples"]:
         found.append(
             f"{result['validation_examples']:,} further training images are held out to choose "
