@@ -111,6 +111,15 @@ def test_a_killed_run_goes_on_and_opens_no_image_twice(encoder, tmp_path):
         )
 
 
+def test_a_chunk_of_black_images_is_done_once(encoder, tmp_path, monkeypatch):
+    monkeypatch.setattr(Noise, "open", lambda self, index: Image.new("RGB", (8, 8)))
+    write_masked(noise(), tmp_path, masks=MASKS["fixed"], encoder=encoder)
+    monkeypatch.undo()
+    again = noise()
+    write_masked(again, tmp_path, masks=MASKS["fixed"], encoder=encoder)
+    assert again.opened == []
+
+
 def test_images_that_were_left_out_are_left_out(encoder, tmp_path):
     masks = NaturalMasks(clouds=0.8)
     arguments = {"masks": masks, "encoder": encoder}
