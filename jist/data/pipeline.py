@@ -113,8 +113,7 @@ def _iterate(
         found = {"row": np.array(row), "image": image, "readable": np.array(row not in failures)}
         return found if natural is None else found | {"missing": missing}
 
-    # An array has the length and the items that grain asks of a sequence.
-    source: Any = rows
+    source: Any = rows.tolist() if isinstance(rows, np.ndarray) else rows
     pieces = grain.MapDataset.source(source).map(decode).batch(_PIECE)
     # Two batches ahead, and work for every thread.
     ahead = max(2 * -(-batch_size // _PIECE), 2 * _THREADS)

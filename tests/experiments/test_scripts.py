@@ -67,7 +67,7 @@ def test_train_evaluate_and_predict(run, images, tmp_path):
     summary = json.loads((tmp_path / "r" / "summary.json").read_text())
     assert summary["class_names"] == ["blue", "green", "red"]
     (result,) = summary["results"]
-    assert result["parameters_per_worker"] == 128 * 6 + 6 * 5 + 5 * 3 + 3
+    assert result["parameters_per_worker"] == 192 * 6 + 6 * 5 + 5 * 3 + 3
     last = json.loads((tmp_path / "r" / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["test_accuracy"] == result["last_test_accuracy"]
 
@@ -104,7 +104,7 @@ def test_features_are_shared_between_scripts(run, images, tmp_path):
     shared = ("--features-dir", tmp_path / "features")
     code, out, _ = run(extract, *data, *shared)
     assert code == 0
-    assert "train: 48 CLS vectors of 128 numbers, 0 images skipped" in out
+    assert "train: 48 CLS vectors of 192 numbers, 0 images skipped" in out
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "features").rglob("c/**/*")}
     head = ("--hidden", 5, "--batch-size", 8, "--epochs", 1)
     code, _, err = run(centralized, *data, *shared, *head, "--run-dir", tmp_path / "r")

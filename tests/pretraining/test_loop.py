@@ -126,7 +126,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_
     pretraining = build(optax.sgd(rate))
     with (
         MetricsLog(tmp_path, "pretrain") as log,
-        pytest.raises(FloatingPointError, match=r"step 2 of epoch 3; the checkpoint of epoch 2 is"),
+        pytest.raises(FloatingPointError, match=r"step 3 of epoch 3; the checkpoint of epoch 2 is"),
     ):
         pretrain(
             pretraining,

@@ -1,0 +1,113 @@
+"""From images to a shipped encoder: pre-training, probing, shipping, as a user would."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import experiments.pretrain
+import experiments.probe
+import experiments.ship
+import jist.models.shipped
+from experiments.pretrain import SIZES, PretrainOptions
+from experiments.probe import ProbeOptions
+from experiments.ship import ShipOptions
+from jist.models import DecoderConfig, ViTConfig, load_encoder, load_mae, shipped_encoders
+
+NANO = (ViTConfig(8, 4, dim=16, depth=1, heads=2, mlp_dim=32), DecoderConfig(16, 1, 2, 32))
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    return tmp_path_factory.mktemp("pretrain")
+
+
+@pytest.fixture(scope="module")
+def options(directory):
+    return PretrainOptions(
+        epochs=2, batch_size=256, mask_ratio=0.5, base_lr=1e-3, run_dir=directory / "pretrain"
+    )
+
+
+@pytest.fixture(scope="module")
+def pretrained(options):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SIZES, "nano", NANO)
+        experiments.pretrain.main(options)
+    return options.run_dir
+
+
+def test_a_run_leaves_an_encoder_a_picture_and_metrics(pretrained):
+    assert load_encoder(pretrained / "encoder").config == NANO[0]
+    assert load_mae(pretrained / "encoder").decoder.config == NANO[1]
+    assert (pretrained / "reconstructions" / "epoch-0002.png").stat().st_size > 1000
+    lines = [json.loads(line) for line in (pretrained / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert all(line["images_per_second"] > 0 for line in lines)
+
+
+def test_another_configuration_is_refused(pretrained, options):
+    with pytest.raises(ValueError, match=r"mask_ratio is 0.5 there and 0.75 here"):
+        experiments.pretrain.main(dataclasses.replace(options, mask_ratio=0.75))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"encoder": "giant"}, "encoder must be one of .*'nano'.* got 'giant'"),
+        ({"dtype": "float8"}, "dtype must be one of .* got 'float8'"),
+        ({"patch_size": 5}, "image_size must be a multiple of patch_size"),
+    ],
+)
+def test_bad_options_are_told(options, tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        experiments.pretrain.main(dataclasses.replace(options, run_dir=tmp_path, **change))
+
+
+def test_it_is_probed_and_shipped(pretrained, directory, monkeypatch, capsys):
+    probe = ProbeOptions(
+        encoder=str(pretrained / "encoder"),
+        ratios=(0.5,),
+        seeds=(0, 1),
+        epochs=1,
+        run_dir=directory / "probe",
+    )
+    experiments.probe.main(probe)
+    results = json.loads((probe.run_dir / "summary.json").read_text())["results"]
+    assert {(r["features"], r["head"], r["seed"]) for r in results} == {
+        (kind, head, seed)
+        for kind in ("cls", "patch mean")
+        for head in ("linear", "mlp")
+        for seed in (0, 1)
+    }
+    assert all(0.1 < r["last_test_accuracy"] <= 1 for r in results)
+    table = capsys.readouterr().out.split("Test accuracy")[1]
+    monkeypatch.setattr(experiments.probe, "encode", None)
+    experiments.probe.main(probe)  # finds its work done
+    assert capsys.readouterr().out.split("Test accuracy")[1] == table
+
+    monkeypatch.setattr(jist.models.shipped, "DIRECTORY", directory)
+    monkeypatch.setattr(experiments.ship, "DIRECTORY", directory)
+    experiments.ship.main(
+        ShipOptions(
+            name="mae-test-digits",
+            pretrain_dir=pretrained,
+            probe_dir=probe.run_dir,
+            dataset="folder:digits",
+            data="Digits",
+            hardware="a test",
+        )
+    )
+    assert "mae-test-digits" in shipped_encoders()
+    arrays = load_file(directory / "mae-test-digits" / "encoder.safetensors")
+    assert {array.dtype for array in arrays.values()} == {np.dtype(np.float16)}
+    whole, shipped = load_encoder(pretrained / "encoder"), load_encoder("mae-test-digits")
+    np.testing.assert_allclose(
+        shipped.blocks[0].mlp_in.kernel[...], whole.blocks[0].mlp_in.kernel[...], rtol=1e-3
+    )
+    text = (directory / "mae-test-digits" / "README.md").read_text()
+    assert "--dataset folder:digits --mask-ratio 0.5 --epochs 2 --base-lr 0.001" in text
+    assert "2 seeds" in text
+    assert (directory / "mae-test-digits" / "loss.png").is_file()
