@@ -152,9 +152,10 @@ def _against_size(
     axes.plot([x for x, _, _ in points], [100 * y for _, y, _ in points], marker="o")
     for x, y, ratio in points:
         # To the upper left, where the line, which rises, does not pass.
-        axes.annotate(
+        label = axes.annotate(
             f"{ratio:g}", (x, 100 * y), (-4, 5), textcoords="offset points", ha="right", size=8
         )
+        label.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5})
     whole = max((x / (1 - ratio) for x, _, ratio in points), default=0)
     axes.axvline(whole, color="grey", linestyle=":", label="no patch removed")
     axes.axvline(cls_size, color="tab:green", linestyle="--", label="CLS vectors")
