@@ -11,9 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from experiments.options import ImageOptions
 from jist import features
 from jist.data import Dataset, NaturalMasks, load_dataset
+from jist.features.random_masks import EpochEncoder
 from jist.masking import FixedMask
 from jist.models import Encoder, MAEEncoder, ViTConfig, digest, load_any_encoder
-from jist.random_masks import EpochEncoder
 
 RANDOM_ENCODERS = {
     "random-nano": ViTConfig.nano,

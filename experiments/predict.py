@@ -21,7 +21,6 @@ from experiments.cli import Options, run
 from experiments.images import build_encoder, masks_of
 from experiments.options import Plan, Training
 from experiments.run_directory import read_json
-from jist.by_length import ByLength
 from jist.data import (
     IMAGE_SUFFIXES,
     NaturalMasks,
@@ -32,10 +31,11 @@ from jist.data import (
     resize,
 )
 from jist.features import cls_vectors
+from jist.features.by_length import ByLength
+from jist.features.visible import NO_PATCH, natural_keep, nothing_visible
 from jist.masking import FixedMask
 from jist.models import Encoder, MAEEncoder
 from jist.trainer import predict
-from jist.visible import NO_PATCH, natural_keep, nothing_visible
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

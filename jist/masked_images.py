@@ -18,9 +18,9 @@ from rich.progress import Progress
 
 from jist import store
 from jist.data import Dataset, NaturalMasks
+from jist.features.visible import EMPTY, NO_PATCH, UNREADABLE, nothing_visible, visible_batches
 from jist.masking import FixedMask
 from jist.models import MAEEncoder
-from jist.visible import EMPTY, NO_PATCH, UNREADABLE, nothing_visible, visible_batches
 
 CHUNK = 256  # rows
 

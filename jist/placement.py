@@ -1,8 +1,9 @@
-"""Arrays that every process holds, on the devices of all processes."""
+"""Where arrays lie: on the devices of all processes, or of this one."""
 
 import jax
 import numpy as np
-from jax.sharding import Sharding
+from jax.sharding import Mesh, NamedSharding, Sharding
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
 
@@ -12,3 +13,11 @@ def place(array: Array | np.ndarray, sharding: Sharding) -> Array:
         return jax.device_put(array, sharding)
     # `device_put` would send the array around to check that it is the same everywhere.
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def split_batch(batch_size: int) -> Sharding:
+    """Over all devices of this process where they divide the batch, else on the first."""
+    devices = jax.local_devices()
+    if batch_size % len(devices):
+        devices = devices[:1]
+    return NamedSharding(Mesh(devices, ("batch",)), P("batch"))

@@ -17,10 +17,10 @@ from jist.data import (
     UnreadableImageError,
     load_dataset,
 )
+from jist.features.random_masks import EpochEncoder
 from jist.masked_images import CHUNK, write_masked
 from jist.masking import FixedMask
 from jist.models import MAEEncoder, ViTConfig
-from jist.random_masks import EpochEncoder
 
 CONFIG = ViTConfig(image_size=8, patch_size=2, dim=8, depth=2, heads=2, mlp_dim=16)
 MASKS = {

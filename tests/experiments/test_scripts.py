@@ -191,7 +191,7 @@ def test_quickstart_fills_its_table_and_finds_its_work_done(run, tmp_path, monke
     arguments = ("--run-dir", tmp_path / "q", "--epochs", 1)
     code, out, err = run(quickstart, *arguments)
     assert (code, err) == (0, "")
-    assert "319,010" in out  # parameters of one of two workers
+    assert "351,010" in out  # parameters of one of two workers
     with Image.open(tmp_path / "q" / "accuracy.png") as plot:
         assert plot.size == (900, 600)
     assert {"config.json", "metrics.jsonl", "checkpoints", "summary.json"} <= {

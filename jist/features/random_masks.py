@@ -16,11 +16,11 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, Integer, UInt8
 
-from jist.by_length import split_batch
 from jist.data import Batch, Dataset, batches
-from jist.features import cls_vectors
+from jist.features.encoding import cls_vectors
 from jist.masking import patches_kept, random_keep
 from jist.models import MAEEncoder
+from jist.placement import split_batch
 
 
 def epoch_keep(

@@ -12,9 +12,9 @@ from PIL import Image
 from jist import costs
 from jist.data import Dataset, UnreadableImageError
 from jist.features import cls_vectors
+from jist.features.random_masks import EpochEncoder, epoch_keep
 from jist.masking import FixedMask, fixed_keep
 from jist.models import MAEEncoder, ViTConfig
-from jist.random_masks import EpochEncoder, epoch_keep
 
 CONFIG = ViTConfig(image_size=8, patch_size=2, dim=8, depth=2, heads=2, mlp_dim=16)
 

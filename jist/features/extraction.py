@@ -21,15 +21,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int, UInt8, UInt32
+from jaxtyping import Array, UInt8
 from rich.progress import Progress
 
 from jist import store
-from jist.by_length import ByLength, split_batch
 from jist.data import Batch, Dataset, MaskedImages, NaturalMasks, batches
-from jist.masking import FixedMask
-from jist.models import Encoder, MAEEncoder, digest
-from jist.visible import (
+from jist.features.by_length import ByLength
+from jist.features.encoding import cls_vectors
+from jist.features.stored import CHUNK, Features, load
+from jist.features.visible import (
     EMPTY,
     NO_PATCH,
     UNREADABLE,
@@ -37,25 +37,9 @@ from jist.visible import (
     nothing_visible,
     visible_batches,
 )
-
-CHUNK = 1024  # rows; the unit in which work is lost by a kill
-
-
-@dataclasses.dataclass(frozen=True)
-class Features:
-    """CLS features in memory, without the images that were skipped.
-
-    Attributes:
-        cls: [N, D] float32.
-        label: [N] int32.
-        example_id: [N] uint32.
-        attributes: what the store says of itself.
-    """
-
-    cls: Float[np.ndarray, "examples dim"]
-    label: Int[np.ndarray, " examples"]
-    example_id: UInt32[np.ndarray, " examples"]
-    attributes: dict[str, Any]
+from jist.masking import FixedMask
+from jist.models import Encoder, MAEEncoder, digest
+from jist.placement import split_batch
 
 
 def extract(
@@ -141,45 +125,6 @@ def extract(
     if isinstance(keep_for, NaturalMasks):
         _note_share(out, np.asarray(arrays["keep"].read().result()))
     return load(out)
-
-
-def cls_vectors(
-    encoder: Encoder,
-    images: UInt8[Array, "batch side side 3"],
-    keep: Int[Array, "batch kept"],
-) -> Float[Array, "batch dim"]:
-    """The CLS vectors [B, D] of some images; traceable.
-
-    Args:
-        encoder: the frozen encoder.
-        images: [B, S, S, 3] uint8.
-        keep: indices of the visible patches [B, K]; all that a ResNet-50 has is patch 0.
-    """
-    pixels = encoder.preprocessing.normalize(images)
-    cls = encoder(pixels, keep)[:, 0] if isinstance(encoder, MAEEncoder) else encoder(pixels)
-    return cls.astype(jnp.float32)
-
-
-def load(path: str | os.PathLike) -> Features:
-    """Reads a feature store whole.
-
-    Raises:
-        FileNotFoundError: there is none at `path`, or its extraction has not been finished.
-    """
-    path = pathlib.Path(path)
-    if not (path / "zarr.json").is_file():
-        raise FileNotFoundError(f"no features at {path}: there is no zarr.json")
-    attributes = store.read_attributes(path)
-    if "skipped" not in attributes:
-        raise FileNotFoundError(
-            f"the features at {path} are not finished; run their extraction again to go on"
-        )
-    read = {
-        name: np.asarray(store.open_array(path, name).read().result())
-        for name in ("cls", "label", "example_id")
-    }
-    there = read["label"] >= 0
-    return Features(**{name: array[there] for name, array in read.items()}, attributes=attributes)
 
 
 def _attributes(

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from jist import features
-from jist.by_length import LENGTHS, ByLength
 from jist.data import Dataset, EmptyImageError, NaturalMasks
+from jist.features.by_length import LENGTHS, ByLength
+from jist.features.visible import NO_PATCH
 from jist.masking import visible_patches
 from jist.models import MAEEncoder, ViTConfig
-from jist.visible import NO_PATCH
 
 CONFIG = ViTConfig(image_size=8, patch_size=2, dim=8, depth=2, heads=2, mlp_dim=16)
 COUNT = 45

@@ -16,8 +16,9 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from jist.features.visible import NO_PATCH
 from jist.models import MAEEncoder
-from jist.visible import NO_PATCH
+from jist.placement import split_batch
 
 LENGTHS = 8  # programs at most
 
@@ -51,7 +52,8 @@ class ByLength:
 
         Args:
             images: [B, S, S, 3] uint8.
-            keep: visible patches [B, K], as `jist.visible.Visible`; an image with none gets zeros.
+            keep: visible patches [B, K], as `jist.features.visible.Visible`; an image with none
+                gets zeros.
         """
         counts = (keep != NO_PATCH).sum(axis=1)
         cls = np.zeros((len(images), self.encoder.config.dim), np.float32)
@@ -82,15 +84,6 @@ class ByLength:
         valid[: len(rows)] = np.arange(length) < counts[rows, None]
         sharding = split_batch(self.batch_size)
         return jax.device_put((padded, shown, valid if self.padded else None), sharding)
-
-
-def split_batch(batch_size: int) -> jax.sharding.Sharding:
-    """Over all devices of this process where they divide the batch, else on the first."""
-    devices = jax.local_devices()
-    if batch_size % len(devices):
-        devices = devices[:1]
-    mesh = jax.sharding.Mesh(devices, ("batch",))
-    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))
 
 
 @functools.partial(jax.jit, static_argnums=0)

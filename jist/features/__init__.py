@@ -1,0 +1,13 @@
+"""The frozen encoder over a data set: CLS features on disk, or anew in every epoch.
+
+Modules, in the order the data passes through them: `visible` finds what is visible of each image,
+`encoding` and `by_length` encode it, `extraction` writes the features and `stored` reads them;
+`random_masks` encodes the images again in every epoch.
+"""
+
+from jist.features.encoding import cls_vectors as cls_vectors
+from jist.features.extraction import extract as extract
+from jist.features.random_masks import EpochEncoder as EpochEncoder
+from jist.features.stored import CHUNK as CHUNK
+from jist.features.stored import Features as Features
+from jist.features.stored import load as load
