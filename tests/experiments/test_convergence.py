@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import convergence
-from experiments.convergence import Constants, ConvergenceOptions, LeastSquares
+from experiments import compressed_iterates, convergence
+from experiments.compressed_iterates import Constants, LeastSquares
+from experiments.convergence import ConvergenceOptions
 
 DIMENSION, COMPONENTS = 6, 8
 KEEP_PROBABILITIES = (0.5, 0.95, 0.99, 1.0)
@@ -18,7 +19,7 @@ STEPS = 25
 
 @pytest.fixture(scope="module")
 def problem() -> LeastSquares:
-    return convergence.make_problem(np.random.default_rng(3), DIMENSION, COMPONENTS)
+    return compressed_iterates.make_problem(np.random.default_rng(3), DIMENSION, COMPONENTS)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def start():
 
 @pytest.fixture(scope="module")
 def known(problem, start) -> Constants:
-    return convergence.constants(problem, start)
+    return compressed_iterates.constants(problem, start)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def keys():
 
 @pytest.fixture(scope="module")
 def norms(problem, start, known, keys):
-    measured = convergence.gradient_norms(
+    measured = compressed_iterates.gradient_norms(
         jax.tree.map(jnp.float32, problem),
         jnp.float32(start),
         jnp.float32(1 / (2 * known.L_max)),
@@ -74,7 +75,7 @@ def test_recursion_equals_numpy_with_the_same_masks(problem, start, known, keys,
     keep_probability = KEEP_PROBABILITIES[position]
     seed, w, expected = 7, start, []
     for step in range(STEPS + 1):
-        kept, component = convergence.draw(
+        kept, component = compressed_iterates.draw(
             keys[seed], jnp.int32(step), jnp.float32(keep_probability), problem
         )
         gradients = [
