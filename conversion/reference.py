@@ -149,7 +149,7 @@ class MaskedAutoencoder(nn.Module):
         if self.normalize_pixels:
             variance, mean = torch.var_mean(target, dim=-1, keepdim=True)
             target = (target - mean) / (variance + VARIANCE_EPSILON).sqrt()
-        missing = torch.ones(predicted.shape[:2]).scatter(1, keep, 0.0)
+        missing = torch.ones_like(target[:, :, 0]).scatter(1, keep, 0.0)
         error = ((predicted - target) ** 2).mean(dim=-1)
         return (error * missing).sum() / missing.sum()
 

@@ -1,0 +1,235 @@
+r"""How fast jist pre-trains a masked autoencoder, beside PyTorch on the same machine.
+
+    python -m experiments.bench_pretrain --encoder nano --batch-size 256 --out runs/bench.json
+
+The same model, batch, precision and single device; PyTorch eager and through `torch.compile`
+(see `experiments.torch_mae`); without PyTorch, jist alone. Both sides are given the same prepared
+views, uint8 images on the device, and one mask for each: random crops and the drawing of masks,
+which `experiments.pretrain` adds, are left out on both. First they must do the same work: from the
+same weights, 20 steps of AdamW in float32, warm-up included, give losses within 1e-4 relative.
+Then the sides take turns: in every repeat each takes `steps` steps, and large square matrices are
+multiplied in jist's compute type, the rate that a step's operations are compared with. Compilation,
+with the first step, is timed apart. Prints medians with their least and greatest values; writes all
+samples. Expected: jist at least 1.3 times as fast as eager float32 on a CPU, and 1.2 times as fast
+as compiled bfloat16 on a GPU.
+"""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import importlib.util
+import os
+import pathlib
+import platform
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from experiments.bench_sides import check, make_work, step_flops
+from experiments.cli import Options, run
+from experiments.pretrain import SIZES
+from experiments.run_directory import write_json
+
+CHECK_STEPS = 20
+DTYPES = ("float32", "bfloat16")
+# Side of the matrices of the reference product, and how many are multiplied in a sample.
+MATMUL = {"cpu": (2048, 8), "gpu": (4096, 200)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BenchOptions(Options):
+    """Options of the comparison; without any it takes some minutes on 2 CPU cores."""
+
+    encoder: str = "nano"
+    """Size, as of experiments.pretrain: nano, tiny, small or base."""
+    batch_size: int = 256
+    """Images in a step."""
+    steps: int = 10
+    """Steps of each side in a repeat."""
+    repeats: int = 7
+    """How often the sides take turns."""
+    dtype: str = "float32"
+    """Compute type: float32 or bfloat16."""
+    device: str = "cpu"
+    """cpu or gpu."""
+    compile: bool = True
+    """Whether PyTorch runs through torch.compile as well."""
+    out: pathlib.Path = pathlib.Path("runs/bench_pretrain.json")
+    """Where all samples are written."""
+
+
+def main(options: BenchOptions) -> None:
+    """Checks that the sides do the same work, then lets them race."""
+    for name, allowed in (("encoder", SIZES), ("dtype", DTYPES), ("device", MATMUL)):
+        if getattr(options, name) not in allowed:
+            raise ValueError(f"{name} must be one of {(*allowed,)}, got {getattr(options, name)!r}")
+    for name in ("batch_size", "steps", "repeats"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"{name} must be positive, got {getattr(options, name)}")
+    take_device(options.device)
+    # GPUs would round float32 factors to TF32 in JAX, and would not in PyTorch.
+    with jax.default_matmul_precision("float32"):
+        work = make_work(options.encoder, options.batch_size, CHECK_STEPS)
+        same_work = check(work.sides("float32", options.device, options.compile), work.order)
+    for name, difference in same_work["differences"].items():
+        print(f"{name}: {CHECK_STEPS} losses within {difference:.1e} of jist's")
+    precision = "float32" if options.dtype == "float32" else None
+    with jax.default_matmul_precision(precision) if precision else contextlib.nullcontext():
+        measured = race(options)
+    flops = step_flops(work.mae("float32"), options.batch_size)
+    results = summarise(measured, flops, options)
+    print_table(results, options)
+    report = {
+        "command": " ".join(["python -m experiments.bench_pretrain", *sys.argv[1:]]),
+        "options": dataclasses.asdict(options) | {"out": str(options.out)},
+        "machine": machine(),
+        "same_work": same_work,
+        "step_flops": flops,
+        "results": results,
+        "samples": measured,
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(options.out, report)
+    print(f"written: {options.out}")
+
+
+def take_device(device: str) -> None:
+    """Points both frameworks at the device.
+
+    Raises:
+        ValueError: one of them has no such device.
+    """
+    # By default JAX would take most of a GPU's memory, and leave PyTorch too little.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")
+    if device == "cpu":
+        jax.config.update("jax_platforms", "cpu")
+    if jax.default_backend() != device:
+        raise ValueError(f"device={device}, but JAX has only: {jax.devices()}")
+    if importlib.util.find_spec("torch") is None:
+        print("PyTorch is not installed: jist alone is measured")
+        return
+    os.environ.setdefault("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")  # compilation is timed
+    import torch
+
+    if device == "gpu" and not torch.cuda.is_available():
+        raise ValueError("device=gpu, but this PyTorch sees none; without PyTorch jist runs alone")
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+
+def race(options: BenchOptions) -> dict[str, Any]:
+    """All samples: seconds of a step by side, operations per second, seconds of the first step."""
+    work = make_work(options.encoder, options.batch_size, 2 + options.repeats * options.steps)
+    sides = work.sides(options.dtype, options.device, options.compile)
+    compilation = {}
+    for name, steps in sides.items():
+        start = time.perf_counter()
+        steps(work.order[:1])
+        compilation[name] = time.perf_counter() - start
+        steps(work.order[1:2])
+    rate = matmul(options.dtype, *MATMUL[options.device])
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    rates = []
+    for order in work.order[2:].reshape(options.repeats, options.steps, -1):
+        for name, steps in sides.items():
+            start = time.perf_counter()
+            steps(order)
+            seconds[name].append((time.perf_counter() - start) / options.steps)
+        rates.append(rate())
+    return {"step_s": seconds, "matmul_flops_per_s": rates, "first_step_s": compilation}
+
+
+def matmul(dtype: str, side: int, count: int) -> Callable[[], float]:
+    """Multiplies square matrices one after the other, compiled; gives the operations per second."""
+    matrix = jax.random.normal(jax.random.key(0), (side, side)) / side**0.5  # so that none grows
+    matrix = matrix.astype(dtype)
+    products = jax.jit(lambda x: jax.lax.fori_loop(0, count, lambda _, x: matrix @ x, x))
+    jax.block_until_ready(products(matrix))
+
+    def rate() -> float:
+        start = time.perf_counter()
+        jax.block_until_ready(products(matrix))
+        return 2 * count * side**3 / (time.perf_counter() - start)
+
+    return rate
+
+
+def summarise(measured: dict[str, Any], flops: int, options: BenchOptions) -> dict[str, Any]:
+    """Of every side median, least and greatest: images per second, share of the product's rate.
+
+    jist's gain over a side is taken repeat by repeat, so that what slows both down cancels.
+    """
+    seconds = measured["step_s"]
+
+    def of(samples: np.ndarray) -> dict[str, float]:
+        return {
+            "median": float(np.median(samples)),
+            "least": float(samples.min()),
+            "greatest": float(samples.max()),
+        }
+
+    results = {}
+    for name, samples in seconds.items():
+        samples = np.asarray(samples)
+        results[name] = {
+            "images_per_s": of(options.batch_size / samples),
+            "share_of_matmul": of(flops / samples / np.asarray(measured["matmul_flops_per_s"])),
+            "jist_is_faster_by": of(samples / np.asarray(seconds["jist"])),
+            "first_step_s": measured["first_step_s"][name],
+        }
+    return results
+
+
+def machine() -> dict[str, Any]:
+    """What the times were measured on, and with which packages."""
+    cpus = pathlib.Path("/proc/cpuinfo")
+    names = [
+        line.split(":")[1].strip()
+        for line in (cpus.read_text().splitlines() if cpus.exists() else ())
+        if line.startswith("model name")
+    ]
+    packages = ("jist", "jax", "jaxlib", "flax", "optax", "numpy", "torch")
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "device": jax.devices()[0].device_kind,
+        "versions": {"python": platform.python_version()}
+        | {
+            name: importlib.metadata.version(name)
+            for name in packages
+            if importlib.util.find_spec(name) is not None
+        },
+    }
+
+
+def print_table(results: dict[str, Any], options: BenchOptions) -> None:
+    """Prints one row per side."""
+    table = Table(
+        title=f"Pre-training, {options.encoder}, batch {options.batch_size}, {options.dtype}, "
+        f"{options.device}: median (least to greatest) of {options.repeats}"
+    )
+    table.add_column("side")
+    for column in ("images/s", "of the product's rate", "jist is faster by", "first step (s)"):
+        table.add_column(column, justify="right")
+    for name, row in results.items():
+        table.add_row(
+            name,
+            _cell(row["images_per_s"], ".1f"),
+            _cell(row["share_of_matmul"], ".1%"),
+            _cell(row["jist_is_faster_by"], ".2f") if name != "jist" else "",
+            f"{row['first_step_s']:.1f}",
+        )
+    Console(width=120).print(table)
+
+
+def _cell(spread: dict[str, float], form: str) -> str:
+    return f"{spread['median']:{form}} ({spread['least']:{form}} to {spread['greatest']:{form}})"
+
+
+if __name__ == "__main__":
+    run(main, BenchOptions, __doc__ or "")
