@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from experiments.pretrain import SIZES
 from jist.masking import patches_kept, random_keep
-from jist.models import MAE
+from jist.models import MAE, DecoderConfig, ViTConfig
 from jist.pretraining import Pretraining, adamw
 
 MASK_RATIO = 0.75
@@ -146,15 +146,14 @@ def check(sides: dict[str, Steps], order: np.ndarray) -> dict[str, Any]:
     }
 
 
-def step_flops(mae: MAE, batch_size: int) -> int:
+def step_flops(encoder: ViTConfig, decoder: DecoderConfig, batch_size: int) -> int:
     """Operations of the matrix products in a step: forward, and twice that backward.
 
     2 for each multiplication and addition; of the patches themselves no gradient is taken.
     """
-    encoder, decoder = mae.encoder.config, mae.decoder.config
     pixels, seen = 3 * encoder.patch_size**2, patches_kept(encoder.patches, MASK_RATIO)
 
-    def blocks(tokens: int, shape: Any) -> int:
+    def blocks(tokens: int, shape: ViTConfig | DecoderConfig) -> int:
         linear = tokens * shape.dim * (4 * shape.dim + 2 * shape.mlp_dim)
         return shape.depth * (linear + 2 * tokens**2 * shape.dim)
 

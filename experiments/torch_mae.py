@@ -6,6 +6,7 @@ is PyTorch's fused one, AdamW its fused one. As in jist, parameters, their momen
 float32 whatever the compute type, and everything between is of the compute type.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,11 +37,9 @@ class TrainableMAE(reference.MaskedAutoencoder):
     """The masked autoencoder from pixels to loss, of a model of jist its shape and values."""
 
     def __init__(self, mae: MAE):
-        encoder, decoder = mae.encoder.config, mae.decoder.config
         super().__init__(
-            *(encoder.image_size, encoder.patch_size, encoder.dim, encoder.depth, encoder.heads),
-            *(encoder.mlp_dim, encoder.layer_norm_eps),
-            decoder=(decoder.dim, decoder.depth, decoder.heads, decoder.mlp_dim),
+            *dataclasses.astuple(mae.encoder.config),  # the fields come in the same order
+            decoder=dataclasses.astuple(mae.decoder.config),
             normalize_pixels=mae.normalize_pixels,
         )
         for block in (*self.blocks, *self.decoder_blocks):
@@ -133,10 +132,8 @@ class TorchSteps:
             rounded = {name: p.to(getattr(torch, dtype)) for name, p in model.named_parameters()}
             return functional_call(model, rounded, (pixels, keep))
 
-        self._loss = loss
-        if compiled:
-            torch.compiler.reset()  # else a second model of one shape would be compiled in no time
-            self._loss = torch.compile(loss, dynamic=False)
+        torch.compiler.reset()  # else a second model of one shape would be compiled in no time
+        self._loss = torch.compile(loss, dynamic=False) if compiled else loss
 
     def __call__(self, order: np.ndarray) -> np.ndarray:
         """Takes steps on the images in the rows of `order` [steps, B]; their losses, once done."""

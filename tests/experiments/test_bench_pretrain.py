@@ -67,7 +67,7 @@ def test_the_formula_counts_what_jax_multiplies(work):
     def loss(params):
         return nnx.merge(graphdef, params, rest).loss(images, jnp.asarray(work.keep[:8]))
 
-    assert bench_sides.step_flops(mae, 8) == matmul_flops(jax.value_and_grad(loss), params)
+    assert bench_sides.step_flops(*SIZE, 8) == matmul_flops(jax.value_and_grad(loss), params)
 
 
 def test_it_measures_and_writes_all_samples(work, monkeypatch, tmp_path, capsys):
