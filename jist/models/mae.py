@@ -15,7 +15,8 @@ from jaxtyping import Array, Float, Int
 
 from jist.models.positions import Position, sincos_positions
 from jist.models.preprocessing import Preprocessing
-from jist.models.vit import Block, MAEEncoder, ViTConfig, patchify
+from jist.models.transformer import blocks, layer_norm
+from jist.models.vit import MAEEncoder, ViTConfig, patchify
 
 # Keeps the normalisation of a patch of one colour finite.
 VARIANCE_EPSILON = 1e-6
@@ -81,23 +82,17 @@ class Decoder(nnx.Module):
         self.mask_token = nnx.Param(0.02 * jax.random.normal(rngs.params(), (config.dim,)))
         self.positions = Position(jnp.asarray(sincos_positions(config.dim, encoder.grid)))
         self.blocks = nnx.List(
-            Block(
+            blocks(
                 config.dim,
+                config.depth,
                 config.heads,
                 config.mlp_dim,
                 encoder.layer_norm_eps,
                 dtype=dtype,
                 rngs=rngs,
             )
-            for _ in range(config.depth)
         )
-        self.norm = nnx.LayerNorm(
-            config.dim,
-            epsilon=encoder.layer_norm_eps,
-            use_fast_variance=False,
-            dtype=dtype,
-            rngs=rngs,
-        )
+        self.norm = layer_norm(config.dim, encoder.layer_norm_eps, dtype=dtype, rngs=rngs)
         self.pixels = nnx.Linear(
             config.dim, 3 * encoder.patch_size**2, kernel_init=xavier, dtype=dtype, rngs=rngs
         )

@@ -1,12 +1,10 @@
 """The encoder of a masked autoencoder: a Vision Transformer that sees only the visible patches.
 
-He et al., Masked Autoencoders Are Scalable Vision Learners (arXiv 2111.06377); the blocks are those
-of Dosovitskiy et al., An Image Is Worth 16x16 Words (arXiv 2010.11929), normalised before each
-sub-layer. Masked patches are dropped before the first block, so the cost falls with their number.
+He et al., Masked Autoencoders Are Scalable Vision Learners (arXiv 2111.06377). Masked patches are
+dropped before the first block, so the cost falls with their number.
 """
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jist.models.positions import Position, sincos_positions
 from jist.models.preprocessing import Preprocessing
+from jist.models.transformer import blocks, layer_norm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,77 +106,6 @@ def patchify(
     return images.swapaxes(2, 3).reshape(batch, grid**2, patch_size**2 * channels)
 
 
-def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The exact GELU, x Φ(x), by the error function, which costs less than `jax.nn.gelu`'s erfc."""
-    return x * (0.5 + 0.5 * jax.lax.erf(x * 0.5**0.5))
-
-
-class Attention(nnx.Module):
-    """Multi-head self-attention with one fused projection to queries, keys and values."""
-
-    def __init__(self, dim: int, heads: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
-        linear = functools.partial(
-            nnx.Linear, kernel_init=nnx.initializers.xavier_uniform(), dtype=dtype, rngs=rngs
-        )
-        self.heads = heads
-        self.qkv = linear(dim, 3 * dim)
-        self.out = linear(dim, dim)
-
-    def __call__(
-        self, x: Float[Array, "batch tokens dim"], valid: Bool[Array, "batch tokens"] | None = None
-    ) -> Float[Array, "batch tokens dim"]:
-        """What every token gathers from all of them, or from the valid ones [B, T, D]."""
-        batch, tokens, dim = x.shape
-        qkv = self.qkv(x).reshape(batch, tokens, 3, self.heads, dim // self.heads)
-        attended = None if valid is None else valid[:, None, None, :]
-        if jax.default_backend() != "cpu":
-            x = jax.nn.dot_product_attention(
-                qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], mask=attended
-            )
-            return self.out(x.reshape(batch, tokens, dim))
-        # XLA:CPU multiplies small matrices fastest where they lie one after the other.
-        query, key, value = qkv.transpose(2, 0, 3, 1, 4)
-        scores = jnp.einsum("bhqd,bhkd->bhqk", query * (dim // self.heads) ** -0.5, key)
-        if attended is not None:
-            scores = jnp.where(attended, scores, -jnp.inf)
-        x = jnp.einsum("bhqk,bhkd->bhqd", jax.nn.softmax(scores), value)
-        return self.out(x.swapaxes(1, 2).reshape(batch, tokens, dim))
-
-
-class Block(nnx.Module):
-    """A pre-norm Transformer block: attention, then an MLP with the exact (erf) GELU."""
-
-    def __init__(
-        self,
-        dim: int,
-        heads: int,
-        mlp_dim: int,
-        layer_norm_eps: float,
-        *,
-        dtype: DTypeLike,
-        rngs: nnx.Rngs,
-    ):
-        # The two-pass variance: the fast one loses digits on tokens with a large mean.
-        norm = functools.partial(
-            nnx.LayerNorm, epsilon=layer_norm_eps, use_fast_variance=False, dtype=dtype, rngs=rngs
-        )
-        linear = functools.partial(
-            nnx.Linear, kernel_init=nnx.initializers.xavier_uniform(), dtype=dtype, rngs=rngs
-        )
-        self.norm1 = norm(dim)
-        self.attention = Attention(dim, heads, dtype=dtype, rngs=rngs)
-        self.norm2 = norm(dim)
-        self.mlp_in = linear(dim, mlp_dim)
-        self.mlp_out = linear(mlp_dim, dim)
-
-    def __call__(
-        self, x: Float[Array, "batch tokens dim"], valid: Bool[Array, "batch tokens"] | None = None
-    ) -> Float[Array, "batch tokens dim"]:
-        """The tokens [B, T, D] after the block; those that are not valid are attended by none."""
-        x = x + self.attention(self.norm1(x), valid)
-        return x + self.mlp_out(gelu(self.mlp_in(self.norm2(x))))
-
-
 class MAEEncoder(nnx.Module):
     """The encoder of a masked autoencoder.
 
@@ -210,23 +138,17 @@ class MAEEncoder(nnx.Module):
         self.cls = nnx.Param(0.02 * jax.random.normal(rngs.params(), (config.dim,)))
         self.positions = Position(jnp.asarray(sincos_positions(config.dim, config.grid)))
         self.blocks = nnx.List(
-            Block(
+            blocks(
                 config.dim,
+                config.depth,
                 config.heads,
                 config.mlp_dim,
                 config.layer_norm_eps,
                 dtype=dtype,
                 rngs=rngs,
             )
-            for _ in range(config.depth)
         )
-        self.norm = nnx.LayerNorm(
-            config.dim,
-            epsilon=config.layer_norm_eps,
-            use_fast_variance=False,
-            dtype=dtype,
-            rngs=rngs,
-        )
+        self.norm = layer_norm(config.dim, config.layer_norm_eps, dtype=dtype, rngs=rngs)
 
     def __call__(
         self,

@@ -6,7 +6,7 @@ import pytest
 from conversion import verify
 from conversion.__main__ import main
 from conversion.layouts import LINEAR, PATCHES
-from jist.models import ViTConfig, vit, weights
+from jist.models import ViTConfig, transformer, weights
 
 torch = pytest.importorskip("torch", reason="PyTorch, of the extra `convert`, writes the sources")
 
@@ -18,7 +18,12 @@ def verify_lines(arguments, capsys):
     said = capsys.readouterr()
     assert status == 0, said.err
     lines = [line for line in said.out.splitlines() if line.startswith("verify")]
-    assert all(line.endswith(" ok") for line in lines)
+    # bfloat16 is printed and decides nothing; a model this small may pass its tolerance by chance.
+    exact = [line for line in lines if "bfloat16" not in line]
+    assert exact
+    assert all(line.endswith(" ok") for line in exact), lines
+    rounded = [float(line.split("max rel ")[1].split()[0]) for line in lines if line not in exact]
+    assert max(rounded) < 0.03, lines
     return lines
 
 
@@ -56,8 +61,10 @@ def test_what_no_shape_shows_is_found(trap, mae, tmp_path, capsys, monkeypatch):
     torch.save({k: v for k, v in mae.state_dict().items() if "dec" not in k and "mask" not in k},
                tmp_path / "mae.pth")  # fmt: skip
     if trap == "epsilon":
-        block = vit.Block
-        monkeypatch.setattr(vit, "Block", lambda d, h, m, eps, **k: block(d, h, m, 1e-3, **k))
+        block = transformer.Block
+        monkeypatch.setattr(
+            transformer, "Block", lambda d, h, m, eps, **k: block(d, h, m, 1e-3, **k)
+        )
     else:
         config = ViTConfig
         monkeypatch.setattr(weights, "ViTConfig", lambda **k: config(**{**k, "heads": 2}))
