@@ -1,6 +1,6 @@
 r"""A classifier head trained by one worker on the CLS vectors of masked images.
 
-    python -m experiments.centralized --dataset folder:data/cifar10 --encoder random-nano \
+    python -m experiments.centralized --dataset folder:data/cifar10 \
         --mask-ratio 0.75 --run-dir runs/cifar10-centralized
 
 Kariotakis et al. (CPAL 2024), §3.1.1, Figure 4. Writes a run directory; the same command with the

@@ -1,6 +1,6 @@
 r"""A classifier head trained by many small workers on the CLS vectors of masked images.
 
-    python -m experiments.distributed --dataset folder:data/cifar10 --encoder random-nano \
+    python -m experiments.distributed --dataset folder:data/cifar10 \
         --mask-ratio 0.75 --workers 4 --run-dir runs/cifar10-ist-4
 
     python -m experiments.launch -n 4 -- experiments.distributed --workers 4 ...

@@ -42,7 +42,7 @@ class EncodersOptions(Options, HeadOptions, ImageOptions):
     """Options of the comparison of encoders."""
 
     encoders: tuple[str, ...]
-    """Directories of encoders, masked autoencoders' or ResNet-50, or random-nano and the like."""
+    """Shipped encoders, directories of masked autoencoders or of a ResNet-50, or random-nano, …"""
     run_dir: pathlib.Path = pathlib.Path("runs/encoders")
     """Where results are written; the same directory goes on where it stopped."""
     features_dir: pathlib.Path | None = None

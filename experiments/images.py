@@ -13,7 +13,7 @@ from jist import features
 from jist.data import Dataset, NaturalMasks, load_dataset
 from jist.features.random_masks import EpochEncoder
 from jist.masking import FixedMask
-from jist.models import Encoder, MAEEncoder, ViTConfig, digest, load_any_encoder
+from jist.models import Encoder, MAEEncoder, ViTConfig, digest, load_any_encoder, shipped_encoders
 
 RANDOM_ENCODERS = {
     "random-nano": ViTConfig.nano,
@@ -40,7 +40,7 @@ def build_encoder(options: ImageOptions) -> Encoder:
         return MAEEncoder(RANDOM_ENCODERS[options.encoder](), rngs=nnx.Rngs(options.seed))
     if options.encoder.startswith("random"):
         raise ValueError(
-            f"encoder must be a directory or one of {sorted(RANDOM_ENCODERS)}, "
+            f"encoder must be a directory or one of {(*shipped_encoders(), *RANDOM_ENCODERS)}, "
             f"got {options.encoder!r}"
         )
     return load_any_encoder(options.encoder)

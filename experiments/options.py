@@ -25,8 +25,8 @@ class ImageOptions:
     """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45 or aid."""
     test_share: float = 0.2
     """Share of the images held out for testing, where the data set brings no split."""
-    encoder: str = "random-nano"
-    """Directory of an encoder, or random-nano, random-tiny, random-small, random-base."""
+    encoder: str = "mae-nano-cifar10"
+    """Name of a shipped encoder, directory of another, or random-nano, -tiny, -small, -base."""
     mask_ratio: float = 0.75
     """Share of the patches of every image that is removed, in [0, 1); not with natural masks."""
     natural_masks: bool = False

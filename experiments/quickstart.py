@@ -16,7 +16,10 @@ from experiments.classification import carry_out
 from experiments.cli import Options, run
 from experiments.options import HeadOptions, ImageOptions, Plan, StrategyOptions, Training
 from experiments.results import plot_accuracy, print_results
+from experiments.run_directory import read_json
+from jist.models.shipped import locate
 
+ENCODER = "mae-nano-cifar10"
 RATIOS = (0.0, 0.5, 0.75)
 STRATEGIES = (
     StrategyOptions(strategy="centralized", workers=1, local_steps=5),
@@ -39,9 +42,11 @@ class QuickstartOptions(Options):
 
 def main(options: QuickstartOptions) -> None:
     """Encodes, trains and reports."""
+    source = read_json(locate(ENCODER) / "config.json")["source"]
+    print(f"encoder {ENCODER}: {source['epochs']} epochs on {source['pretrained_on']}; no digit")
     plan = Plan(
         experiment="quickstart",
-        images=ImageOptions(dataset="digits", encoder="random-nano", seed=options.seed),
+        images=ImageOptions(dataset="digits", encoder=ENCODER, seed=options.seed),
         head=HeadOptions(epochs=options.epochs),
         trainings=tuple(
             Training(mask_ratio=ratio, how=how) for ratio in RATIOS for how in STRATEGIES

@@ -84,11 +84,11 @@ def command(options: ShipOptions) -> str:
     """The command that pre-trained the encoder, from its configuration."""
     config = read_json(options.pretrain_dir / "config.json")
     defaults = {field.name: field.default for field in dataclasses.fields(PretrainOptions)}
-    given = {
+    given = {"dataset": options.dataset} | {
         name: config[name]
         for name in defaults
-        if name not in FREE and name in config and config[name] != defaults[name]
-    } | {"dataset": options.dataset}
+        if name not in (*FREE, "dataset") and name in config and config[name] != defaults[name]
+    }
     flags = [
         f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in given.items()
     ]

@@ -1,6 +1,6 @@
 r"""Every masking ratio, mask, number of workers and seed, for one data set.
 
-    python -m experiments.sweep --dataset folder:data/cifar10 --encoder random-nano \
+    python -m experiments.sweep --dataset folder:data/cifar10 \
         --ratios 0 0.5 0.75 --seeds 0 1 2 --run-dir runs/cifar10-sweep
 
 Kariotakis et al. (CPAL 2024), Table 4 and Figures 4 and 7: centralised training with fixed and with
