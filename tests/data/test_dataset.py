@@ -16,7 +16,9 @@ def test_example_ids_are_pinned():
 
 
 def test_unknown_names_and_splits_are_refused():
-    with pytest.raises(ValueError, match="resisc45, aid, folder:PATH or masked:PATH, got 'imagenet'"):
+    with pytest.raises(
+        ValueError, match="resisc45, aid, folder:PATH or masked:PATH, got 'imagenet'"
+    ):
         load_dataset("imagenet", "train")
     with pytest.raises(ValueError, match=r"split must be one of .* got 'val'"):
         load_dataset("digits", "val")
