@@ -1,7 +1,7 @@
 r"""Every strategy on 1, 2, 4 and 8 workers, at equal examples in total and for each worker.
 
-    python -m experiments.compare --dataset folder:data/cifar10 \
-        --mask-ratio 0.5 --run-dir runs/compare
+    python -m experiments.compare --dataset folder:data/cifar10 --mask-ratio 0.5 \
+        --run-dir runs/compare
 
 Yuan et al. (VLDB 2022), §5: accuracy against the number of sites, for independent subnet training,
 data parallel training, local SGD and an ensemble of subnets; and independent subnet training

@@ -16,7 +16,9 @@ import shlex
 import shutil
 from typing import Any
 
+import jax
 import numpy as np
+from flax import nnx
 from matplotlib.figure import Figure
 
 from experiments.cli import Options, run
@@ -25,7 +27,6 @@ from experiments.probe import FEATURES, HEADS, mean_and_deviation
 from experiments.run_directory import read_json
 from jist.models import load_encoder, save_encoder
 from jist.models.shipped import DIRECTORY
-from jist.models.storage import tensors
 
 LARGEST_MB = 12
 
@@ -66,7 +67,7 @@ def main(options: ShipOptions) -> None:
             "MB are shipped"
         )
     draw_loss(epochs, staging / "loss.png")
-    parameters = sum(array.size for array in tensors(encoder).values())
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(encoder, nnx.Param)))
     facts = {"parameters": parameters, "size_mb": size_mb, "config": encoder.config}
     (staging / "README.md").write_text(card(options, epochs, facts))
     target = DIRECTORY / options.name

@@ -1,0 +1,47 @@
+"""What is written by hand for speed, against formulas in float64."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jist.models.transformer import Attention, gelu
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_gelu_is_x_times_the_normal_distribution_function(dtype):
+    x = jnp.linspace(-6, 6, 1001).astype(dtype)
+    wide = np.asarray(x, np.float64)
+    expected = wide * [0.5 * (1 + math.erf(value / math.sqrt(2))) for value in wide]
+    got = gelu(x)
+    assert got.dtype == dtype
+    # A last bit of bfloat16 is a 256th; float32 loses digits of Φ far to the left.
+    tolerance = (
+        {"rtol": 1e-5, "atol": 1e-6} if dtype == jnp.float32 else {"rtol": 4e-3, "atol": 1e-5}
+    )
+    np.testing.assert_allclose(np.asarray(got, np.float64), expected, **tolerance)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_attention_is_softmax_of_scaled_products(padded):
+    attention = Attention(8, 2, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(0), (3, 5, 8))
+    valid = jnp.asarray([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 1, 0, 1]], bool)
+    got = attention(x, valid if padded else None)
+    kernel, bias = (
+        np.asarray(v[...], np.float64) for v in (attention.qkv.kernel, attention.qkv.bias)
+    )
+    qkv = (np.asarray(x, np.float64) @ kernel + bias).reshape(3, 5, 3, 2, 4)
+    expected = np.empty((3, 5, 8))
+    for image in range(3):
+        keys = np.flatnonzero(valid[image]) if padded else np.arange(5)
+        for head in range(2):
+            q, k, v = (qkv[image, :, part, head] for part in range(3))
+            weights = np.exp(q @ k[keys].T / math.sqrt(4))
+            weights /= weights.sum(axis=1, keepdims=True)
+            expected[image, :, 4 * head : 4 * head + 4] = weights @ v[keys]
+    out = np.asarray(attention.out.kernel[...], np.float64)
+    np.testing.assert_allclose(got, expected @ out + np.asarray(attention.out.bias[...]), atol=1e-5)
