@@ -60,7 +60,8 @@ SMALL = ("--hidden", 12, 9, "--batch-size", 8, "--epochs", 2, "--local-steps", 2
 
 
 def test_train_evaluate_and_predict(run, images, tmp_path):
-    arguments = ("--dataset", f"folder:{images}", "--run-dir", tmp_path / "r", *SMALL)
+    own = ("--dataset", f"folder:{images}", "--encoder", "random-nano")
+    arguments = (*own, "--run-dir", tmp_path / "r", *SMALL)
     code, out, err = run(distributed, *arguments)
     assert (code, err) == (0, "")
     assert "randomly initialised, not pre-trained" in out
