@@ -1,7 +1,13 @@
 import os
 
+from hypothesis import settings
+
 # Before JAX starts: the same machine plays eight devices.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+# The first example of a property compiles, which takes longer than any deadline.
+settings.register_profile("jist", settings(), deadline=None)
+settings.load_profile("jist")
