@@ -27,7 +27,7 @@ from experiments import processes
 from experiments.cli import Options, run
 from experiments.images import progress_bar
 from experiments.options import ProcessOptions, pick
-from experiments.reconstruct import draw, hide, to_display
+from experiments.reconstruct import draw, views
 from experiments.run_directory import RunDirectory
 from jist.data import Dataset, load_dataset, resize
 from jist.data.order import steps_until
@@ -190,16 +190,9 @@ def picture(mae: MAE, dataset: Dataset, options: PretrainOptions, epoch: int) ->
     pixels = [
         resize(dataset.open(row), config.image_size, preprocessing.interpolation) for row in rows
     ]
-    images = preprocessing.normalize(jnp.asarray(np.stack(pixels)))
     ids = jnp.asarray(dataset.example_ids[rows])
     keep = fixed_keep(options.seed, ids, config.patches, options.mask_ratio)
-    reconstructed = nnx.jit(lambda mae, images, keep: mae.reconstruct(images, keep))
-    shown = to_display(images, preprocessing)
-    columns = (
-        shown,
-        hide(shown, keep, mae),
-        to_display(reconstructed(mae, images, keep), preprocessing),
-    )
+    columns = views(mae, np.stack(pixels), keep)
     names = [dataset.keys[row].rsplit("/", 1)[-1] for row in rows]
     draw(columns, names, options.run_dir / "reconstructions" / f"epoch-{epoch:04d}.png")
 

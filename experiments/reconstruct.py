@@ -54,17 +54,24 @@ def main(options: ReconstructOptions) -> None:
         resize(read_image(path), config.image_size, preprocessing.interpolation)
         for path in options.images
     ]
-    images = preprocessing.normalize(jnp.asarray(np.stack(pixels)))
-    ids = jnp.arange(len(images), dtype=jnp.uint32)
+    ids = jnp.arange(len(pixels), dtype=jnp.uint32)
     keep = fixed_keep(options.seed, ids, config.patches, options.ratio)
-    reconstructed = nnx.jit(lambda mae, images, keep: mae.reconstruct(images, keep))
-    columns = (
-        to_display(images, preprocessing),
-        hide(to_display(images, preprocessing), keep, mae),
-        to_display(reconstructed(mae, images, keep), preprocessing),
-    )
+    columns = views(mae, np.stack(pixels), keep)
     draw(columns, [path.name for path in options.images], options.out)
     print(f"written: {options.out}")
+
+
+def views(mae: MAE, pixels: np.ndarray, keep: jax.Array) -> tuple[np.ndarray, ...]:
+    """Images [B, S, S, 3] uint8 as they are, masked and reconstructed: colours in [0, 1]."""
+    preprocessing = mae.encoder.preprocessing
+    images = preprocessing.normalize(jnp.asarray(pixels))
+    reconstructed = nnx.jit(lambda mae, images, keep: mae.reconstruct(images, keep))
+    shown = to_display(images, preprocessing)
+    return (
+        shown,
+        hide(shown, keep, mae),
+        to_display(reconstructed(mae, images, keep), preprocessing),
+    )
 
 
 def to_display(images: jax.Array, preprocessing: Preprocessing) -> np.ndarray:
