@@ -1,0 +1,1 @@
+"""Benchmarks beside PyTorch and beside the hardware: `python -m experiments.bench`."""

@@ -1,0 +1,92 @@
+r"""How fast jist is, beside PyTorch on the same machine and beside what the machine can do.
+
+    python -m experiments.bench --out runs/bench.json
+    python -m experiments.bench --only head ist --repeats 7 --out runs/bench-head.json
+
+Each benchmark lets jist and PyTorch do the same work on the same data. Results are compared first;
+then both are warmed up and take turns. Medians with their least and greatest values are printed; the
+file holds all samples, the machine, the versions and the command. Without PyTorch (the `test`
+extra) jist runs alone.
+"""
+
+import dataclasses
+import importlib
+import pathlib
+import sys
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from experiments.bench.hardware import machine, take_device
+from experiments.bench.race import JIST, hold
+from experiments.cli import Options, run
+from experiments.run_directory import write_json
+
+BENCHMARKS = ("roofline", "encode", "head", "ist", "wide", "pipeline")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BenchOptions(Options):
+    """Options of the benchmarks."""
+
+    only: tuple[str, ...] = BENCHMARKS
+    """Which of them: roofline, encode, head, ist, wide, pipeline."""
+    device: str = "cpu"
+    """cpu or gpu."""
+    repeats: int = 5
+    """How often the sides take turns."""
+    out: pathlib.Path = pathlib.Path("runs/bench.json")
+    """Where all samples are written."""
+
+
+def main(options: BenchOptions) -> None:
+    """Holds one contest after the other; the file is written anew after each."""
+    unknown = [name for name in options.only if name not in BENCHMARKS]
+    if unknown:
+        raise ValueError(f"only must be of {BENCHMARKS}, got {unknown}")
+    if options.repeats < 1:
+        raise ValueError(f"repeats must be positive, got {options.repeats}")
+    take_device(options.device)
+    report: dict[str, Any] = {
+        "command": " ".join(["python -m experiments.bench", *sys.argv[1:]]),
+        "machine": machine(),
+        "results": {},
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    for name in options.only:
+        contests = importlib.import_module(f"experiments.bench.{name}").contests(options.device)
+        rows = report["results"][name] = []
+        for contest in contests:
+            rows.append(hold(contest, options.repeats))
+            write_json(options.out, report)
+        print_table(name, rows)
+    print(f"written: {options.out}")
+
+
+def print_table(name: str, rows: list[dict[str, Any]]) -> None:
+    """Prints a line for every side of every contest."""
+    table = Table(title=name, box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("work", "side"):
+        table.add_column(column)
+    for column in ("a second", "jist is faster by", "first run (s)"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        for side, result in row["sides"].items():
+            table.add_row(
+                row["name"] if side == JIST else "",
+                side,
+                f"{_cell(result['items_per_s'], '.4g')} {row['unit'].removesuffix('/s')}",
+                "" if side == JIST else _cell(result["jist_is_faster_by"], ".2f"),
+                f"{result['first_run_s']:.1f}",
+            )
+    Console(width=120).print(table)
+
+
+def _cell(spread: dict[str, float], form: str) -> str:
+    return f"{spread['median']:{form}} ({spread['least']:{form}} to {spread['greatest']:{form}})"
+
+
+if __name__ == "__main__":
+    run(main, BenchOptions, __doc__ or "")

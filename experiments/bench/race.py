@@ -1,0 +1,101 @@
+"""Sides that do the same work take turns, and their times are compared turn by turn.
+
+What slows the machine down slows both sides of a turn, so ratios of one turn say more than times.
+"""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+JIST = "jist"
+
+
+@dataclasses.dataclass(frozen=True)
+class Side:
+    """One way to do the work.
+
+    Attributes:
+        run: does it once and waits until it is done.
+        items: how many items (images, examples) that is; sides may take different batches.
+    """
+
+    run: Callable[[], object]
+    items: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Contest:
+    """The same work by several sides, one row of a benchmark.
+
+    Attributes:
+        name: what is done.
+        unit: items per second, as "images/s".
+        sides: by name; that of jist is called `JIST`.
+        flops: floating-point operations that an item needs at least, or None.
+        facts: what else was found out, such as differences of results and chosen batches.
+        dtype: compute type of jist's side.
+    """
+
+    name: str
+    unit: str
+    sides: Mapping[str, Side]
+    flops: float | None = None
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    dtype: str = "float32"
+
+
+def hold(contest: Contest, repeats: int) -> dict[str, Any]:
+    """Lets every side run once to warm up, then in turns.
+
+    Args:
+        contest: the sides.
+        repeats: turns of each.
+
+    Returns:
+        All samples in seconds, and of every side: the first run (compilation included), items per
+        second, and by what factor jist is faster, taken turn by turn.
+    """
+    first = {name: _seconds(side) for name, side in contest.sides.items()}
+    for side in contest.sides.values():
+        side.run()
+    samples: dict[str, list[float]] = {name: [] for name in contest.sides}
+    for _ in range(repeats):
+        for name, side in contest.sides.items():
+            samples[name].append(_seconds(side))
+    items = {name: side.items for name, side in contest.sides.items()}
+    per_item = {name: [s / items[name] for s in values] for name, values in samples.items()}
+    return {
+        "name": contest.name,
+        "unit": contest.unit,
+        "dtype": contest.dtype,
+        "flops_per_item": contest.flops,
+        "facts": dict(contest.facts),
+        "sides": {
+            name: {
+                "items": items[name],
+                "first_run_s": first[name],
+                "samples_s": samples[name],
+                "items_per_s": spread([1 / seconds for seconds in per_item[name]]),
+                "jist_is_faster_by": spread(
+                    [
+                        theirs / ours
+                        for theirs, ours in zip(per_item[name], per_item[JIST], strict=True)
+                    ]
+                ),
+            }
+            for name in contest.sides
+        },
+    }
+
+
+def spread(samples: list[float]) -> dict[str, float]:
+    """Median, least and greatest."""
+    return {"median": statistics.median(samples), "least": min(samples), "greatest": max(samples)}
+
+
+def _seconds(side: Side) -> float:
+    start = time.perf_counter()
+    side.run()
+    return time.perf_counter() - start
