@@ -3,9 +3,9 @@ r"""How fast jist is, beside PyTorch on the same machine and beside what the mac
     python -m experiments.bench --out runs/bench.json
     python -m experiments.bench --only head ist --repeats 7 --out runs/bench-head.json
 
-Each benchmark lets jist and PyTorch do the same work on the same data. Results are compared first;
-then both are warmed up and take turns. Medians with their least and greatest values are printed; the
-file holds all samples, the machine, the versions and the command. Without PyTorch (the `test`
+Each benchmark lets jist and PyTorch do the same work on the same data. Results are compared first,
+then both are warmed up and take turns. Medians with their least and greatest values are printed;
+the file holds all samples, the machine, the versions and the command. Without PyTorch (the `test`
 extra) jist runs alone.
 """
 
