@@ -1,0 +1,254 @@
+r"""What closes the gap between n workers and one: recipes chosen by held-out training images.
+
+    python -m experiments.tune --dataset folder:data/cifar10 --mask-ratio 0.5 --epochs 15 \
+        --run-dir runs/tune
+
+Kariotakis et al. (CPAL 2024) saw independent subnet training with 2 and 4 workers fall behind one
+and expected tuning to mend it. For every number of workers each option is varied alone, away from
+the default recipe; the best values of all options together make one more. Of all these the
+validation accuracy chooses, epoch included; the chosen recipe and the default are then trained with
+the other seeds as well. The test accuracy is looked at only then, of these two alone.
+
+As in `experiments.compare`, n workers train for n times `--epochs` epochs, and two comparisons are
+read off the same curve: at equal examples in total, up to `--epochs`, and at equal examples per
+worker. Writes `tuning.json`; run again, it goes on where it stopped.
+"""
+
+import dataclasses
+import json
+import pathlib
+import statistics
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from experiments.cli import Options, run
+from experiments.compare import EACH, TOTAL
+from experiments.options import (
+    HeadOptions,
+    ImageOptions,
+    Plan,
+    StrategyOptions,
+    Training,
+    pick,
+)
+from experiments.run_directory import write_json
+from experiments.several import carry_out_all
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TuneOptions(Options, HeadOptions, ImageOptions):
+    """Options of the search; those of the head are the default recipe's."""
+
+    run_dir: pathlib.Path = pathlib.Path("runs/tune")
+    """Where results are written; the same directory goes on where it stopped."""
+    features_dir: pathlib.Path | None = None
+    """Where features are kept, to share them between runs; by default in the run directory."""
+    epochs: int = 15
+    """How often the examples are seen: by all workers together, and by each of them."""
+    validation: float = 0.1
+    """Share of the training examples of each class held out to choose recipe and epoch by."""
+    workers: tuple[int, ...] = (1, 2, 4)
+    """Numbers of workers n."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """The first chooses, all train what was chosen."""
+    learning_rates: tuple[float, ...] = (3e-4, 3e-3)
+    """Learning rates to try beside the default."""
+    local_steps: tuple[int, ...] = (10, 200)
+    """Local steps J to try beside 50."""
+    optimizer_states: tuple[str, ...] = ("reset",)
+    """What to do with the optimiser's state between rounds, beside carrying it."""
+    norms: tuple[str, ...] = ("scale",)
+    """Corrections of subnets to try beside the default."""
+    wide: bool = True
+    """Whether to try hidden layers n times as wide, of which a worker holds what one alone has."""
+    seed: int = dataclasses.field(default=0, init=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How n workers are trained."""
+
+    learning_rate: float
+    local_steps: int
+    optimizer_state: str
+    norm: str
+    hidden: tuple[int, ...]
+
+    def __str__(self) -> str:
+        widths = "-".join(map(str, self.hidden))
+        return (
+            f"rate-{self.learning_rate:g}-steps-{self.local_steps}-{self.optimizer_state}"
+            f"-{self.norm}-{widths}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """The epoch of a training that its validation accuracy chooses."""
+
+    epoch: int
+    validation_accuracy: float
+    test_accuracy: float
+
+
+def main(options: TuneOptions) -> None:
+    """Searches, confirms and reports."""
+    if not 0 < options.validation < 1:
+        raise ValueError(f"validation must lie in (0, 1), got {options.validation}")
+    if not options.seeds:
+        raise ValueError("seeds must name at least one, got none")
+    report: dict[str, Any] = {TOTAL: {}, EACH: {}}
+    for workers in options.workers:
+        found = {}
+        recipes = varied(options, workers)
+        scores = train(options, workers, recipes, options.seeds[0])
+        for comparison in report:
+            together = combined(recipes, scores[comparison])
+            later = train(options, workers, [together], options.seeds[0])[comparison]
+            candidates = scores[comparison] | later
+            chosen = max(candidates, key=lambda r: candidates[r].validation_accuracy)
+            found[comparison] = candidates, chosen
+        for comparison, (candidates, chosen) in found.items():
+            report[comparison][str(workers)] = {
+                "tried": {str(r): s.validation_accuracy for r, s in candidates.items()},
+                "default": confirm(options, workers, recipes[0], comparison),
+                "chosen": confirm(options, workers, chosen, comparison),
+            }
+            write_json(options.run_dir / "tuning.json", report)
+    print_report(report)
+    print(f"written: {options.run_dir}/tuning.json")
+
+
+def default(options: TuneOptions) -> Recipe:
+    """The recipe of CPAL 2024, Table 3, or what the options make of it."""
+    how = StrategyOptions()
+    return Recipe(
+        options.learning_rate, how.local_steps, how.optimizer_state, options.norm, options.hidden
+    )
+
+
+def varied(options: TuneOptions, workers: int) -> list[Recipe]:
+    """The default recipe, and those that differ from it in one option.
+
+    One worker alone is dealt all neurons in every round: only what concerns its head is varied.
+    """
+    tried: dict[str, tuple] = {"learning_rate": options.learning_rates}
+    if workers > 1:
+        tried |= {
+            "local_steps": options.local_steps,
+            "optimizer_state": options.optimizer_states,
+            "norm": options.norms,
+        }
+        if options.wide:
+            tried["hidden"] = (tuple(workers * width for width in options.hidden),)
+    start = default(options)
+    changed = [
+        dataclasses.replace(start, **{option: value})
+        for option, values in tried.items()
+        for value in values
+    ]
+    return list(dict.fromkeys([start, *changed]))
+
+
+def combined(recipes: list[Recipe], scores: dict[Recipe, Score]) -> Recipe:
+    """The default recipe, the first one, with every option's best value."""
+    start, *changed = recipes
+    best: dict[str, Any] = {}
+    for field in dataclasses.fields(Recipe):
+        of_field = [r for r in changed if getattr(r, field.name) != getattr(start, field.name)]
+        winner = max([start, *of_field], key=lambda r: scores[r].validation_accuracy)
+        best[field.name] = getattr(winner, field.name)
+    return Recipe(**best)
+
+
+def train(
+    options: TuneOptions, workers: int, recipes: list[Recipe], seed: int
+) -> dict[str, dict[Recipe, Score]]:
+    """Trains what is not trained yet; comparison -> recipe -> score."""
+    names = {recipe: f"{workers}-workers-{recipe}-seed-{seed}" for recipe in recipes}
+    plans = {name: plan(options, workers, recipe, seed) for recipe, name in names.items()}
+    features = options.features_dir or options.run_dir / "features"
+    carry_out_all(plans, options.run_dir, features_dir=features)
+    curves = {recipe: read_curve(options.run_dir / name) for recipe, name in names.items()}
+    last = {TOTAL: options.epochs, EACH: workers * options.epochs}
+    return {
+        comparison: {recipe: score(curve, epochs) for recipe, curve in curves.items()}
+        for comparison, epochs in last.items()
+    }
+
+
+def plan(options: TuneOptions, workers: int, recipe: Recipe, seed: int) -> Plan:
+    """One training, long enough for both comparisons."""
+    head = dataclasses.replace(
+        pick(options, HeadOptions),
+        learning_rate=recipe.learning_rate,
+        norm=recipe.norm,
+        hidden=recipe.hidden,
+        epochs=workers * options.epochs,
+    )
+    how = StrategyOptions(
+        workers=workers,
+        local_steps=recipe.local_steps,
+        optimizer_state=recipe.optimizer_state,
+    )
+    return Plan(
+        experiment="tune",
+        images=dataclasses.replace(pick(options, ImageOptions), seed=seed),
+        head=head,
+        trainings=(Training(mask_ratio=options.ratio, how=how),),
+    )
+
+
+def read_curve(run_dir: pathlib.Path) -> list[dict[str, Any]]:
+    """The metrics of every epoch of a run with one training."""
+    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+def score(curve: list[dict[str, Any]], epochs: int) -> Score:
+    """The best of the first epochs by validation accuracy, the earliest of equals."""
+    best = max(
+        (metrics for metrics in curve if metrics["epoch"] <= epochs),
+        key=lambda metrics: metrics["validation_accuracy"],
+    )
+    return Score(best["epoch"], best["validation_accuracy"], best["test_accuracy"])
+
+
+def confirm(options: TuneOptions, workers: int, recipe: Recipe, comparison: str) -> dict[str, Any]:
+    """The recipe, and its test accuracy with every seed."""
+    scores = [train(options, workers, [recipe], s)[comparison][recipe] for s in options.seeds]
+    accuracies = [score.test_accuracy for score in scores]
+    return {
+        "recipe": dataclasses.asdict(recipe),
+        "epochs": [score.epoch for score in scores],
+        "validation_accuracy": [score.validation_accuracy for score in scores],
+        "test_accuracy": accuracies,
+        "test_accuracy_mean": statistics.fmean(accuracies),
+    }
+
+
+def print_report(report: dict[str, Any]) -> None:
+    """Prints the default and the chosen recipe of every number of workers."""
+    for comparison, rows in report.items():
+        table = Table(title=f"Test accuracy, {comparison}", box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in ("workers", "default", "chosen"):
+            table.add_column(column, justify="right", no_wrap=True)
+        table.add_column("chosen recipe")
+        for workers, row in rows.items():
+            shown = [_percent(row[which]["test_accuracy"]) for which in ("default", "chosen")]
+            recipe = row["chosen"]["recipe"]
+            table.add_row(
+                workers, *shown, str(Recipe(**recipe | {"hidden": tuple(recipe["hidden"])}))
+            )
+        Console().print(table)
+
+
+def _percent(accuracies: list[float]) -> str:
+    spread = f" ± {100 * statistics.stdev(accuracies):.1f}" if len(accuracies) > 1 else ""
+    return f"{100 * statistics.fmean(accuracies):.1f}{spread}"
+
+
+if __name__ == "__main__":
+    run(main, TuneOptions, __doc__ or "")
