@@ -1,0 +1,78 @@
+"""Recipes are chosen by validation accuracy, and only by it."""
+
+import json
+
+import pytest
+
+from experiments import tune
+from experiments.compare import EACH, TOTAL
+from experiments.tune import Recipe, Score, TuneOptions
+
+OPTIONS = TuneOptions(dataset="made-up", mask_ratio=0.5, epochs=2, hidden=(8, 8))
+DEFAULT = Recipe(1e-3, 50, "carry", "standardize", (8, 8))
+
+
+def test_each_option_is_varied_alone():
+    recipes = tune.varied(OPTIONS, workers=4)
+    assert recipes[0] == DEFAULT
+    assert len(recipes) == len(set(recipes)) == 1 + 2 + 2 + 1 + 1 + 1
+    for recipe in recipes[1:]:
+        changed = [name for name in vars(recipe) if getattr(recipe, name) != getattr(DEFAULT, name)]
+        assert len(changed) == 1
+    # Four workers of layers four times as wide hold what one alone does.
+    assert (32, 32) in {recipe.hidden for recipe in recipes}
+    assert {vars(r)["local_steps"] for r in tune.varied(OPTIONS, workers=1)} == {50}
+
+
+def test_the_best_values_of_all_options_are_combined():
+    accuracies = {DEFAULT: 0.5}
+    accuracies[Recipe(3e-3, 50, "carry", "standardize", (8, 8))] = 0.6
+    accuracies[Recipe(3e-4, 50, "carry", "standardize", (8, 8))] = 0.7
+    accuracies[Recipe(1e-3, 10, "carry", "standardize", (8, 8))] = 0.4
+    accuracies[Recipe(1e-3, 50, "reset", "standardize", (8, 8))] = 0.51
+    scores = {recipe: Score(1, accuracy, 0.0) for recipe, accuracy in accuracies.items()}
+    together = tune.combined([*scores], scores)
+    assert together == Recipe(3e-4, 50, "reset", "standardize", (8, 8))
+
+
+def test_an_epoch_is_chosen_by_validation_among_those_compared():
+    validation, test = (0.1, 0.3, 0.2, 0.4), (0.9, 0.5, 0.6, 0.7)
+    curve = [
+        {"epoch": epoch, "validation_accuracy": v, "test_accuracy": t}
+        for epoch, (v, t) in enumerate(zip(validation, test, strict=True), start=1)
+    ]
+    assert tune.score(curve, epochs=3) == Score(2, 0.3, 0.5)
+    assert tune.score(curve, epochs=4) == Score(4, 0.4, 0.7)
+
+
+def test_a_search_ends_with_the_recipe_that_validates_best(tmp_path, monkeypatch):
+    """The learning rate stands for the accuracy; test accuracies would choose the contrary."""
+
+    def carry_out_all(plans, directory, **_):
+        for name, plan in plans.items():
+            (directory / name).mkdir(parents=True, exist_ok=True)
+            accuracy = 100 * plan.head.learning_rate + plan.images.seed / 1000
+            lines = [
+                {"epoch": e, "validation_accuracy": accuracy + e / 1e4, "test_accuracy": -accuracy}
+                for e in range(1, plan.head.epochs + 1)
+            ]
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            (directory / name / "metrics.jsonl").write_text(text)
+
+    monkeypatch.setattr(tune, "carry_out_all", carry_out_all)
+    options = TuneOptions(
+        mask_ratio=0.5, epochs=2, hidden=(8,), workers=(1, 2), seeds=(0, 1), run_dir=tmp_path
+    )
+    tune.main(options)
+    report = json.loads((tmp_path / "tuning.json").read_text())
+    for comparison, last in ((TOTAL, [2, 2]), (EACH, [4, 4])):
+        row = report[comparison]["2"]
+        assert row["chosen"]["recipe"]["learning_rate"] == 3e-3
+        assert row["chosen"]["epochs"] == last
+        assert row["chosen"]["test_accuracy"] == pytest.approx([-0.3, -0.301])
+        assert row["default"]["test_accuracy_mean"] == pytest.approx(-0.1005)
+
+
+def test_without_held_out_images_nothing_can_be_chosen():
+    with pytest.raises(ValueError, match=r"validation must lie in \(0, 1\), got 0"):
+        tune.main(TuneOptions(validation=0.0))
