@@ -1,5 +1,6 @@
 """The directory of a run: its configuration, its results, and whether they belong together."""
 
+import fcntl
 import json
 import os
 import pathlib
@@ -8,9 +9,12 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
+# Descriptors of the locks that this process has: its end, however it comes, gives them back.
+_locks: dict[pathlib.Path, int] = {}
+
 
 class RunDirectory:
-    """Opens the directory of a run, or makes it.
+    """Opens the directory of a run, or makes it, and keeps other programs out until this one ends.
 
     It holds `config.json`, `metrics.jsonl`, `checkpoints/`, `tensorboard/`, `features/` and
     `summary.json`: {"class_names": [...], "results": [...]}, one result per training. Of many
@@ -22,10 +26,13 @@ class RunDirectory:
 
     Raises:
         ValueError: the directory holds epochs of another configuration (the fields are named).
+        RuntimeError: another program is at work in it.
     """
 
     def __init__(self, path: str | os.PathLike, config: dict[str, Any]):
         self.path = pathlib.Path(path)
+        if jax.process_index() == 0:
+            _lock(self.path)
         self.config = json.loads(json.dumps(config))  # as it reads back: tuples become lists
         file = self.path / "config.json"
         # Before its first epoch a run has nothing to lose: a mistyped option may be corrected.
@@ -42,7 +49,6 @@ class RunDirectory:
                     f"--run-dir or remove it: " + "; ".join(differ)
                 )
         elif jax.process_index() == 0:
-            self.path.mkdir(parents=True, exist_ok=True)
             write_json(file, self.config)
 
     def results(self) -> dict[str, dict[str, Any]]:
@@ -57,6 +63,24 @@ class RunDirectory:
             summary = {"class_names": class_names, "results": list(results.values())}
             write_json(self.path / "summary.json", summary)
         multihost_utils.sync_global_devices("the result is written")
+
+
+def _lock(path: pathlib.Path) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    path = path.resolve()
+    if path in _locks:
+        return
+    descriptor = os.open(path / ".lock", os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise RuntimeError(
+            f"run_dir={path} is in use by another program; wait for it or choose another --run-dir"
+        ) from None
+    except OSError:  # a file system without locks: better without than not at all
+        pass
+    _locks[path] = descriptor
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

@@ -1,3 +1,7 @@
+import signal
+import subprocess
+import sys
+
 import pytest
 
 from experiments.run_directory import RunDirectory, read_json, write_json
@@ -33,3 +37,21 @@ def test_damaged_json_is_told(tmp_path):
     (tmp_path / "a.json").write_text('{"x": ')
     with pytest.raises(RuntimeError, match="a.json is damaged"):
         read_json(tmp_path / "a.json")
+
+
+def test_two_programs_do_not_share_a_directory_and_a_killed_one_gives_it_back(tmp_path):
+    program = (
+        "import sys, time; from experiments.run_directory import RunDirectory;"
+        "RunDirectory(sys.argv[1], {}); print('open', flush=True); time.sleep(100)"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "r")], stdout=subprocess.PIPE, text=True
+    )
+    with other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        with pytest.raises(RuntimeError, match=r"run_dir=.* is in use by another program"):
+            RunDirectory(tmp_path / "r", {})
+        other.send_signal(signal.SIGKILL)
+    RunDirectory(tmp_path / "r", {})
+    RunDirectory(tmp_path / "r", {})
