@@ -16,15 +16,11 @@ as compiled bfloat16 on a GPU.
 
 import contextlib
 import dataclasses
-import importlib.metadata
-import importlib.util
+import functools
 import os
 import pathlib
-import platform
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -32,15 +28,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from experiments.bench.hardware import machine, take_device
+from experiments.bench.race import seconds, spread
+from experiments.bench.roofline import DTYPES, MATMUL, matmul
 from experiments.bench_sides import Steps, check, make_work, step_flops
 from experiments.cli import Options, run
 from experiments.pretrain import SIZES
 from experiments.run_directory import write_json
 
 CHECK_STEPS = 20
-DTYPES = ("float32", "bfloat16")
-# Side of the matrices of the reference product, and how many are multiplied in a sample.
-MATMUL = {"cpu": (2048, 8), "gpu": (4096, 200)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,29 +89,6 @@ def main(options: BenchOptions) -> None:
     print(f"written: {options.out}")
 
 
-def take_device(device: str) -> None:
-    """Points both frameworks at the device.
-
-    Raises:
-        ValueError: one of them has no such device.
-    """
-    # By default JAX would take most of a GPU's memory, and leave PyTorch too little.
-    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")
-    if device == "cpu":
-        jax.config.update("jax_platforms", "cpu")
-    if jax.default_backend() != device:
-        raise ValueError(f"device={device}, but JAX has only: {jax.devices()}")
-    if importlib.util.find_spec("torch") is None:
-        print("PyTorch is not installed: jist alone is measured")
-        return
-    os.environ.setdefault("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")  # compilation is timed
-    import torch
-
-    if device == "gpu" and not torch.cuda.is_available():
-        raise ValueError("device=gpu, but this PyTorch sees none; without PyTorch jist runs alone")
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-
-
 def compare(options: BenchOptions) -> tuple[dict[str, Any], dict[str, Any]]:
     """The losses of the check, and the samples of the race.
 
@@ -130,9 +103,7 @@ def compare(options: BenchOptions) -> tuple[dict[str, Any], dict[str, Any]]:
         first = {}
         # Before the check, which would leave programs of float32 compiled.
         for name, steps in sides.items():
-            start = time.perf_counter()
-            steps(work.order[:1])
-            first[name] = time.perf_counter() - start
+            first[name] = seconds(functools.partial(steps, work.order[:1]))
             steps(work.order[1:2])
     with jax.default_matmul_precision("float32"):
         short = make_work(options.encoder, options.batch_size, CHECK_STEPS)
@@ -147,30 +118,16 @@ def compare(options: BenchOptions) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def race(sides: dict[str, Steps], order: np.ndarray, options: BenchOptions) -> dict[str, Any]:
     """All samples: seconds of a step by side, operations per second of a matrix product."""
-    rate = matmul(options.dtype, *MATMUL[options.device])
-    seconds, rates = {name: [] for name in sides}, []
+    side, count = MATMUL[options.device]
+    products = matmul(options.dtype, side, count)
+    products()
+    samples, rates = {name: [] for name in sides}, []
     for part in order.reshape(options.repeats, options.steps, -1):
         for name, steps in sides.items():
-            start = time.perf_counter()
-            steps(part)
-            seconds[name].append((time.perf_counter() - start) / options.steps)
-        rates.append(rate())
-    return {"step_s": seconds, "matmul_flops_per_s": rates}
-
-
-def matmul(dtype: str, side: int, count: int) -> Callable[[], float]:
-    """Multiplies square matrices one after the other, compiled; gives the operations per second."""
-    matrix = jax.random.normal(jax.random.key(0), (side, side)) / side**0.5  # so that none grows
-    matrix = matrix.astype(dtype)
-    products = jax.jit(lambda x: jax.lax.fori_loop(0, count, lambda _, x: matrix @ x, x))
-    jax.block_until_ready(products(matrix))
-
-    def rate() -> float:
-        start = time.perf_counter()
-        jax.block_until_ready(products(matrix))
-        return 2 * count * side**3 / (time.perf_counter() - start)
-
-    return rate
+            taken = seconds(functools.partial(steps, part))
+            samples[name].append(taken / options.steps)
+        rates.append(2 * count * side**3 / seconds(products))
+    return {"step_s": samples, "matmul_flops_per_s": rates}
 
 
 def summarise(measured: dict[str, Any], options: BenchOptions) -> dict[str, Any]:
@@ -178,48 +135,18 @@ def summarise(measured: dict[str, Any], options: BenchOptions) -> dict[str, Any]
 
     jist's gain over a side is taken repeat by repeat, so that what slows both down cancels.
     """
-    seconds = measured["step_s"]
+    step_s = {name: np.asarray(samples) for name, samples in measured["step_s"].items()}
+    rates = np.asarray(measured["matmul_flops_per_s"])
     flops = step_flops(*SIZES[options.encoder], options.batch_size)
-
-    def of(samples: np.ndarray) -> dict[str, float]:
-        return {
-            "median": float(np.median(samples)),
-            "least": float(samples.min()),
-            "greatest": float(samples.max()),
-        }
-
     results = {}
-    for name, samples in seconds.items():
-        samples = np.asarray(samples)
+    for name, samples in step_s.items():
         results[name] = {
-            "images_per_s": of(options.batch_size / samples),
-            "share_of_matmul": of(flops / samples / np.asarray(measured["matmul_flops_per_s"])),
-            "jist_is_faster_by": of(samples / np.asarray(seconds["jist"])),
+            "images_per_s": spread((options.batch_size / samples).tolist()),
+            "share_of_matmul": spread((flops / samples / rates).tolist()),
+            "jist_is_faster_by": spread((samples / step_s["jist"]).tolist()),
             "first_step_s": measured["first_step_s"][name],
         }
     return results
-
-
-def machine() -> dict[str, Any]:
-    """What the times were measured on, and with which packages."""
-    cpus = pathlib.Path("/proc/cpuinfo")
-    names = [
-        line.split(":")[1].strip()
-        for line in (cpus.read_text().splitlines() if cpus.exists() else ())
-        if line.startswith("model name")
-    ]
-    packages = ("jist", "jax", "jaxlib", "flax", "optax", "numpy", "torch")
-    return {
-        "processor": names[0] if names else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "device": jax.devices()[0].device_kind,
-        "versions": {"python": platform.python_version()}
-        | {
-            name: importlib.metadata.version(name)
-            for name in packages
-            if importlib.util.find_spec(name) is not None
-        },
-    }
 
 
 def print_table(results: dict[str, Any], options: BenchOptions) -> None:

@@ -7,12 +7,16 @@ Each benchmark lets jist and PyTorch do the same work on the same data. Results 
 then both are warmed up and take turns. Medians with their least and greatest values are printed;
 the file holds all samples, the machine, the versions and the command. Without PyTorch (the `test`
 extra) jist runs alone.
+
+`roofline` is always run, and first: where a benchmark knows how many operations its matrix products
+take, the share of the machine's rate that each side reaches is printed.
 """
 
 import dataclasses
 import importlib
 import pathlib
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from rich import box
@@ -21,10 +25,12 @@ from rich.table import Table
 
 from experiments.bench.hardware import machine, take_device
 from experiments.bench.race import JIST, hold
+from experiments.bench.roofline import add_shares, matmul_rates
 from experiments.cli import Options, run
 from experiments.run_directory import write_json
 
-BENCHMARKS = ("roofline", "encode", "head", "ist", "wide", "pipeline")
+ROOFLINE = "roofline"
+BENCHMARKS = (ROOFLINE, "encode", "head", "ist", "wide", "pipeline")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,14 +61,25 @@ def main(options: BenchOptions) -> None:
         "results": {},
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    for name in options.only:
-        contests = importlib.import_module(f"experiments.bench.{name}").contests(options.device)
+    rates: dict[str, float] = {}
+    # Each once, in the order asked for, after the rates that they are compared with.
+    for name in dict.fromkeys((ROOFLINE, *options.only)):
         rows = report["results"][name] = []
-        for contest in contests:
-            rows.append(hold(contest, options.repeats))
+        # The loop over contests is a function's, so that the last one's arrays are freed with it.
+        for row in _results(name, options):
+            add_shares(row, rates)
+            rows.append(row)
             write_json(options.out, report)
+        if name == ROOFLINE:
+            rates = matmul_rates(rows)
         print_table(name, rows)
     print(f"written: {options.out}")
+
+
+def _results(name: str, options: BenchOptions) -> Iterator[dict[str, Any]]:
+    module = importlib.import_module(f"experiments.bench.{name}")
+    for contest in module.contests(options.device):
+        yield hold(contest, options.repeats)
 
 
 def print_table(name: str, rows: list[dict[str, Any]]) -> None:
@@ -70,18 +87,20 @@ def print_table(name: str, rows: list[dict[str, Any]]) -> None:
     table = Table(title=name, box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("work", "side"):
         table.add_column(column)
-    for column in ("a second", "jist is faster by", "first run (s)"):
+    for column in ("a second", "jist is faster by", "of the product's rate", "first run (s)"):
         table.add_column(column, justify="right")
     for row in rows:
         for side, result in row["sides"].items():
+            share = result.get("share_of_matmul")
             table.add_row(
                 row["name"] if side == JIST else "",
                 side,
                 f"{_cell(result['items_per_s'], '.4g')} {row['unit'].removesuffix('/s')}",
                 "" if side == JIST else _cell(result["jist_is_faster_by"], ".2f"),
+                f"{share['median']:.0%}" if share else "",
                 f"{result['first_run_s']:.1f}",
             )
-    Console(width=120).print(table)
+    Console(width=140).print(table)
 
 
 def _cell(spread: dict[str, float], form: str) -> str:

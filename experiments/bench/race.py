@@ -6,7 +6,7 @@ What slows the machine down slows both sides of a turn, so ratios of one turn sa
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 JIST = "jist"
@@ -19,10 +19,15 @@ class Side:
     Attributes:
         run: does it once and waits until it is done.
         items: how many items (images, examples) that is; sides may take different batches.
+        dtype: its compute type, where it is not the contest's.
+        first_run_s: seconds of its first run, compilation included, where that is behind it (to
+            compare results, to choose a batch).
     """
 
     run: Callable[[], object]
     items: float
+    dtype: str | None = None
+    first_run_s: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +40,8 @@ class Contest:
         sides: by name; that of jist is called `JIST`.
         flops: floating-point operations that an item needs at least, or None.
         facts: what else was found out, such as differences of results and chosen batches.
-        dtype: compute type of jist's side.
+        dtype: compute type of jist's side, and of those that name no other.
+        conclude: from the seconds of all turns by side, facts that only the race shows.
     """
 
     name: str
@@ -44,6 +50,7 @@ class Contest:
     flops: float | None = None
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     dtype: str = "float32"
+    conclude: Callable[[Mapping[str, Sequence[float]]], Mapping[str, Any]] = lambda seconds: {}
 
 
 def hold(contest: Contest, repeats: int) -> dict[str, Any]:
@@ -57,13 +64,16 @@ def hold(contest: Contest, repeats: int) -> dict[str, Any]:
         All samples in seconds, and of every side: the first run (compilation included), items per
         second, and by what factor jist is faster, taken turn by turn.
     """
-    first = {name: _seconds(side) for name, side in contest.sides.items()}
+    first = {
+        name: seconds(side.run) if side.first_run_s is None else side.first_run_s
+        for name, side in contest.sides.items()
+    }
     for side in contest.sides.values():
         side.run()
     samples: dict[str, list[float]] = {name: [] for name in contest.sides}
     for _ in range(repeats):
         for name, side in contest.sides.items():
-            samples[name].append(_seconds(side))
+            samples[name].append(seconds(side.run))
     items = {name: side.items for name, side in contest.sides.items()}
     per_item = {name: [s / items[name] for s in values] for name, values in samples.items()}
     return {
@@ -71,13 +81,14 @@ def hold(contest: Contest, repeats: int) -> dict[str, Any]:
         "unit": contest.unit,
         "dtype": contest.dtype,
         "flops_per_item": contest.flops,
-        "facts": dict(contest.facts),
+        "facts": {**contest.facts, **contest.conclude(samples)},
         "sides": {
             name: {
+                "dtype": side.dtype or contest.dtype,
                 "items": items[name],
                 "first_run_s": first[name],
                 "samples_s": samples[name],
-                "items_per_s": spread([1 / seconds for seconds in per_item[name]]),
+                "items_per_s": spread([1 / s for s in per_item[name]]),
                 "jist_is_faster_by": spread(
                     [
                         theirs / ours
@@ -85,17 +96,18 @@ def hold(contest: Contest, repeats: int) -> dict[str, Any]:
                     ]
                 ),
             }
-            for name in contest.sides
+            for name, side in contest.sides.items()
         },
     }
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """How long one run takes."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
 
 
 def spread(samples: list[float]) -> dict[str, float]:
     """Median, least and greatest."""
     return {"median": statistics.median(samples), "least": min(samples), "greatest": max(samples)}
-
-
-def _seconds(side: Side) -> float:
-    start = time.perf_counter()
-    side.run()
-    return time.perf_counter() - start
