@@ -31,7 +31,7 @@ def main(options: ExtractOptions) -> None:
         stores = prepare_features(options, options.ratio, encoder, options.features_dir, progress)
     for split, store in stores.items():
         print(
-            f"{split}: {len(store.label)} CLS vectors of {store.cls.shape[1]} numbers, "
+            f"{split}: {len(store.label)} CLS vectors of {encoder.config.dim} numbers, "
             f"{len(store.attributes['skipped'])} images skipped"
         )
         if options.natural:

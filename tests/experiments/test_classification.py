@@ -100,10 +100,10 @@ def test_the_epoch_is_chosen_by_held_out_training_images(images, tmp_path):
 
 def store(labels):
     return Features(
-        cls=np.zeros((len(labels), 2), np.float32),
         label=np.array(labels, np.int32),
         example_id=np.arange(len(labels), dtype=np.uint32),
         attributes={"class_names": ["a", "b"]},
+        read_cls=lambda: np.zeros((len(labels), 2), np.float32),
     )
 
 

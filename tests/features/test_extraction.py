@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import jax.numpy as jnp
 import numpy as np
@@ -122,6 +123,18 @@ def test_a_store_of_something_else_is_refused(encoder, tmp_path, other, field):
     features.extract(**arguments, out=tmp_path / "f")
     with pytest.raises(ValueError, match=f"holds other features; .*{field}"):
         features.extract(**{**arguments, **other}, out=tmp_path / "f")
+
+
+def test_cls_vectors_are_not_read_before_they_are_used(encoder, tmp_path):
+    """Extraction of a large data set would else end with all of them in memory."""
+    store = features.extract(encoder, noise(20), tmp_path, keep_for=masks())
+    written = store.cls
+    assert store.cls is written
+    opened = features.load(tmp_path)
+    shutil.rmtree(tmp_path / "cls")
+    assert len(opened.label) == 20
+    with pytest.raises(ValueError, match="NOT_FOUND"):
+        _ = opened.cls
 
 
 def test_no_store_at_all_is_told(tmp_path):
