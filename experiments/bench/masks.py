@@ -1,0 +1,85 @@
+"""Random masks beside fixed ones: what a new mask for every image and epoch costs.
+
+Both decode scanned digits and encode their visible patches; features under fixed masks are written
+to disk as well. The two need the same matrix products, so jist's random masks should be as fast as
+its fixed ones.
+"""
+
+import dataclasses
+import pathlib
+import tempfile
+from collections.abc import Iterator
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from experiments.bench.race import JIST, Contest, Side
+from jist import features
+from jist.costs import matmul_flops
+from jist.data import Dataset, load_dataset
+from jist.data.digits import Digits
+from jist.features.random_masks import epoch_keep
+from jist.features.visible import KeepFor
+from jist.masking import FixedMask
+from jist.models import MAEEncoder, ViTConfig
+
+CASES = (
+    ("nano, 32 pixels", ViTConfig.nano(), 0.5, 1437),
+    ("nano, 32 pixels", ViTConfig.nano(), 0.75, 1437),
+    ("ViT-Base, 224 pixels", ViTConfig.base(), 0.75, 32),
+)
+
+
+def contests(device: str) -> Iterator[Contest]:
+    """A small encoder and a large one."""
+    for name, config, ratio, images in CASES:
+        encoder = MAEEncoder(config, rngs=nnx.Rngs(0))
+        yield contest(name, encoder, digits(images), ratio)
+
+
+def digits(count: int) -> Dataset:
+    """The first scanned digits."""
+    whole = load_dataset("digits", "train")
+    assert isinstance(whole, Digits)
+    return dataclasses.replace(
+        whole, keys=whole.keys[:count], labels=whole.labels[:count], scans=whole.scans[:count]
+    )
+
+
+def contest(name: str, encoder: MAEEncoder, dataset: Dataset, ratio: float) -> Contest:
+    """Random masks against fixed ones.
+
+    Raises:
+        RuntimeError: the same masks do not give the same features both ways.
+    """
+    batch = min(256, len(dataset))
+    epoch = iter(range(1, 1_000_000))
+    encode = features.EpochEncoder(
+        encoder, dataset, ratio=ratio, seed=0, batch_size=batch, in_memory=False
+    )
+
+    def extract(keep_for: KeepFor) -> np.ndarray:
+        with tempfile.TemporaryDirectory() as scratch:
+            out = pathlib.Path(scratch) / "features"
+            return features.extract(encoder, dataset, out, keep_for=keep_for, batch_size=batch).cls
+
+    def same_masks(ids):
+        return epoch_keep(0, 0, ids, encoder.config.patches, ratio)
+
+    difference = float(np.abs(encode(0) - extract(same_masks)).max())
+    if not difference < 1e-4:
+        raise RuntimeError(f"the same masks give features that are {difference:.2g} apart")
+    fixed = FixedMask(seed=0, patches=encoder.config.patches, ratio=ratio)
+    side = encoder.config.image_size
+    keep = same_masks(jnp.zeros(1, jnp.uint32))
+    return Contest(
+        name=f"{name}, ratio {ratio:g}",
+        unit="images/s",
+        sides={
+            JIST: Side(lambda: encode(next(epoch)), len(dataset)),
+            "jist, fixed masks": Side(lambda: extract(fixed), len(dataset)),
+        },
+        flops=matmul_flops(encoder, jnp.zeros((1, side, side, 3)), keep),
+        facts={"largest_difference": difference},
+    )

@@ -1,0 +1,35 @@
+"""Random and fixed masks are timed only where they give the same features for the same masks."""
+
+import pytest
+from flax import nnx
+
+from experiments.bench import masks, race
+from jist.models import MAEEncoder, ViTConfig
+
+TINY = ViTConfig(8, 2, dim=8, depth=1, heads=2, mlp_dim=16)
+
+
+@pytest.fixture
+def encoder():
+    return MAEEncoder(TINY, rngs=nnx.Rngs(0))
+
+
+def test_both_encode_every_image(encoder):
+    contest = masks.contest("tiny", encoder, masks.digits(12), ratio=0.5)
+    assert contest.facts["largest_difference"] < 1e-5
+    row = race.hold(contest, repeats=2)
+    assert {side["items"] for side in row["sides"].values()} == {12}
+    assert [len(side["samples_s"]) for side in row["sides"].values()] == [2, 2]
+
+
+def test_other_features_are_not_timed(encoder, monkeypatch):
+    right = masks.features.extract
+
+    def wrong(*arguments, **options):
+        found = right(*arguments, **options)
+        found.cls[0, 0] += 1
+        return found
+
+    monkeypatch.setattr(masks.features, "extract", wrong)
+    with pytest.raises(RuntimeError, match="the same masks give features that are 1 apart"):
+        masks.contest("tiny", encoder, masks.digits(12), ratio=0.5)
