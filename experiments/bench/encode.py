@@ -1,0 +1,263 @@
+"""Images to CLS vectors: jist's encoder beside Hugging Face's ViTMAE in PyTorch.
+
+ViT-Base/16 at 224 pixels, random weights. Every side is given the same uint8 images on the device
+and the same kept patches, and makes normalised pixels, tokens and CLS vectors of them: jist as
+`jist.features` compiles it, PyTorch eager and through `torch.compile`, in inference mode. First the
+CLS vectors must agree; then each side takes the batch at which it was fastest in a short trial
+(`torch.compile`, which takes a minute for each, the one that was best for eager); then they race.
+float32 is full float32 on GPUs too, no TF32. In the float32 contest, eager PyTorch runs in bfloat16
+as well: the faster of its two types is what a user would take.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array
+
+from experiments.bench.hardware import has_torch
+from experiments.bench.race import JIST, Contest, Side, seconds
+from experiments.bench.roofline import DTYPES
+from jist.features import cls_vectors
+from jist.masking import random_keep
+from jist.models import MAEEncoder, ViTConfig
+
+RATIOS = (0.0, 0.5, 0.75)
+# The batches that are tried; on a CPU more images where less of each is seen.
+BATCHES = {
+    "cpu": {0.0: (4, 8, 16, 32), 0.5: (8, 16, 32, 64), 0.75: (8, 16, 32, 64)},
+    "gpu": dict.fromkeys(RATIOS, (64, 128, 256, 512)),
+}
+# Greatest norm of a difference of two CLS vectors, over that of PyTorch's.
+TOLERANCES = {"float32": 1e-4, "bfloat16": 0.05}
+EAGER, COMPILED, ROUNDED = "torch eager", "torch compiled", "torch eager, bfloat16"
+
+# CLS vectors [B, D] of the first B images, once they are there; and how a side gets ready for B.
+Encode = Callable[[], np.ndarray]
+Prepare = Callable[[int], Encode]
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What every side does alike.
+
+    Attributes:
+        encoder: of float32.
+        images: [N, S, S, 3] uint8.
+        keep: visible patches of each [N, K].
+        device: "cpu" or "gpu".
+    """
+
+    encoder: MAEEncoder
+    images: np.ndarray
+    keep: np.ndarray
+    device: str
+
+    def jist(self, dtype: str) -> Prepare:
+        """The side of jist, of a compute type."""
+        encode = jit_encode(of_type(self.encoder, dtype))
+
+        def prepare(batch: int) -> Encode:
+            images, keep = jnp.asarray(self.images[:batch]), jnp.asarray(self.keep[:batch])
+            return lambda: np.asarray(encode(images, keep))
+
+        return prepare
+
+    def torch(self, dtype: str, *, compiled: bool = False) -> Prepare:
+        """PyTorch's side."""
+        import torch
+
+        from experiments.bench import torch_encoder
+
+        where, patches = torch_encoder.place(self.device), self.encoder.config.patches
+        encode = torch_encoder.make_encode(
+            self.encoder, self.keep.shape[1], dtype=dtype, device=self.device, compiled=compiled
+        )
+
+        def prepare(batch: int) -> Encode:
+            images = torch.from_numpy(self.images[:batch]).to(where)
+            noise = torch.from_numpy(torch_encoder.noise(self.keep[:batch], patches)).to(where)
+            return lambda: encode(images, noise).cpu().numpy()
+
+        return prepare
+
+
+def contests(device: str) -> Iterator[Contest]:
+    """A contest for every masking ratio and compute type.
+
+    Args:
+        device: "cpu" or "gpu".
+    """
+    encoder = random_encoder(ViTConfig.base())
+    for ratio in RATIOS:
+        batches = BATCHES[device][ratio]
+        work = make_work(encoder, ratio, max(batches), device)
+        for dtype in DTYPES:
+            yield contest(f"ViT-Base/16, ratio {ratio:g}, {dtype}", work, dtype, batches)
+
+
+def contest(
+    name: str, work: Work, dtype: str, batches: Sequence[int], *, compiled: bool = True
+) -> Contest:
+    """The sides with one compute type, after they have shown that they do the same work.
+
+    Args:
+        name: what the contest is called.
+        work: what they do.
+        dtype: compute type.
+        batches: numbers of images to choose from, ascending.
+        compiled: whether PyTorch runs through `torch.compile` as well.
+
+    Raises:
+        RuntimeError: CLS vectors differ.
+    """
+    tried = {JIST: try_batches(work.jist(dtype), batches, dtype)}
+    cls, facts = tried[JIST].cls, {}
+    if has_torch():
+        tried[EAGER] = try_batches(work.torch(dtype), batches, dtype)
+        if dtype == "float32":
+            tried[ROUNDED] = try_batches(work.torch("bfloat16"), batches, "bfloat16")
+        if compiled:
+            found = try_compiled(work.torch(dtype, compiled=True), tried[EAGER].batch, dtype)
+            if isinstance(found, Tried):
+                tried[COMPILED] = found
+            else:
+                facts["torch compiled is left out"] = found
+    return Contest(
+        name,
+        "images/s",
+        {side: found.side for side, found in tried.items()},
+        flops=image_flops(work.encoder.config, work.keep.shape[1]),
+        facts=facts
+        | {
+            "difference": {
+                side: check(side, found.cls[: batches[0]], cls, found.side.dtype or dtype)
+                for side, found in tried.items()
+            },
+            "batch": {side: found.batch for side, found in tried.items()},
+            "images_per_s_of_batch": {side: found.rates for side, found in tried.items()},
+        },
+        dtype=dtype,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Tried:
+    """A side after its batches were tried.
+
+    Attributes:
+        side: with the batch at which it was fastest.
+        cls: CLS vectors of the images of the smallest batch.
+        rates: images per second by batch, of one run each.
+    """
+
+    side: Side
+    cls: np.ndarray
+    rates: dict[int, float]
+
+    @property
+    def batch(self) -> int:
+        """The batch at which it was fastest."""
+        return int(self.side.items)
+
+
+def try_batches(prepare: Prepare, batches: Sequence[int], dtype: str) -> Tried:
+    """Runs a side with every batch twice: to compile, and to see how fast it is."""
+    sides, outputs, rates = {}, [], {}
+    for batch in batches:
+        encode = prepare(batch)
+        first = seconds(lambda encode=encode: outputs.append(encode()))
+        sides[batch] = Side(encode, batch, dtype, first)
+        rates[batch] = batch / seconds(encode)
+    return Tried(sides[max(rates, key=rates.__getitem__)], outputs[0], rates)
+
+
+def try_compiled(prepare: Prepare, batch: int, dtype: str) -> Tried | str:
+    """The same of `torch.compile` with one batch; or why it does not compile."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        return try_batches(prepare, [batch], dtype)
+    except TorchDynamoException as error:  # such as: there is no C++ compiler
+        return next(line for line in str(error).splitlines() if line)
+
+
+def check(side: str, cls: np.ndarray, reference: np.ndarray, dtype: str) -> float:
+    """The greatest norm of a difference from jist's vectors [B, D], over the norm of jist's.
+
+    Raises:
+        RuntimeError: it is more than `TOLERANCES` of the compute type; the sides do different work.
+    """
+    norms = np.linalg.norm(cls - reference, axis=1) / np.linalg.norm(reference, axis=1)
+    difference = float(norms.max())
+    if not difference <= TOLERANCES[dtype]:  # NaN is no agreement
+        raise RuntimeError(
+            f"CLS vectors of {side} are {difference:.2g} of their norm away from jist's, more than "
+            f"{TOLERANCES[dtype]:g}: the two do not do the same work and their times say nothing"
+        )
+    return difference
+
+
+def make_work(encoder: MAEEncoder, ratio: float, images: int, device: str) -> Work:
+    """Images of noise, each with a random mask."""
+    side, patches = encoder.config.image_size, encoder.config.patches
+    noise = np.random.default_rng(0).integers(0, 256, (images, side, side, 3), np.uint8)
+    keep = np.asarray(random_keep(jax.random.key(0), images, patches, ratio))
+    return Work(encoder, noise, keep, device)
+
+
+def random_encoder(config: ViTConfig) -> MAEEncoder:
+    """An encoder without weights that are equal at first, as biases are, lest they be mixed up."""
+    encoder = MAEEncoder(config, rngs=nnx.Rngs(0))
+    generator = np.random.default_rng(0)
+    moved = jax.tree.map(
+        lambda x: x + 0.02 * generator.standard_normal(x.shape, np.float32),
+        nnx.state(encoder, nnx.Param),
+    )
+    nnx.update(encoder, moved)
+    return encoder
+
+
+def of_type(encoder: MAEEncoder, dtype: str) -> MAEEncoder:
+    """The encoder with another compute type and the same weights."""
+    other = nnx.eval_shape(
+        lambda: MAEEncoder(
+            encoder.config,
+            dtype=jnp.dtype(dtype),
+            preprocessing=encoder.preprocessing,
+            rngs=nnx.Rngs(0),
+        )
+    )
+    nnx.update(other, nnx.state(encoder))
+    return other
+
+
+def jit_encode(encoder: MAEEncoder) -> Callable[[Array, Array], Array]:
+    """CLS vectors of images and kept patches, compiled as `jist.features` does."""
+    graphdef, weights = nnx.split(encoder)
+    exact = encoder.dtype == jnp.float32 and jax.default_backend() != "cpu"
+
+    @jax.jit
+    def encode(weights: Any, images: Array, keep: Array) -> Array:
+        # GPUs would round float32 factors to TF32 in JAX, and would not in PyTorch.
+        with jax.default_matmul_precision("float32") if exact else contextlib.nullcontext():
+            return cls_vectors(nnx.merge(graphdef, weights), images, keep)
+
+    return lambda images, keep: encode(weights, images, keep)
+
+
+def image_flops(config: ViTConfig, kept: int) -> int:
+    """Operations of the matrix products for an image of which `kept` patches are seen.
+
+    2 for each multiplication and addition; only the kept patches are embedded.
+    """
+    tokens = 1 + kept
+    linear = tokens * config.dim * (4 * config.dim + 2 * config.mlp_dim)
+    attention = 2 * tokens**2 * config.dim
+    embedding = kept * 3 * config.patch_size**2 * config.dim
+    return 2 * (config.depth * (linear + attention) + embedding)
