@@ -1,0 +1,151 @@
+"""Rounds of training as the network, the workers and the local steps grow, on one device.
+
+Times stand beside `Strategy.flops_per_step`, the floating-point operations of a worker's matrix
+products, which fall with the number of workers as the formula of VLDB 2022, §2.3, says.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from experiments.scaling.clock import linear_fit, take_turns, timed
+from jist import costs
+from jist.models import MLP
+from jist.strategies import IST, Centralized, Strategy, workers_mesh
+
+INPUTS, CLASSES, BATCH, EXAMPLES = 768, 10, 64, 1024
+
+WIDTHS = (1024, 2048, 4096, 8192, 16384)
+WHOLE_STEPS, SUBNET_STEPS = 2, 20  # local steps; whole networks are neither cut nor pasted
+PRODUCT = 2048  # side of the square matrices whose product shows what the machine can do
+
+WORKERS, WORKERS_WIDTH, WORKERS_STEPS = (1, 2, 4, 8, 16, 32), 1024, 20
+STEPS, STEPS_WIDTH, STEPS_WORKERS = (1, 2, 5, 10, 20, 50, 100, 200), 1000, 4
+
+
+def measure_widths(
+    repeats: int, device: str, widths: tuple[int, ...] = WIDTHS, product: int = PRODUCT
+) -> dict[str, Any]:
+    """Seconds per step of the whole network by one worker, and of the subnets of four.
+
+    Plain SGD, for the memory. `expected_s` are a step's operations at the rate of a matrix product
+    of the same turns.
+    """
+    points = []
+    for width in widths:
+        model = MLP((INPUTS, width, width, CLASSES), rngs=nnx.Rngs(0))
+        sgd, mesh = optax.sgd(1e-2), workers_mesh(1)
+        strategies: dict[str, Strategy] = {
+            "whole, 1 worker": Centralized(model, sgd, local_steps=WHOLE_STEPS, mesh=mesh),
+            "IST, 4 workers": IST(model, sgd, workers=4, local_steps=SUBNET_STEPS, mesh=mesh),
+        }
+        sides = {name: rounds(strategy) for name, strategy in strategies.items()}
+        samples = take_turns({**sides, "product": _product(product)}, repeats, device)
+        rate = float(np.median([2 * product**3 / seconds for seconds in samples["product"]]))
+        for name, strategy in strategies.items():
+            flops = strategy.workers * strategy.flops_per_step(_examples(), BATCH)
+            point = {
+                "width": width,
+                "side": name,
+                "parameters": costs.count(nnx.state(model, nnx.Param)),
+                "flops_per_unit": flops,
+                "product_flops_per_s": rate,
+                "expected_s": flops / rate,
+            } | timed(samples[name], strategy.local_steps)
+            points.append(point | _ratio(point))
+    return {"unit": "step of all workers", "batch": BATCH, "optimizer": "sgd", "points": points}
+
+
+def measure_workers(
+    repeats: int,
+    device: str,
+    workers: tuple[int, ...] = WORKERS,
+    width: int = WORKERS_WIDTH,
+    steps: int = WORKERS_STEPS,
+) -> dict[str, Any]:
+    """Seconds per example for n workers that share the same number of examples, one device.
+
+    `expected_s` are an example's operations at the rate at which the first of `workers` does them.
+    """
+    model = MLP((INPUTS, width, width, CLASSES), rngs=nnx.Rngs(0))
+    strategies = {
+        n: IST(model, optax.adam(1e-3), workers=n, local_steps=steps, mesh=workers_mesh(n, 1))
+        for n in workers
+    }
+    total = max(workers) * steps * BATCH
+    sides = {n: rounds(s, total // (n * steps * BATCH)) for n, s in strategies.items()}
+    samples = take_turns(sides, repeats, device)
+    points: list[dict[str, Any]] = []
+    for n, strategy in strategies.items():
+        flops = strategy.flops_per_step(_examples(), BATCH) / BATCH
+        examples = total // (n * steps * BATCH) * n * steps * BATCH
+        point = {"workers": n, "flops_per_unit": flops} | timed(samples[n], examples)
+        first = (points or [point])[0]
+        rate = first["flops_per_unit"] / first["seconds_per_unit"]["median"]
+        point["expected_s"] = flops / rate
+        points.append(point | _ratio(point))
+    shape = {"widths": list(model.widths), "batch": BATCH, "local_steps": steps}
+    return {"unit": "example", "examples": total, "optimizer": "adam", **shape, "points": points}
+
+
+def measure_steps(
+    repeats: int, device: str, steps: tuple[int, ...] = STEPS, width: int = STEPS_WIDTH
+) -> dict[str, Any]:
+    """Seconds per local step, and what a round costs beside its steps: cut, exchange and paste."""
+    model = MLP((INPUTS, width, width, CLASSES), rngs=nnx.Rngs(0))
+    workers, mesh = STEPS_WORKERS, workers_mesh(STEPS_WORKERS, 1)
+    sides = {
+        j: rounds(IST(model, optax.adam(1e-3), workers=workers, local_steps=j, mesh=mesh))
+        for j in steps
+    }
+    samples = take_turns(sides, repeats, device)
+    points: list[dict[str, Any]] = [{"local_steps": j} | timed(samples[j], j) for j in steps]
+    seconds = [j * p["seconds_per_unit"]["median"] for j, p in zip(steps, points, strict=True)]
+    return {
+        "unit": "local step of all workers",
+        "widths": list(model.widths),
+        "workers": workers,
+        "batch": BATCH,
+        "optimizer": "adam",
+        "points": points,
+        "round_s": linear_fit(steps, seconds),
+    }
+
+
+def rounds(strategy: Strategy, count: int = 1) -> Callable[[], None]:
+    """Trains for so many rounds, from where it stopped, every time it is called."""
+    state = strategy.init(0)
+    examples = jax.device_put(_examples(), strategy.replicated)
+    shape = (strategy.workers, strategy.local_steps, BATCH)
+    order = np.random.default_rng(1).integers(0, EXAMPLES, shape, np.int32)
+
+    def work() -> None:
+        nonlocal state
+        for _ in range(count):
+            state, _ = strategy.round(state, examples, order)
+        jax.block_until_ready(state)
+
+    return work
+
+
+def _examples() -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    return {
+        "x": generator.standard_normal((EXAMPLES, INPUTS), np.float32),
+        "y": generator.integers(0, CLASSES, EXAMPLES, np.int32),
+    }
+
+
+def _product(side: int) -> Callable[[], object]:
+    square = jnp.ones((side, side))
+    product = jax.jit(jnp.matmul)
+    return lambda: jax.block_until_ready(product(square, square))
+
+
+def _ratio(point: dict[str, Any]) -> dict[str, float]:
+    return {"times_expected": point["seconds_per_unit"]["median"] / point["expected_s"]}
