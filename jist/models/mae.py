@@ -15,7 +15,8 @@ from jaxtyping import Array, Float, Int
 
 from jist.models.positions import Position, sincos_positions
 from jist.models.preprocessing import Preprocessing
-from jist.models.transformer import blocks, layer_norm
+from jist.models.primitives import layer_norm, linear
+from jist.models.transformer import blocks, new_layer_norm
 from jist.models.vit import MAEEncoder, ViTConfig, patchify
 
 # Keeps the normalisation of a patch of one colour finite.
@@ -92,7 +93,7 @@ class Decoder(nnx.Module):
                 rngs=rngs,
             )
         )
-        self.norm = layer_norm(config.dim, encoder.layer_norm_eps, dtype=dtype, rngs=rngs)
+        self.norm = new_layer_norm(config.dim, encoder.layer_norm_eps, dtype=dtype, rngs=rngs)
         self.pixels = nnx.Linear(
             config.dim, 3 * encoder.patch_size**2, kernel_init=xavier, dtype=dtype, rngs=rngs
         )
@@ -103,7 +104,7 @@ class Decoder(nnx.Module):
         keep: Int[Array, "batch kept"] | None,
     ) -> Float[Array, "batch patches pixels"]:
         """Pixels [B, L, p²·3] of every patch from the encoder's tokens [B, 1 + K, D]."""
-        x = self.embed(tokens.astype(self.dtype))
+        x = linear(self.embed, tokens)
         if keep is not None:
             rows = jnp.arange(len(x))[:, None]
             mask_token = self.mask_token[...].astype(self.dtype)
@@ -113,7 +114,7 @@ class Decoder(nnx.Module):
         x = x + self.positions[...].astype(self.dtype)
         for block in self.blocks:
             x = block(x)
-        return self.pixels(self.norm(x))[:, 1:]
+        return linear(self.pixels, layer_norm(self.norm, x))[:, 1:]
 
 
 class MAE(nnx.Module):

@@ -12,17 +12,10 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-
-def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The exact GELU, x Φ(x), by the error function, which costs less than `jax.nn.gelu`'s erfc.
-
-    In float32 whatever the type of x: the sum below cancels where x is negative.
-    """
-    wide = x.astype(jnp.float32)
-    return (wide * (0.5 + 0.5 * jax.lax.erf(wide * 0.5**0.5))).astype(x.dtype)
+from jist.models.primitives import gelu, layer_norm, linear
 
 
-def layer_norm(
+def new_layer_norm(
     dim: int, layer_norm_eps: float, *, dtype: DTypeLike, rngs: nnx.Rngs
 ) -> nnx.LayerNorm:
     """A LayerNorm with the two-pass variance: the fast one loses digits where the mean is large."""
@@ -35,25 +28,25 @@ class Attention(nnx.Module):
     """Multi-head self-attention with one fused projection to queries, keys and values."""
 
     def __init__(self, dim: int, heads: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
-        linear = functools.partial(
+        new_linear = functools.partial(
             nnx.Linear, kernel_init=nnx.initializers.xavier_uniform(), dtype=dtype, rngs=rngs
         )
         self.heads = heads
-        self.qkv = linear(dim, 3 * dim)
-        self.out = linear(dim, dim)
+        self.qkv = new_linear(dim, 3 * dim)
+        self.out = new_linear(dim, dim)
 
     def __call__(
         self, x: Float[Array, "batch tokens dim"], valid: Bool[Array, "batch tokens"] | None = None
     ) -> Float[Array, "batch tokens dim"]:
         """What every token gathers from all of them, or from the valid ones [B, T, D]."""
         batch, tokens, dim = x.shape
-        qkv = self.qkv(x).reshape(batch, tokens, 3, self.heads, dim // self.heads)
+        qkv = linear(self.qkv, x).reshape(batch, tokens, 3, self.heads, dim // self.heads)
         attended = None if valid is None else valid[:, None, None, :]
         if jax.default_backend() != "cpu":
             x = jax.nn.dot_product_attention(
                 qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], mask=attended
             )
-            return self.out(x.reshape(batch, tokens, dim))
+            return linear(self.out, x.reshape(batch, tokens, dim))
         # XLA:CPU multiplies small matrices fastest where they lie one after the other.
         query, key, value = qkv.transpose(2, 0, 3, 1, 4)
         query = query * (dim // self.heads) ** -0.5
@@ -61,7 +54,7 @@ class Attention(nnx.Module):
         if attended is not None:
             scores = jnp.where(attended, scores, -jnp.inf)
         x = jnp.einsum("bhqk,bhkd->bhqd", jax.nn.softmax(scores).astype(value.dtype), value)
-        return self.out(x.swapaxes(1, 2).reshape(batch, tokens, dim))
+        return linear(self.out, x.swapaxes(1, 2).reshape(batch, tokens, dim))
 
 
 class Block(nnx.Module):
@@ -77,22 +70,25 @@ class Block(nnx.Module):
         dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
-        norm = functools.partial(layer_norm, layer_norm_eps=layer_norm_eps, dtype=dtype, rngs=rngs)
-        linear = functools.partial(
+        norm = functools.partial(
+            new_layer_norm, layer_norm_eps=layer_norm_eps, dtype=dtype, rngs=rngs
+        )
+        new_linear = functools.partial(
             nnx.Linear, kernel_init=nnx.initializers.xavier_uniform(), dtype=dtype, rngs=rngs
         )
         self.norm1 = norm(dim)
         self.attention = Attention(dim, heads, dtype=dtype, rngs=rngs)
         self.norm2 = norm(dim)
-        self.mlp_in = linear(dim, mlp_dim)
-        self.mlp_out = linear(mlp_dim, dim)
+        self.mlp_in = new_linear(dim, mlp_dim)
+        self.mlp_out = new_linear(mlp_dim, dim)
 
     def __call__(
         self, x: Float[Array, "batch tokens dim"], valid: Bool[Array, "batch tokens"] | None = None
     ) -> Float[Array, "batch tokens dim"]:
         """The tokens [B, T, D] after the block; those that are not valid are attended by none."""
-        x = x + self.attention(self.norm1(x), valid)
-        return x + self.mlp_out(gelu(self.mlp_in(self.norm2(x))))
+        x = x + self.attention(layer_norm(self.norm1, x), valid)
+        hidden = gelu(linear(self.mlp_in, layer_norm(self.norm2, x)))
+        return x + linear(self.mlp_out, hidden)
 
 
 def blocks(

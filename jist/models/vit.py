@@ -14,7 +14,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jist.models.positions import Position, sincos_positions
 from jist.models.preprocessing import Preprocessing
-from jist.models.transformer import blocks, layer_norm
+from jist.models.primitives import layer_norm, linear
+from jist.models.transformer import blocks, new_layer_norm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +149,7 @@ class MAEEncoder(nnx.Module):
                 rngs=rngs,
             )
         )
-        self.norm = layer_norm(config.dim, config.layer_norm_eps, dtype=dtype, rngs=rngs)
+        self.norm = new_layer_norm(config.dim, config.layer_norm_eps, dtype=dtype, rngs=rngs)
 
     def __call__(
         self,
@@ -180,15 +181,15 @@ class MAEEncoder(nnx.Module):
         patches = patchify(images.astype(self.dtype), self.config.patch_size)
         positions = self.positions[...].astype(self.dtype)
         if keep is None:
-            x = self.embed(patches) + positions[1:]
+            x = linear(self.embed, patches) + positions[1:]
         else:
             # Only the kept patches are embedded: what is masked costs nothing.
             patches = jnp.take_along_axis(patches, keep[:, :, None], axis=1)
-            x = self.embed(patches) + positions[1 + keep]
+            x = linear(self.embed, patches) + positions[1 + keep]
         cls = self.cls[...].astype(self.dtype) + positions[0]
         x = jnp.concatenate([jnp.broadcast_to(cls, (len(x), 1, self.config.dim)), x], axis=1)
         if valid is not None:
             valid = jnp.pad(valid, [(0, 0), (1, 0)], constant_values=True)  # CLS
         for block in self.blocks:
             x = block(x, valid)
-        return self.norm(x)
+        return layer_norm(self.norm, x)
