@@ -95,5 +95,5 @@ def _encode(
     valid: Bool[Array, "batch kept"] | None,
 ) -> Float[Array, "batch dim"]:
     encoder = nnx.merge(graphdef, weights)
-    tokens = encoder(encoder.preprocessing.normalize(images), keep, valid)
-    return tokens[:, 0].astype(jnp.float32)
+    cls = encoder(encoder.preprocessing.normalize(images), keep, valid, wanted=1)
+    return cls[:, 0].astype(jnp.float32)

@@ -19,5 +19,8 @@ def cls_vectors(
         keep: indices of the visible patches [B, K]; all that a ResNet-50 has is patch 0.
     """
     pixels = encoder.preprocessing.normalize(images)
-    cls = encoder(pixels, keep)[:, 0] if isinstance(encoder, MAEEncoder) else encoder(pixels)
+    if isinstance(encoder, MAEEncoder):
+        cls = encoder(pixels, keep, wanted=1)[:, 0]
+    else:
+        cls = encoder(pixels)
     return cls.astype(jnp.float32)

@@ -111,10 +111,32 @@ class Decoder(nnx.Module):
             filled = jnp.broadcast_to(mask_token, (len(x), self.patches, self.config.dim))
             filled = filled.at[rows, keep].set(x[:, 1:])
             x = jnp.concatenate([x[:, :1], filled], axis=1)
-        x = x + self.positions[...].astype(self.dtype)
-        for block in self.blocks:
+        return self._pixels(x + self.positions[...].astype(self.dtype))[:, 1:]
+
+    def missing(
+        self,
+        tokens: Float[Array, "batch tokens dim"],
+        keep: Int[Array, "batch kept"],
+        missing: Int[Array, "batch missing"],
+    ) -> Float[Array, "batch missing pixels"]:
+        """Pixels [B, L - K, p²·3] of the missing patches alone.
+
+        A Transformer does not mind the order of its tokens: the missing ones come first, so nothing
+        is put between others, and the last block computes nothing else.
+        """
+        positions = self.positions[...].astype(self.dtype)
+        seen = jnp.pad(1 + keep, [(0, 0), (1, 0)])  # CLS, which lies at 0
+        visible = linear(self.embed, tokens) + positions[seen]
+        guessed = self.mask_token[...].astype(self.dtype) + positions[1 + missing]
+        return self._pixels(jnp.concatenate([guessed, visible], axis=1), missing.shape[1])
+
+    def _pixels(
+        self, x: Float[Array, "batch tokens dim"], wanted: int | None = None
+    ) -> Float[Array, "batch outputs pixels"]:
+        *blocks, last = self.blocks
+        for block in blocks:
             x = block(x)
-        return linear(self.pixels, layer_norm(self.norm, x))[:, 1:]
+        return linear(self.pixels, layer_norm(self.norm, last(x, wanted=wanted)))
 
 
 class MAE(nnx.Module):
@@ -184,9 +206,11 @@ class MAE(nnx.Module):
                 f"keep holds all {self.encoder.config.patches} patches; the loss is taken on the "
                 "missing ones, so at least one must be left out"
             )
-        error = jnp.mean((self(images, keep).astype(jnp.float32) - self.target(images)) ** 2, -1)
-        missing = self._missing(keep)
-        return jnp.sum(error * missing) / jnp.sum(missing)
+        # Kept patches sort behind the missing ones, which stay in order.
+        missing = jnp.argsort(1 - self._missing(keep), axis=1)[:, : -keep.shape[1]]
+        predicted = self.decoder.missing(self.encoder(images, keep), keep, missing)
+        target = jnp.take_along_axis(self.target(images), missing[:, :, None], axis=1)
+        return jnp.mean((predicted.astype(jnp.float32) - target) ** 2)
 
     def reconstruct(
         self, images: Float[Array, "batch height width 3"], keep: Int[Array, "batch kept"]

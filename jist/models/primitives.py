@@ -20,10 +20,18 @@ from jaxtyping import Array, Float
 once = jax.lax.optimization_barrier
 
 
-def linear(layer: nnx.Linear, x: Float[Array, "*rows inputs"]) -> Float[Array, "*rows outputs"]:
-    """What `layer(x)` is, a layer with a bias: x W + b, in the layer's compute type."""
+def linear(
+    layer: nnx.Linear, x: Float[Array, "*rows inputs"], outputs: slice = slice(None)
+) -> Float[Array, "*rows outputs"]:
+    """What `layer(x)` is, a layer with a bias: x W + b, in the layer's compute type.
+
+    Args:
+        layer: its kernel W, bias b and compute type.
+        x: any number of rows.
+        outputs: which of the outputs are computed; all by default.
+    """
     assert layer.bias is not None
-    parts = (x.reshape(-1, x.shape[-1]), layer.kernel[...], layer.bias[...])
+    parts = (x.reshape(-1, x.shape[-1]), layer.kernel[:, outputs], layer.bias[outputs])
     return _linear(*(part.astype(layer.dtype) for part in parts)).reshape(*x.shape[:-1], -1)
 
 

@@ -36,25 +36,41 @@ class Attention(nnx.Module):
         self.out = new_linear(dim, dim)
 
     def __call__(
-        self, x: Float[Array, "batch tokens dim"], valid: Bool[Array, "batch tokens"] | None = None
-    ) -> Float[Array, "batch tokens dim"]:
-        """What every token gathers from all of them, or from the valid ones [B, T, D]."""
-        batch, tokens, dim = x.shape
-        qkv = linear(self.qkv, x).reshape(batch, tokens, 3, self.heads, dim // self.heads)
+        self,
+        x: Float[Array, "batch tokens dim"],
+        valid: Bool[Array, "batch tokens"] | None = None,
+        wanted: int | None = None,
+    ) -> Float[Array, "batch outputs dim"]:
+        """What the first `wanted` tokens, or all, gather from all tokens, or from the valid ones.
+
+        [B, T, D] -> [B, wanted, D].
+        """
+        dim = x.shape[-1]
+        if wanted is None:
+            query, key, value = self._by_head(linear(self.qkv, x))
+        else:
+            (query,) = self._by_head(linear(self.qkv, x[:, :wanted], slice(dim)))
+            key, value = self._by_head(linear(self.qkv, x, slice(dim, None)))
         attended = None if valid is None else valid[:, None, None, :]
         if jax.default_backend() != "cpu":
-            x = jax.nn.dot_product_attention(
-                qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], mask=attended
-            )
-            return linear(self.out, x.reshape(batch, tokens, dim))
+            x = jax.nn.dot_product_attention(query, key, value, mask=attended)
+            return linear(self.out, x.reshape(*x.shape[:2], dim))
         # XLA:CPU multiplies small matrices fastest where they lie one after the other.
-        query, key, value = qkv.transpose(2, 0, 3, 1, 4)
+        query, key, value = (tokens.swapaxes(1, 2) for tokens in (query, key, value))
         query = query * (dim // self.heads) ** -0.5
         scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
         if attended is not None:
             scores = jnp.where(attended, scores, -jnp.inf)
         x = jnp.einsum("bhqk,bhkd->bhqd", jax.nn.softmax(scores).astype(value.dtype), value)
-        return linear(self.out, x.swapaxes(1, 2).reshape(batch, tokens, dim))
+        x = x.swapaxes(1, 2)
+        return linear(self.out, x.reshape(*x.shape[:2], dim))
+
+    def _by_head(
+        self, x: Float[Array, "batch tokens several"]
+    ) -> Float[Array, "parts batch tokens heads width"]:
+        """Queries, keys and values apart, or as many of them as there are."""
+        width = self.qkv.in_features // self.heads
+        return jnp.moveaxis(x.reshape(*x.shape[:2], -1, self.heads, width), 2, 0)
 
 
 class Block(nnx.Module):
@@ -83,10 +99,23 @@ class Block(nnx.Module):
         self.mlp_out = new_linear(mlp_dim, dim)
 
     def __call__(
-        self, x: Float[Array, "batch tokens dim"], valid: Bool[Array, "batch tokens"] | None = None
-    ) -> Float[Array, "batch tokens dim"]:
-        """The tokens [B, T, D] after the block; those that are not valid are attended by none."""
-        x = x + self.attention(layer_norm(self.norm1, x), valid)
+        self,
+        x: Float[Array, "batch tokens dim"],
+        valid: Bool[Array, "batch tokens"] | None = None,
+        wanted: int | None = None,
+    ) -> Float[Array, "batch outputs dim"]:
+        """The tokens after the block.
+
+        Args:
+            x: tokens [B, T, D].
+            valid: which of them are meant [B, T]; the others are attended by none. None if all are.
+            wanted: how many are wanted, from the first; in a last block, the others need not be
+                computed. None for all.
+
+        Returns:
+            [B, T, D], or [B, wanted, D].
+        """
+        x = x[:, :wanted] + self.attention(layer_norm(self.norm1, x), valid, wanted)
         hidden = gelu(linear(self.mlp_in, layer_norm(self.norm2, x)))
         return x + linear(self.mlp_out, hidden)
 

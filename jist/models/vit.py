@@ -156,6 +156,7 @@ class MAEEncoder(nnx.Module):
         images: Float[Array, "batch height width 3"],
         keep: Int[Array, "batch kept"] | None,
         valid: Bool[Array, "batch kept"] | None = None,
+        wanted: int | None = None,
     ) -> Float[Array, "batch tokens dim"]:
         """Encodes the visible patches.
 
@@ -164,10 +165,12 @@ class MAEEncoder(nnx.Module):
             keep: indices of the visible patches [B, K], or None for all of them.
             valid: which of `keep` are meant [B, K]; the others are padding, and no token attends
                 to them. None if all are.
+            wanted: how many tokens are wanted; for CLS alone, 1, the last block is computed for
+                CLS alone. None for all.
 
         Returns:
-            Tokens [B, 1 + K, D] after the final LayerNorm, CLS first; those of padding are of no
-            use.
+            Tokens [B, 1 + K, D] after the final LayerNorm, CLS first, or the first `wanted` of
+            them; those of padding are of no use.
 
         Raises:
             ValueError: the images are not of the encoder's size.
@@ -190,6 +193,8 @@ class MAEEncoder(nnx.Module):
         x = jnp.concatenate([jnp.broadcast_to(cls, (len(x), 1, self.config.dim)), x], axis=1)
         if valid is not None:
             valid = jnp.pad(valid, [(0, 0), (1, 0)], constant_values=True)  # CLS
-        for block in self.blocks:
+        *blocks, last = self.blocks
+        for block in blocks:
             x = block(x, valid)
+        x = last(x, valid, wanted)
         return layer_norm(self.norm, x)

@@ -10,7 +10,7 @@ from filled import filled
 from flax import nnx
 
 from jist.models import MAE, DecoderConfig, ViTConfig
-from jist.models.mae import unpatchify
+from jist.models.mae import Decoder, unpatchify
 from jist.models.vit import patchify
 
 CONFIG = ViTConfig(16, 4, dim=32, depth=1, heads=4, mlp_dim=64, layer_norm_eps=1e-12)
@@ -63,7 +63,23 @@ def test_perfect_prediction_of_normalised_pixels_is_the_image(images, monkeypatc
     model = build(True)
     monkeypatch.setattr(MAE, "__call__", lambda self, images, keep: self.target(images))
     np.testing.assert_allclose(model.reconstruct(images, KEEP), images, atol=1e-4)
+
+
+def test_perfect_prediction_of_the_missing_patches_has_no_loss(images, monkeypatch):
+    model = build(True)
+    rows = jnp.arange(2)[:, None]
+    monkeypatch.setattr(
+        Decoder, "missing", lambda self, tokens, keep, missing: model.target(images)[rows, missing]
+    )
     assert float(model.loss(images, KEEP)) == 0
+
+
+def test_loss_does_not_mind_the_order_in_which_kept_patches_are_named(images):
+    # The decoder that predicts missing patches alone has to put each token at its own place.
+    model = build(True)
+    loss = float(run(model, images)[1])
+    turned = nnx.jit(lambda model, images: model.loss(images, KEEP[:, ::-1]))(model, images)
+    assert float(turned) == pytest.approx(loss, rel=1e-5)
 
 
 def test_patch_of_one_colour_gives_a_finite_loss():

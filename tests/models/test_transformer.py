@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jist.models.transformer import Attention
+from jist.models.transformer import Attention, Block
 
 
 @pytest.mark.parametrize("padded", [False, True])
@@ -31,3 +31,15 @@ def test_attention_is_softmax_of_scaled_products(padded):
             expected[image, :, 4 * head : 4 * head + 4] = weights @ v[keys]
     out = np.asarray(attention.out.kernel[...], np.float64)
     np.testing.assert_allclose(got, expected @ out + np.asarray(attention.out.bias[...]), atol=1e-5)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_block_computes_the_tokens_that_are_wanted(padded):
+    block = Block(8, 2, 16, 1e-6, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(0), (2, 5, 8))
+    valid = jnp.asarray([[1, 1, 1, 0, 1], [1, 0, 1, 1, 0]], bool) if padded else None
+    all_of_them = block(x, valid)
+    for wanted in (1, 3, 5):
+        some = block(x, valid, wanted)
+        assert some.shape == (2, wanted, 8)
+        np.testing.assert_allclose(some, all_of_them[:, :wanted], atol=1e-6)

@@ -127,6 +127,12 @@ def test_order_of_the_kept_patches_is_the_order_of_the_tokens(encoder, images):
     np.testing.assert_allclose(turned[:, 1:], tokens[:, :0:-1], atol=1e-5)
 
 
+def test_cls_alone_is_the_cls_of_all_tokens(encoder, images):
+    keep = jnp.asarray([[1, 4, 6], [0, 2, 7]], jnp.int32)
+    cls = encoder(images[:2], keep, wanted=1)
+    np.testing.assert_allclose(cls, encoder(images[:2], keep)[:, :1], atol=1e-5)
+
+
 def test_one_example_does_not_see_another(encoder, images):
     keep = jnp.asarray([[0, 5], [1, 2]], jnp.int32)
     both = run(encoder, images, keep)
