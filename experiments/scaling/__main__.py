@@ -3,12 +3,14 @@
     python -m experiments.scaling --out runs/scaling
     python -m experiments.scaling --only memory --out runs/memory
 
-Writes `scaling.json` (all samples, the machine, the versions, the command) and `scaling.png`.
-Expected: about 7 minutes on one CPU core and 6 GB of memory. Time of extraction grows linearly and
-its memory does not; time of a step follows the operations of its matrix products.
+Writes `scaling.json` (all samples, the machine, the versions, the commands) and `scaling.png`.
+Parts that are not measured again stay as they are there, if the machine is the same. Expected:
+about 9 minutes on one CPU core. Time of extraction grows linearly and its memory does not; time of
+a step follows the operations of its matrix products.
 """
 
 import dataclasses
+import json
 import pathlib
 import sys
 from typing import Any
@@ -20,7 +22,7 @@ from rich.table import Table
 from experiments.bench.hardware import machine, take_device
 from experiments.cli import Options, run
 from experiments.figures import save
-from experiments.run_directory import write_json
+from experiments.run_directory import read_json, write_json
 from experiments.scaling import features, largest, picture, rounds
 
 PARTS = ("features", "widths", "workers", "steps", "memory")
@@ -40,31 +42,34 @@ class ScalingOptions(Options):
     out: pathlib.Path = pathlib.Path("runs/scaling")
     """The directory in which results are written."""
     note: str = ""
-    """Written down with the machine: what else it did, for example."""
+    """Written down with the results: the commit, and what else the machine did."""
 
 
 def main(options: ScalingOptions) -> None:
-    """Measures one part after the other; the files are written anew after each."""
+    """Measures one part after the other; the files are written after each."""
     unknown = [name for name in options.only if name not in PARTS]
     if unknown or not options.only:
         raise ValueError(f"only must be of {PARTS}, got {unknown or 'none of them'}")
     if options.repeats < 1:
         raise ValueError(f"repeats must be positive, got {options.repeats}")
     take_device(options.device)
-    report: dict[str, Any] = {
-        "command": " ".join(["python -m experiments.scaling", *sys.argv[1:]]),
-        "machine": machine(),
-        "note": options.note,
-        "clock": CLOCK[options.device],
-        "results": {},
-    }
     options.out.mkdir(parents=True, exist_ok=True)
+    file = options.out / "scaling.json"
+    here = {"machine": machine(), "clock": CLOCK[options.device]}
+    report = here | {"results": {}} | (read_json(file) if file.exists() else {})
+    if {name: report[name] for name in here} != json.loads(json.dumps(here)):
+        raise ValueError(
+            f"{file} was measured on another machine, device or version; "
+            f"choose another --out or remove it: {report['machine']}"
+        )
+    command = " ".join(["python -m experiments.scaling", *sys.argv[1:]])
     for name in options.only:
-        report["results"][name] = measure(name, options)
-        write_json(options.out / "scaling.json", report)
+        found = measure(name, options)
+        report["results"][name] = {"command": command, "note": options.note, **found}
+        write_json(file, report)
         save(picture.draw(report), options.out / "scaling.png")
-        print_part(name, report["results"][name])
-    print(f"written: {options.out}/scaling.json, {options.out}/scaling.png")
+        print_part(name, found)
+    print(f"written: {file}, {options.out}/scaling.png")
 
 
 def measure(part: str, options: ScalingOptions) -> dict[str, Any]:
@@ -123,7 +128,7 @@ def print_memory(part: dict[str, Any]) -> None:
             table.add_column(column)
         for line, cells in lines.items():
             table.add_row(*line, *cells.values())
-        Console(width=140).print(table)
+        Console(width=160).print(table)
     for found in part["largest"]:
         print(
             f"{part['budget_bytes'] / 1e9:g} GB hold d = {found['dimension']} by {found['way']}, "

@@ -3,11 +3,17 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 EXPECTED: dict[str, Any] = {"color": "grey", "linestyle": "--", "zorder": 1}
+AT_THE_RATE = "operations at the rate\nof a matrix product"
+# Two ways that need almost the same memory: the open square stays visible around the dot.
+MARKERS: dict[str, dict[str, Any]] = {
+    "data parallel": {"marker": "s", "markersize": 9, "fillstyle": "none"},
+}
 
 
 def draw(results: dict[str, Any]) -> Figure:
@@ -27,7 +33,8 @@ def draw(results: dict[str, Any]) -> Figure:
     for unused in list(axes)[len(panels) :]:
         unused.remove()
     machine = results["machine"]
-    figure.suptitle(f"{machine['processor']}, {machine['cores']} core(s), {machine['device']}")
+    name, cores, device = (machine[part] for part in ("processor", "cores", "device"))
+    figure.suptitle(f"{name}, cores: {cores}, JAX on {device}")
     return figure
 
 
@@ -54,7 +61,7 @@ def _memory_of_images(axes: Axes, part: dict[str, Any], clock: str) -> None:
 
 
 def _widths(axes: Axes, part: dict[str, Any], clock: str) -> None:
-    label = "operations at the rate\nof a matrix product"
+    label: str | None = AT_THE_RATE
     sizes = sorted({p["width"] for p in part["points"]})
     for side in dict.fromkeys(p["side"] for p in part["points"]):
         points = [p for p in part["points"] if p["side"] == side]
@@ -70,7 +77,7 @@ def _workers(axes: Axes, part: dict[str, Any], clock: str) -> None:
     times = [{k: 1e6 * v for k, v in p["seconds_per_unit"].items()} for p in points]
     _spread(axes, sizes, times, "IST, one device")
     expected = [1e6 * p["expected_s"] for p in points]
-    axes.plot(sizes, expected, label="operations at the\nrate of one worker", **EXPECTED)
+    axes.plot(sizes, expected, label=AT_THE_RATE, **EXPECTED)
     title = f"Workers: {'-'.join(map(str, part['widths']))}"
     unit = clock.replace("(s)", "(µs)")
     _finish(axes, title, "workers", f"{unit} per example", sizes)
@@ -99,12 +106,15 @@ def _memory(axes: Axes, part: dict[str, Any], clock: str) -> None:
     for (way, n), some in lines.items():
         if "compiled" in some[0]:
             total = [r["compiled"]["total"] / 1e9 for r in some]
-            axes.plot(sizes, total, marker="o", label=f"{way}, {n} devices")
+            style = MARKERS.get(way, {"marker": "o"})
+            axes.plot(sizes, total, label=f"{way}, {n} devices", **style)
     for (way, n), some in lines.items():
         if way == "IST, sharded" and "compiled" not in some[0]:
             total = [r["counted"]["total"] / 1e9 for r in some]
             axes.plot(sizes, total, label=f"{way}, {n} devices, by shapes", linestyle=":")
     axes.axhline(part["budget_bytes"] / 1e9, label=f"{part['budget_bytes'] / 1e9:g} GB", **EXPECTED)
+    drawn = [value for line in axes.lines for value in np.asarray(line.get_ydata())]
+    axes.set_ylim(min(drawn) / 6, 1.4 * max(drawn))  # room for the legend
     title = f"{rows[0]['widths'][0]:,}-d-{rows[0]['widths'][2]:,}, Adam"
     _finish(axes, title, "hidden neurons d", "memory of a device (GB)", sizes)
 
@@ -137,9 +147,11 @@ def _milli(seconds: float) -> str:
 def _finish(axes: Axes, title: str, x: str, y: str, sizes: Sequence[int]) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.set_xticks(sizes, [f"{size:,}".replace(",000", "k") for size in sizes])
     axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_title(title)
     axes.set_xlabel(x)
     axes.set_ylabel(y)

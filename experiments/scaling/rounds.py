@@ -46,18 +46,13 @@ def measure_widths(
         }
         sides = {name: rounds(strategy) for name, strategy in strategies.items()}
         samples = take_turns({**sides, "product": _product(product)}, repeats, device)
-        rate = float(np.median([2 * product**3 / seconds for seconds in samples["product"]]))
+        rate = _rate(product, samples["product"])
+        parameters = costs.count(nnx.state(model, nnx.Param))
         for name, strategy in strategies.items():
             flops = strategy.workers * strategy.flops_per_step(_examples(), BATCH)
-            point = {
-                "width": width,
-                "side": name,
-                "parameters": costs.count(nnx.state(model, nnx.Param)),
-                "flops_per_unit": flops,
-                "product_flops_per_s": rate,
-                "expected_s": flops / rate,
-            } | timed(samples[name], strategy.local_steps)
-            points.append(point | _ratio(point))
+            point = {"width": width, "side": name, "parameters": parameters}
+            found = timed(samples[name], strategy.local_steps)
+            points.append(point | _beside(found, flops, rate))
     return {"unit": "step of all workers", "batch": BATCH, "optimizer": "sgd", "points": points}
 
 
@@ -67,28 +62,27 @@ def measure_workers(
     workers: tuple[int, ...] = WORKERS,
     width: int = WORKERS_WIDTH,
     steps: int = WORKERS_STEPS,
+    product: int = PRODUCT,
 ) -> dict[str, Any]:
-    """Seconds per example for n workers that share the same number of examples, one device.
+    """Seconds per example for n workers on one device that share the same number of examples.
 
-    `expected_s` are an example's operations at the rate at which the first of `workers` does them.
+    `expected_s` are an example's operations at the rate of a matrix product of the same turns.
     """
     model = MLP((INPUTS, width, width, CLASSES), rngs=nnx.Rngs(0))
     strategies = {
         n: IST(model, optax.adam(1e-3), workers=n, local_steps=steps, mesh=workers_mesh(n, 1))
         for n in workers
     }
-    total = max(workers) * steps * BATCH
-    sides = {n: rounds(s, total // (n * steps * BATCH)) for n, s in strategies.items()}
-    samples = take_turns(sides, repeats, device)
-    points: list[dict[str, Any]] = []
+    in_a_round = {n: n * steps * BATCH for n in workers}
+    total = max(in_a_round.values())
+    sides = {n: rounds(s, total // in_a_round[n]) for n, s in strategies.items()}
+    samples = take_turns({**sides, 0: _product(product)}, repeats, device)
+    rate = _rate(product, samples[0])
+    points = []
     for n, strategy in strategies.items():
         flops = strategy.flops_per_step(_examples(), BATCH) / BATCH
-        examples = total // (n * steps * BATCH) * n * steps * BATCH
-        point = {"workers": n, "flops_per_unit": flops} | timed(samples[n], examples)
-        first = (points or [point])[0]
-        rate = first["flops_per_unit"] / first["seconds_per_unit"]["median"]
-        point["expected_s"] = flops / rate
-        points.append(point | _ratio(point))
+        examples = total // in_a_round[n] * in_a_round[n]
+        points.append({"workers": n} | _beside(timed(samples[n], examples), flops, rate))
     shape = {"widths": list(model.widths), "batch": BATCH, "local_steps": steps}
     return {"unit": "example", "examples": total, "optimizer": "adam", **shape, "points": points}
 
@@ -147,5 +141,17 @@ def _product(side: int) -> Callable[[], object]:
     return lambda: jax.block_until_ready(product(square, square))
 
 
-def _ratio(point: dict[str, Any]) -> dict[str, float]:
-    return {"times_expected": point["seconds_per_unit"]["median"] / point["expected_s"]}
+def _rate(side: int, samples: list[float]) -> float:
+    """Operations per second of a matrix product, by its median."""
+    return 2 * side**3 / float(np.median(samples))
+
+
+def _beside(found: dict[str, Any], flops: float, rate: float) -> dict[str, Any]:
+    """What was timed, beside the operations that a unit needs at least."""
+    expected = flops / rate
+    return found | {
+        "flops_per_unit": flops,
+        "product_flops_per_s": rate,
+        "expected_s": expected,
+        "times_expected": found["seconds_per_unit"]["median"] / expected,
+    }

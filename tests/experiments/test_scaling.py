@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from matplotlib.figure import Figure
 
 from experiments.scaling import __main__ as scaling
 from experiments.scaling import features, largest, picture, rounds
@@ -124,7 +125,7 @@ def written(tmp_path_factory):
     """A run of all that trains, on tiny sizes."""
     tiny = {
         "measure_widths": {"widths": (32,), "product": 64},
-        "measure_workers": {"workers": (1, 4), "width": 16, "steps": 2},
+        "measure_workers": {"workers": (1, 4), "width": 16, "steps": 2, "product": 64},
         "measure_steps": {"steps": (1, 4), "width": 16},
     }
     out = tmp_path_factory.mktemp("scaling")
@@ -147,14 +148,15 @@ def test_rounds_stand_beside_their_operations(written):
     assert whole["parameters"] == 768 * 32 + 32 * 32 + 32 * 10 + 10
     one, four = results["workers"]["points"]
     assert one["units"] == four["units"] == 4 * 2 * rounds.BATCH
-    assert one["times_expected"] == pytest.approx(1)
+    assert one["product_flops_per_s"] * one["expected_s"] == pytest.approx(one["flops_per_unit"])
     assert four["expected_s"] < one["expected_s"] / 2
     assert results["steps"]["round_s"].keys() == {"at_zero", "slope", "worst_error"}
 
 
 def test_it_writes_the_machine_all_samples_and_a_picture(written):
     report = json.loads((written / "scaling.json").read_text())
-    assert (report["machine"]["device"], report["note"]) == ("cpu", "?")
+    assert report["machine"]["device"] == "cpu"
+    assert {part["note"] for part in report["results"].values()} == {"?"}
     samples = [p["samples_s"] for part in report["results"].values() for p in part["points"]]
     assert {len(found) for found in samples} == {2}
     assert (written / "scaling.png").read_bytes().startswith(b"\x89PNG")
@@ -174,6 +176,23 @@ def test_the_table_of_memory_is_printed_and_drawn(capsys, monkeypatch):
     assert lines == {*(f"{way}, 4 devices" for way in largest.WAYS), "16 GB"} | {
         "IST, sharded, 2 devices, by shapes"
     }
+
+
+def test_parts_measured_before_stay_unless_the_machine_was_another(tmp_path, monkeypatch):
+    monkeypatch.setattr(scaling, "take_device", lambda device: None)
+    monkeypatch.setattr(scaling, "measure", lambda part, options: {"of": part})
+    monkeypatch.setattr(scaling, "print_part", lambda name, part: None)
+    monkeypatch.setattr(picture, "draw", lambda report: Figure())
+    for part, note in (("widths", "a"), ("steps", "a"), ("steps", "b")):
+        scaling.main(ScalingOptions(only=(part,), out=tmp_path, note=note))
+    report = json.loads((tmp_path / "scaling.json").read_text())
+    assert {name: part["note"] for name, part in report["results"].items()} == {
+        "widths": "a",
+        "steps": "b",
+    }
+    (tmp_path / "scaling.json").write_text(json.dumps(report | {"machine": {"cores": 0}}))
+    with pytest.raises(ValueError, match="measured on another machine"):
+        scaling.main(ScalingOptions(only=("steps",), out=tmp_path))
 
 
 @pytest.mark.parametrize(
