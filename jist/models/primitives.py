@@ -32,7 +32,8 @@ def linear(
     """
     assert layer.bias is not None
     parts = (x.reshape(-1, x.shape[-1]), layer.kernel[:, outputs], layer.bias[outputs])
-    return _linear(*(part.astype(layer.dtype) for part in parts)).reshape(*x.shape[:-1], -1)
+    y = _linear(*(part.astype(layer.dtype) for part in parts))
+    return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
 @jax.custom_vjp

@@ -69,8 +69,9 @@ class Attention(nnx.Module):
         self, x: Float[Array, "batch tokens several"]
     ) -> Float[Array, "parts batch tokens heads width"]:
         """Queries, keys and values apart, or as many of them as there are."""
-        width = self.qkv.in_features // self.heads
-        return jnp.moveaxis(x.reshape(*x.shape[:2], -1, self.heads, width), 2, 0)
+        dim = self.qkv.in_features
+        split = (x.shape[-1] // dim, self.heads, dim // self.heads)
+        return jnp.moveaxis(x.reshape(*x.shape[:2], *split), 2, 0)
 
 
 class Block(nnx.Module):
