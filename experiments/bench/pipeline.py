@@ -34,7 +34,7 @@ from jist.models import MAEEncoder, ViTConfig
 
 RATIO = 0.75
 # Images, images in a batch, compute type.
-SIZES = {"cpu": (256, 64, "float32"), "gpu": (8192, 512, "bfloat16")}
+SIZES = {"cpu": (256, 32, "float32"), "gpu": (8192, 512, "bfloat16")}
 FILE_SIDE = 256
 CLASSES = 4
 DECODED = "jist, images decoded"
