@@ -5,12 +5,13 @@ along no neurons belongs to all of them. Works on any tree of arrays with the tr
 it: parameters, gradients, the parameter-shaped part of an optimiser's state.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, Shaped
 
 from jist.ist.neurons import Axes
 
@@ -37,7 +38,9 @@ def cut(params: Any, axes: Any, parts: Parts) -> Any:
             piece = array
             for axis, name in enumerate(names):
                 if name is not None:
-                    piece = jnp.take(piece, part[name], axis=axis, mode="fill", fill_value=0)
+                    held = part[name] < array.shape[axis]
+                    piece = take(piece, part[name], axis)
+                    piece = jnp.where(_along(held, axis, array.ndim), piece, 0)
             return piece
 
         if not any(names):
@@ -71,16 +74,32 @@ def paste(params: Any, subnets: Any, axes: Any, parts: Parts) -> Any:
         (first, name), *others = layers.items()
         seats = _seats(parts[name], array.shape[first])
         worker = seats // parts[name].shape[1]
-        pasted = jnp.take(_side_by_side(pieces, first), seats, axis=first, mode="clip")
+        pasted = take(_side_by_side(pieces, first), seats, first)
         trained: Any = True
         for axis, name in others:
             seats = _seats(parts[name], array.shape[axis])
             other_worker, place = jnp.divmod(seats, parts[name].shape[1])
-            pasted = jnp.take(pasted, place, axis=axis, mode="clip")
+            pasted = take(pasted, place, axis)
             trained &= _along(worker, first, array.ndim) == _along(other_worker, axis, array.ndim)
         return pasted if not others else jnp.where(trained, pasted, array)
 
     return jax.tree.map(leaf, params, subnets, axes)
+
+
+def take(array: Array, index: Int[Array, " part"], axis: int) -> Array:
+    """What lies at `index` along an axis; indices beyond it read its last entry.
+
+    The axes up to that one are read as one, so that every compiler lays the result out row by row:
+    XLA:CPU gathers along a later axis into a transposed result and turns that around, which took
+    ten times as long where a matrix is larger than the caches.
+    """
+    if math.prod(array.shape[: axis + 1]) > jnp.iinfo(index.dtype).max:
+        return jnp.take(array, index, axis=axis, mode="clip")
+    before, width, after = array.shape[:axis], array.shape[axis], array.shape[axis + 1 :]
+    starts = width * jnp.arange(math.prod(before), dtype=index.dtype)
+    rows = starts[:, None] + jnp.minimum(index, width - 1)
+    taken = jnp.take(array.reshape(-1, *after), rows, axis=0, mode="clip")
+    return taken.reshape(*before, len(index), *after)
 
 
 def _seats(rows: Int[Array, "workers part"], width: int) -> Int[Array, " {width}"]:
@@ -99,7 +118,7 @@ def _side_by_side(pieces: Array, axis: int) -> Array:
     return joined.reshape(*joined.shape[:axis], -1, *joined.shape[axis + 2 :])
 
 
-def _along(values: Int[Array, " width"], axis: int, ndim: int) -> Array:
+def _along(values: Shaped[Array, " width"], axis: int, ndim: int) -> Array:
     return values.reshape([-1 if i == axis else 1 for i in range(ndim)])
 
 

@@ -30,14 +30,22 @@ class DataParallel(Strategy):
     def _device_round(
         self, state: State, rest: Any, examples: Examples, order: Array
     ) -> tuple[State, dict[str, Array]]:
+        def mean_loss(params: Any, rows: Array) -> tuple[Array, Float[Array, " local"]]:
+            if len(rows) == 1:  # without an axis of its own, as in `_each_worker`
+                losses = self._batch_loss(params, rest, examples, rows[0])[None]
+            else:
+                losses = jax.vmap(self._batch_loss, in_axes=(None, None, None, 0))(
+                    params, rest, examples, rows
+                )
+            return jnp.mean(losses), losses
+
         def step(
             carry: tuple[Any, Any], rows: Array
         ) -> tuple[tuple[Any, Any], Float[Array, " local"]]:
             params, opt_state = carry
-            losses, gradients = jax.vmap(self._gradient, in_axes=(None, None, None, 0))(
-                params, rest, examples, rows
-            )
-            own = jax.tree.map(lambda g: jnp.mean(g, axis=0), gradients)
+            # The gradient of the mean, not the mean of gradients: one product over the examples of
+            # all local workers, and no gradient is held for each of them.
+            (_, losses), own = jax.value_and_grad(mean_loss, has_aux=True)(params, rows)
             gradient = jax.lax.pmean(own, "workers")
             updates, opt_state = self._optimizer.update(gradient, opt_state, params)
             return (optax.apply_updates(params, updates), opt_state), losses

@@ -8,7 +8,6 @@ which Yuan et al. (VLDB 2022, §3) measure independent subnet training.
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax.sharding import Mesh
@@ -23,6 +22,7 @@ from jist.strategies.strategy import (
     State,
     Strategy,
     softmax_cross_entropy,
+    worker_metrics,
 )
 
 
@@ -67,17 +67,16 @@ class LocalSGD(Strategy):
     def _device_round(
         self, state: State, rest: Any, examples: Examples, order: Array
     ) -> tuple[State, dict[str, Array]]:
-        def repeat(tree: Any) -> Any:
-            return jax.tree.map(lambda x: jnp.broadcast_to(x, (len(order), *x.shape)), tree)
-
         start = state.opt_state if self._carry else self._optimizer.init(state.params)
-        params, opt_state, metrics = self._all_local_steps(
-            repeat(state.params), repeat(rest), repeat(start), examples, order, None
-        )
+
+        def one(order: Array) -> Any:
+            return self._local_steps(state.params, rest, start, examples, order)
+
+        params, opt_state, losses = self._each_worker(one, order)
         state = State(
             params=jax.tree.map(average, params),
             opt_state=jax.tree.map(average, opt_state) if self._carry else (),
             round=state.round + 1,
             key=state.key,
         )
-        return state, metrics
+        return state, worker_metrics(losses)

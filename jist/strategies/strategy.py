@@ -208,16 +208,18 @@ class Strategy(abc.ABC):
         `rest` holds the model's variables that are not trained, `order` the device's own workers.
         """
 
+    def _batch_loss(
+        self, params: Any, rest: Any, examples: Examples, rows: Int[Array, " batch"]
+    ) -> Float[Array, ""]:
+        """Loss of one batch."""
+        batch = jax.tree.map(lambda array: array[rows], examples)
+        return self._loss(nnx.merge(self._graphdef, params, rest), batch)
+
     def _gradient(
         self, params: Any, rest: Any, examples: Examples, rows: Int[Array, " batch"]
     ) -> tuple[Float[Array, ""], Any]:
         """Loss and gradient of one batch."""
-        batch = jax.tree.map(lambda array: array[rows], examples)
-
-        def objective(params: Any) -> Array:
-            return self._loss(nnx.merge(self._graphdef, params, rest), batch)
-
-        return jax.value_and_grad(objective)(params)
+        return jax.value_and_grad(self._batch_loss)(params, rest, examples, rows)
 
     def _local_steps(
         self,
@@ -246,10 +248,24 @@ class Strategy(abc.ABC):
         self, params: Any, rest: Any, opt_state: Any, examples: Examples, order: Any, mask: Any
     ) -> tuple[Any, Any, dict[str, Array]]:
         """`_local_steps` of every worker of a device, and the metrics of all workers."""
-        params, opt_state, losses = jax.vmap(
-            self._local_steps, in_axes=(0, 0, 0, None, 0, None if mask is None else 0)
-        )(params, rest, opt_state, examples, order, mask)
+
+        def one(params: Any, rest: Any, opt_state: Any, order: Array, mask: Any) -> Any:
+            return self._local_steps(params, rest, opt_state, examples, order, mask)
+
+        params, opt_state, losses = self._each_worker(one, params, rest, opt_state, order, mask)
         return params, opt_state, worker_metrics(losses)
+
+    def _each_worker(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Applies a function to the arguments of every worker of a device, [local, ...] each.
+
+        One after the other on a CPU: a worker's parameters stay in the caches over its steps. At
+        once elsewhere, where small operations would leave the device idle. One worker alone is
+        never given an axis of its own: XLA:CPU lays its gradients out transposed if it is.
+        """
+        one_by_one = self.mesh.devices.flat[0].platform == "cpu"
+        if one_by_one or len(jax.tree.leaves(arguments)[0]) == 1:
+            return jax.lax.map(lambda own: function(*own), arguments)
+        return jax.vmap(function)(*arguments)
 
 
 def worker_metrics(losses: Float[Array, "local steps"]) -> dict[str, Array]:
