@@ -26,6 +26,7 @@ from flax import nnx
 from experiments import processes
 from experiments.cli import Options, run
 from experiments.images import progress_bar
+from experiments.memory import keep_freed_memory
 from experiments.options import ProcessOptions, pick
 from experiments.reconstruct import draw, views
 from experiments.run_directory import RunDirectory
@@ -72,7 +73,8 @@ class PretrainOptions(Options, ProcessOptions):
     batch_size: int = 256
     """Images in a step, over all devices."""
     accumulate: int = 1
-    """Parts in which a batch is computed one after the other, to save memory."""
+    """Parts in which a batch is computed one after the other, to save memory; on a CPU, parts of
+    about 64 images are also the fastest."""
     base_lr: float = 1.5e-4
     """Learning rate for a batch of 256; it grows with the batch."""
     weight_decay: float = 0.05
@@ -114,6 +116,7 @@ def build_mae(options: PretrainOptions) -> MAE:
 
 def main(options: PretrainOptions) -> None:
     """Pre-trains, saving the encoder as it goes."""
+    keep_freed_memory()
     processes.join(pick(options, ProcessOptions))
     config = dataclasses.asdict(options)
     for name in (*FREE, *(field.name for field in dataclasses.fields(ProcessOptions))):

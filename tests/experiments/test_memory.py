@@ -1,0 +1,44 @@
+import platform
+import subprocess
+import sys
+
+import pytest
+
+COUNT = """
+import resource
+import jax, jax.numpy as jnp
+from experiments.memory import keep_freed_memory
+if {kept}:
+    keep_freed_memory()
+
+@jax.jit
+def step(x):
+    for _ in range(3):
+        x = jax.lax.optimization_barrier(jnp.cumsum(x, 0))
+    return x.sum()
+
+x = jnp.ones((16, 2**20))
+for _ in range(2):
+    step(x).block_until_ready()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+step(x).block_until_ready()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="is about glibc's malloc")
+def test_a_step_takes_no_new_pages():
+    # A process each, because neither setting can be taken back.
+    faults = [
+        int(
+            subprocess.run(
+                [sys.executable, "-c", COUNT.format(kept=kept)],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+        )
+        for kept in (False, True)
+    ]
+    assert faults[0] > 5000  # of 4 KB each, else this tests nothing
+    assert faults[1] < faults[0] / 20
