@@ -1,0 +1,86 @@
+"""The classifier head, one worker, one epoch of features in memory: jist beside PyTorch.
+
+MLP 768-1000-1000-10 with standardised hidden layers, Adam with a learning rate of 1e-3, batch 64.
+jist trains as `jist.strategies.Centralized` does, the epoch in one dispatch. PyTorch has its fused
+batch normalisation and its fused Adam and reads nothing back before the end of the epoch; through
+`torch.compile` go loss and gradients, on a GPU as CUDA graphs. First, from the same weights, 20
+steps must lead to the same mean loss and parameters.
+"""
+
+import functools
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from experiments.bench.hardware import has_torch
+from experiments.bench.mlp_work import (
+    OPTIMIZERS,
+    Rounds,
+    Work,
+    compare,
+    flops_per_example,
+    make_work,
+)
+from experiments.bench.race import JIST, Contest, Side
+from jist.strategies import Centralized
+
+WIDTHS = (768, 1000, 1000, 10)
+BATCH = 64
+EXAMPLES = {"cpu": 12_800, "gpu": 256_000}  # an epoch of some seconds
+CHECK_STEPS = 20
+TORCH_DEVICES = {"cpu": "cpu", "gpu": "cuda"}
+TORCH_SIDES = {"torch eager": False, "torch compiled": True}
+
+
+def contests(device: str) -> Iterator[Contest]:
+    """The one contest.
+
+    Args:
+        device: "cpu" or "gpu".
+    """
+    work = make_work(WIDTHS, optimizer="adam", batch=BATCH, examples=EXAMPLES[device])
+    yield head_contest(work, device)
+
+
+def head_contest(
+    work: Work, device: str, torch_sides: Sequence[str] = tuple(TORCH_SIDES)
+) -> Contest:
+    """An epoch by all sides.
+
+    Args:
+        work: what to do; batches divide the examples.
+        device: "cpu" or "gpu".
+        torch_sides: names out of `TORCH_SIDES`.
+
+    Raises:
+        RuntimeError: a side does other work.
+    """
+    steps = len(work.x) // work.batch
+    strategy = Centralized(work.model, OPTIMIZERS[work.optimizer], local_steps=steps)
+    jist = Rounds(strategy, work)
+    order = work.order(1, steps)
+    first = order[:, :CHECK_STEPS]
+    ours = jist(first), jist.arrays()
+    sides = {JIST: Side(functools.partial(jist, order), order.size)}
+    differences: dict[str, Any] = {}
+    for name in torch_sides if has_torch() else ():
+        from experiments.bench.torch_mlp import TorchHead
+
+        torch = TorchHead(
+            *(work.start, work.x, work.y),
+            optimizer=work.optimizer,
+            device=TORCH_DEVICES[device],
+            compiled=TORCH_SIDES[name],
+        )
+        start = time.perf_counter()
+        theirs = torch(first[0]), torch.arrays()
+        seconds = time.perf_counter() - start
+        differences[name] = compare(name, ours, theirs, work.start)
+        sides[name] = Side(functools.partial(torch, order[0]), order.size, first_run_s=seconds)
+    return Contest(
+        f"{'-'.join(map(str, work.model.widths))}, batch {work.batch}, {steps} steps",
+        "examples/s",
+        sides,
+        flops=flops_per_example(strategy, work),
+        facts={"check_steps": first.shape[1], "differences": differences},
+    )

@@ -1,0 +1,155 @@
+"""Rounds of independent subnet training, 1 to 8 workers: jist beside the same subnets in PyTorch.
+
+MLP 768-1000-1000-10, Adam made anew every round, batch 64, 50 local steps. jist holds all workers
+in one process and one compiled program. PyTorch has on a CPU a process for each worker, over gloo:
+it cuts its subnet out of the full parameters, trains it, gathers everybody's and pastes them; and
+everywhere, one worker after the other in one process. First a round must lead to the same mean
+loss and parameters, with the same deal of the neurons, order and initial weights.
+"""
+
+import contextlib
+import functools
+import itertools
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.bench.hardware import has_torch
+from experiments.bench.head import TORCH_DEVICES, WIDTHS
+from experiments.bench.mlp_work import (
+    OPTIMIZERS,
+    Arrays,
+    Rounds,
+    Work,
+    compare,
+    flops_per_example,
+    make_work,
+)
+from experiments.bench.race import JIST, Contest, Side, seconds
+from jist.ist import partition
+from jist.strategies import IST
+
+BATCH, LOCAL_STEPS, EXAMPLES = 64, 50, 12_800
+WORKERS = (1, 2, 4, 8)
+DEALS = 4  # are drawn before the race for PyTorch, which takes them in turn
+PROCESSES, SERVER, IN_TURN = "torch processes", "torch processes, server", "torch in turn"
+
+# A round of PyTorch: the parts of every hidden layer, the order -> the mean loss.
+Round = Callable[[Sequence[np.ndarray], np.ndarray], float]
+
+
+def contests(device: str) -> Iterator[Contest]:
+    """One contest for every number of workers.
+
+    Args:
+        device: "cpu" or "gpu".
+    """
+    torch_sides = (PROCESSES, IN_TURN) if device == "cpu" else (IN_TURN,)
+    for workers in WORKERS:
+        work = make_work(WIDTHS, optimizer="adam", batch=BATCH, examples=EXAMPLES)
+        with contextlib.ExitStack() as stack:
+            yield round_contest(stack, work, device, workers, LOCAL_STEPS, torch_sides)
+
+
+def round_contest(
+    stack: contextlib.ExitStack,
+    work: Work,
+    device: str,
+    workers: int,
+    local_steps: int,
+    torch_sides: Sequence[str],
+    *,
+    check_steps: int | None = None,
+) -> Contest:
+    """A round by all sides.
+
+    Args:
+        stack: ends processes and frees memory when the contest is over.
+        work: what to do.
+        device: "cpu" or "gpu".
+        workers: number of workers n; divides the hidden widths.
+        local_steps: number J of a worker's steps.
+        torch_sides: of `PROCESSES`, `SERVER` and `IN_TURN`.
+        check_steps: steps of the round after which results are compared; J by default.
+
+    Raises:
+        RuntimeError: a side does other work.
+    """
+    strategy = IST(
+        work.model,
+        OPTIMIZERS[work.optimizer],
+        workers=workers,
+        local_steps=local_steps,
+        optimizer_state="reset",
+    )
+    jist = Rounds(strategy, work)
+    stack.callback(jist.free)
+    order = work.order(workers, local_steps)
+    first = order[:, :check_steps]
+    ours = jist(first), jist.arrays()
+    sides = {JIST: Side(functools.partial(jist, order), order.size)}
+    differences: dict[str, Any] = {}
+    dealt = deals(work.model.widths[1:-1], workers)
+    for name in torch_sides if has_torch() else ():
+        play, arrays = _torch_side(stack, name, work, device, workers)
+        differences[name] = compare(name, ours, (play(dealt[0], first), arrays()), work.start)
+        turns = itertools.cycle(dealt[1:] + dealt[:1])
+        sides[name] = Side(_round(play, turns, order), order.size)
+    return Contest(
+        f"{'-'.join(map(str, work.model.widths))}, batch {work.batch}, {workers} workers, "
+        f"{local_steps} local steps",
+        "examples/s",
+        sides,
+        flops=flops_per_example(strategy, work),
+        facts={"check_steps": first.shape[1], "differences": differences},
+        conclude=lambda samples: {"exchange_share": exchange_share(jist, order)},
+    )
+
+
+def deals(widths: Sequence[int], workers: int) -> list[list[np.ndarray]]:
+    """The first deals of a jist run: for each round the parts [workers, part] of every layer."""
+    layers = {f"hidden{i}": width for i, width in enumerate(widths, 1)}
+    keys = [jax.random.fold_in(jax.random.key(0), number) for number in range(DEALS)]
+    drawn = [partition(key, layers, workers) for key in keys]
+    return [[np.asarray(parts[layer]) for layer in layers] for parts in drawn]
+
+
+def exchange_share(jist: Callable[[np.ndarray], object], order: np.ndarray) -> float:
+    """The share of a round that is not steps: drawing, cutting, exchanging, pasting, dispatching.
+
+    Rounds of one step and of all take turns; what all steps but one take more is theirs, and so is
+    as much for the first.
+
+    Args:
+        jist: plays a round.
+        order: of a whole one [workers, steps, B].
+    """
+    one, steps = order[:, :1], order.shape[1]
+    for rows in (one, order):
+        jist(rows)  # compiles
+    turns = [[seconds(functools.partial(jist, rows)) for rows in (one, order)] for _ in range(5)]
+    short, whole = (statistics.median(column) for column in zip(*turns, strict=True))
+    return (short - (whole - short) / (steps - 1)) / whole
+
+
+def _round(play: Round, turns: Iterator[list[np.ndarray]], order: np.ndarray) -> Callable[[], Any]:
+    return lambda: play(next(turns), order)
+
+
+def _torch_side(
+    stack: contextlib.ExitStack, name: str, work: Work, device: str, workers: int
+) -> tuple[Round, Callable[[], Arrays]]:
+    """A side before its first round, and what reads its parameters."""
+    given = (work.start, work.x, work.y)
+    if name == IN_TURN:
+        from experiments.bench.torch_mlp import TorchSubnets
+
+        subnets = TorchSubnets(*given, optimizer=work.optimizer, device=TORCH_DEVICES[device])
+        return subnets, subnets.arrays
+    from experiments.bench.torch_workers import TorchWorkers
+
+    started = stack.enter_context(TorchWorkers(workers, *given, optimizer=work.optimizer))
+    return functools.partial(started.ist, server=name == SERVER), started.arrays

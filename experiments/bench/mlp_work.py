@@ -1,0 +1,145 @@
+"""What the benchmarks of heads share: the network, its examples, and the proof of equal work."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from flax import nnx
+
+from jist.data.order import worker_order
+from jist.models import MLP
+from jist.placement import place
+from jist.strategies import Strategy
+
+OPTIMIZERS = {"adam": optax.adam(1e-3), "sgd": optax.sgd(1e-2)}
+# How far the mean losses may lie apart, relative; and the parameters, over the way they have come.
+LOSS_TOLERANCE, PARAMETER_TOLERANCE = 1e-4, 1e-2
+
+Arrays = list[np.ndarray]  # the kernels [in, out] of all layers, then the bias of the last
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What every side does alike.
+
+    Attributes:
+        model: the network with its initial values, hidden layers standardised.
+        optimizer: "adam" with a learning rate of 1e-3, or "sgd" with 1e-2.
+        batch: examples B in a worker's batch.
+        x: features [N, D], f32.
+        y: classes [N], i32.
+    """
+
+    model: MLP
+    optimizer: str
+    batch: int
+    x: np.ndarray
+    y: np.ndarray
+
+    def order(self, workers: int, steps: int) -> np.ndarray:
+        """The examples of each worker in its first steps [workers, steps, B]."""
+        return worker_order(
+            0,
+            examples=len(self.x),
+            workers=workers,
+            batch_size=self.batch,
+            first_step=0,
+            steps=steps,
+        )
+
+    @functools.cached_property
+    def start(self) -> Arrays:
+        """The initial values."""
+        return arrays(nnx.to_pure_dict(nnx.state(self.model, nnx.Param)))
+
+
+def make_work(widths: Sequence[int], *, optimizer: str, batch: int, examples: int) -> Work:
+    """A network of these layer sizes, and noisy examples around a centre for every class."""
+    generator = np.random.default_rng(0)
+    centres = generator.standard_normal((widths[-1], widths[0]), np.float32)
+    y = generator.integers(0, widths[-1], examples).astype(np.int32)
+    x = centres[y] + 3 * generator.standard_normal((examples, widths[0]), np.float32)
+    model = MLP(tuple(widths), norm="standardize", rngs=nnx.Rngs(0))
+    return Work(model, optimizer, batch, x, y)
+
+
+class Rounds:
+    """Rounds of a strategy of jist on the examples of some work.
+
+    Args:
+        strategy: which.
+        work: its model and optimiser are the strategy's.
+    """
+
+    def __init__(self, strategy: Strategy, work: Work):
+        self._strategy = strategy
+        self._state: Any = strategy.init(0)
+        self._examples: Any = {
+            name: place(array, strategy.replicated)
+            for name, array in (("x", work.x), ("y", work.y))
+        }
+
+    def __call__(self, order: np.ndarray) -> float:
+        """A round; the mean loss of all workers, once it is done."""
+        self._state, metrics = self._strategy.round(self._state, self._examples, order)
+        jax.block_until_ready(self._state.params)
+        return float(metrics["loss"].mean())
+
+    def arrays(self) -> Arrays:
+        """The parameters, copied: the next round writes over them."""
+        return [np.array(array) for array in arrays(self._state.params)]
+
+    def free(self) -> None:
+        """Lets go of the memory."""
+        self._state = self._examples = None
+
+
+def arrays(params: Any) -> Arrays:
+    """The arrays of an `MLP` with `norm="standardize"`; on a CPU where they lie, not copied."""
+    layers = [params["layers"][i] for i in range(len(params["layers"]))]
+    return [np.asarray(value) for value in (*(x["kernel"] for x in layers), layers[-1]["bias"])]
+
+
+def flops_per_example(strategy: Strategy, work: Work) -> float:
+    """Operations of a worker's matrix products for an example, its gradient included."""
+    shapes = {"x": work.x, "y": work.y}
+    return strategy.flops_per_step(shapes, work.batch) / work.batch
+
+
+def compare(
+    name: str, ours: tuple[float, Arrays], theirs: tuple[float, Arrays], start: Arrays
+) -> dict[str, float]:
+    """How far the results of a side lie from those of jist.
+
+    Args:
+        name: of the other side.
+        ours: mean loss and parameters of jist after some training.
+        theirs: those of the other side.
+        start: the parameters before.
+
+    Returns:
+        "loss": relative difference of the mean losses. "parameters": norm of the parameters'
+        difference over that of jist's way from the start, of the layer where it is greatest.
+
+    Raises:
+        RuntimeError: they are further apart than `LOSS_TOLERANCE` or `PARAMETER_TOLERANCE`.
+    """
+    distances = [
+        np.linalg.norm(b - a) / np.linalg.norm(a - before)
+        for a, b, before in zip(ours[1], theirs[1], start, strict=True)
+    ]
+    differences = {
+        "loss": abs(theirs[0] / ours[0] - 1),
+        "parameters": float(np.max(distances)),  # NaN if any is
+    }
+    for what, allowed in (("loss", LOSS_TOLERANCE), ("parameters", PARAMETER_TOLERANCE)):
+        if not differences[what] <= allowed:  # NaN is further apart than anything
+            raise RuntimeError(
+                f"{what} of {name} and of jist are {differences[what]:.2g} apart, more than "
+                f"{allowed:g}, so the two do not do the same work and their times say nothing"
+            )
+    return differences

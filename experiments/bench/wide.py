@@ -1,0 +1,136 @@
+"""Wide networks of the speech experiments (Yuan et al., VLDB 2022), a round at a time.
+
+Their 3-layer network, 4096-8192-8192-8192-35, and 4096-4096-4096-35, for which speeds of their
+released PyTorch code are known; batch 128, plain SGD with a learning rate of 0.01, 20 local steps,
+as in that code. jist's rounds of independent subnet training stand beside the same in PyTorch;
+data parallel training and local SGD in jist beside `DistributedDataParallel` and local SGD, a
+process for each worker over gloo, where there is a CPU (a GPU has no room for such processes).
+
+The released code itself is not run. Written anew from its description, for the smaller network, is
+what it does with "a server on one rank": the first process holds the full network, deals out the
+subnets, trains one, takes all back and pastes them. It is given jist's network (theirs learns a
+scale and a shift of hidden neurons and standardises the logits too), so that results can be
+compared. First some steps must lead to the same mean loss and parameters on all sides.
+"""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from experiments.bench.hardware import has_torch
+from experiments.bench.ist import IN_TURN, PROCESSES, SERVER, round_contest
+from experiments.bench.mlp_work import (
+    OPTIMIZERS,
+    Rounds,
+    Work,
+    compare,
+    flops_per_example,
+    make_work,
+)
+from experiments.bench.race import JIST, Contest, Side
+from jist.strategies import IST, DataParallel, LocalSGD, Strategy
+
+WIDE = (4096, 8192, 8192, 8192, 35)
+RELEASED = (4096, 4096, 4096, 35)
+BATCH, LOCAL_STEPS, EXAMPLES = 128, 20, 4096
+# A worker's steps of the baselines, of which each trains the whole network.
+BASELINE_STEPS = 5
+CHECK_STEPS = 2
+WORKERS = (1, 2, 4, 8)
+# On a CPU every worker of PyTorch holds the whole network: 0.7 GB, and twice that in training.
+WIDE_BASELINES, RELEASED_WORKERS = (2,), (2, 4)
+BASELINES: dict[str, type[Strategy]] = {"data parallel": DataParallel, "local SGD": LocalSGD}
+
+
+def contests(device: str) -> Iterator[Contest]:
+    """The wide network by IST and the baselines, then the smaller one.
+
+    Args:
+        device: "cpu" or "gpu".
+    """
+    on_cpu = device == "cpu"
+    work = wide_work(WIDE)
+    alone = subnet_flops(work, 1)
+    for workers in WORKERS:
+        with contextlib.ExitStack() as stack:
+            sides = (PROCESSES,) if on_cpu and workers <= 4 else (IN_TURN,)
+            contest = round_contest(
+                *(stack, work, device, workers, LOCAL_STEPS, sides), check_steps=CHECK_STEPS
+            )
+            predicted = {"predicted_speedup": alone / subnet_flops(work, workers)}
+            yield dataclasses.replace(contest, facts={**contest.facts, **predicted})
+    yield from _baselines(work, device, WIDE_BASELINES)
+    work = wide_work(RELEASED)
+    for workers in RELEASED_WORKERS:
+        with contextlib.ExitStack() as stack:
+            sides = (SERVER,) if on_cpu else (IN_TURN,)
+            yield round_contest(
+                *(stack, work, device, workers, LOCAL_STEPS, sides), check_steps=CHECK_STEPS
+            )
+    yield from _baselines(work, device, RELEASED_WORKERS)
+
+
+def wide_work(widths: tuple[int, ...]) -> Work:
+    """What all do with a network of these layer sizes."""
+    return make_work(widths, optimizer="sgd", batch=BATCH, examples=EXAMPLES)
+
+
+def subnet_flops(work: Work, workers: int) -> float:
+    """Operations for an example in the subnet of one of n workers."""
+    strategy = IST(work.model, OPTIMIZERS[work.optimizer], workers=workers, local_steps=1)
+    return flops_per_example(strategy, work)
+
+
+def baseline_contest(
+    stack: contextlib.ExitStack, work: Work, device: str, baseline: str, workers: int, steps: int
+) -> Contest:
+    """Some steps of workers that train the whole network.
+
+    Args:
+        stack: ends processes and frees memory when the contest is over.
+        work: what to do.
+        device: "cpu" or "gpu".
+        baseline: name out of `BASELINES`.
+        workers: number of workers n.
+        steps: of each worker, a round.
+
+    Raises:
+        RuntimeError: a side does other work.
+    """
+    strategy = BASELINES[baseline](
+        work.model, OPTIMIZERS[work.optimizer], workers=workers, local_steps=steps
+    )
+    jist = Rounds(strategy, work)
+    stack.callback(jist.free)
+    order = work.order(workers, steps)
+    first = order[:, :CHECK_STEPS]
+    ours = jist(first), jist.arrays()
+    sides = {JIST: Side(functools.partial(jist, order), order.size)}
+    differences: dict[str, Any] = {}
+    if device == "cpu" and has_torch():
+        from experiments.bench.torch_workers import TorchWorkers
+
+        given = (work.start, work.x, work.y)
+        torch = stack.enter_context(TorchWorkers(workers, *given, optimizer=work.optimizer))
+        play: Callable[[Any], float] = (
+            torch.data_parallel if baseline == "data parallel" else torch.local_sgd
+        )
+        differences[PROCESSES] = compare(PROCESSES, ours, (play(first), torch.arrays()), work.start)
+        sides[PROCESSES] = Side(functools.partial(play, order), order.size)
+    return Contest(
+        f"{baseline}, {'-'.join(map(str, work.model.widths))}, batch {work.batch}, "
+        f"{workers} workers, {steps} steps",
+        "examples/s",
+        sides,
+        flops=flops_per_example(strategy, work),
+        facts={"check_steps": first.shape[1], "differences": differences},
+    )
+
+
+def _baselines(work: Work, device: str, all_workers: tuple[int, ...]) -> Iterator[Contest]:
+    for workers in all_workers:
+        for baseline in BASELINES:
+            with contextlib.ExitStack() as stack:
+                yield baseline_contest(stack, work, device, baseline, workers, BASELINE_STEPS)

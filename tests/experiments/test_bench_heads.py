@@ -1,0 +1,166 @@
+"""Heads in jist and in PyTorch do the same work before anybody times them; turns count right."""
+
+import contextlib
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+
+from experiments.bench import head, ist, race, wide
+from experiments.bench.mlp_work import OPTIMIZERS, Rounds, arrays, compare, make_work
+from experiments.bench.race import JIST, Contest, Side
+from jist import strategies
+
+# Widths differ, so that none can stand for another; two workers divide the hidden ones.
+WIDTHS = (12, 16, 8, 5)
+
+
+@pytest.fixture
+def work():
+    return make_work(WIDTHS, optimizer="adam", batch=8, examples=96)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still, and moves on when told."""
+    now = [0.0]
+    monkeypatch.setattr(race.time, "perf_counter", lambda: now[0])
+
+    def move(seconds):
+        now[0] += seconds
+
+    return move
+
+
+def test_an_epoch_agrees_with_pytorch_and_learns(work):
+    pytest.importorskip("torch", reason="the other side")
+    contest = head.head_contest(work, "cpu", torch_sides=["torch eager"])
+    assert contest.facts["differences"]["torch eager"]["loss"] < 1e-5
+    assert contest.facts["differences"]["torch eager"]["parameters"] < 1e-3
+    # The race goes on from there: the same again, 96 examples each.
+    losses = {name: [side.run() for _ in range(3)] for name, side in contest.sides.items()}
+    np.testing.assert_allclose(losses["torch eager"], losses[JIST], rtol=1e-3)
+    assert losses[JIST][-1] < losses[JIST][0]
+    assert {side.items for side in contest.sides.values()} == {96}
+
+
+def test_another_network_is_other_work(work, monkeypatch):
+    torch_mlp = pytest.importorskip("experiments.bench.torch_mlp", exc_type=ImportError)
+    true = torch_mlp.logits
+    # One hidden layer less.
+    monkeypatch.setattr(torch_mlp, "logits", lambda p, x: true([p[1] @ p[0], *p[2:]], x))
+    with pytest.raises(RuntimeError, match="of torch eager and of jist are .* apart, more than"):
+        head.head_contest(work, "cpu", torch_sides=["torch eager"])
+
+
+@pytest.mark.parametrize("what", ["loss", "parameters"])
+@pytest.mark.parametrize("value", [1.1, np.nan])
+def test_results_that_differ_are_told(what, value):
+    ours = {"loss": 2.0, "parameters": [np.ones(3), np.ones(1)]}
+    theirs = ours | {what: 2 * value if what == "loss" else [np.ones(3), np.full(1, value)]}
+    start = [np.zeros(3), np.zeros(1)]
+    with pytest.raises(RuntimeError, match=f"{what} of other and of jist are (0.1|nan) apart"):
+        compare("other", (*ours.values(),), (*theirs.values(),), start)
+
+
+def test_a_round_agrees_with_pytorch(work):
+    pytest.importorskip("torch", reason="the other side")
+    with contextlib.ExitStack() as stack:
+        contest = ist.round_contest(stack, work, "cpu", 2, 3, [ist.SERVER, ist.IN_TURN])
+        for difference in contest.facts["differences"].values():
+            assert difference["parameters"] < 1e-3
+        # Further rounds deal anew, so they agree for as long as the deals do.
+        for _ in range(2):
+            losses = [side.run() for side in contest.sides.values()]
+            np.testing.assert_allclose(losses, losses[0], rtol=1e-3)
+        assert {side.items for side in contest.sides.values()} == {2 * 3 * 8}
+
+
+def test_processes_train_in_every_way_as_jist_does(work, capfd):
+    torch_mlp = pytest.importorskip("experiments.bench.torch_mlp", exc_type=ImportError)
+    from experiments.bench.torch_workers import TorchWorkers
+
+    order, given = work.order(2, 3), (work.start, work.x, work.y)
+    # One worker has the even neurons, the other the odd ones.
+    deal = [np.arange(width).reshape(-1, 2).T for width in WIDTHS[1:-1]]
+    in_turn = torch_mlp.TorchSubnets(*given, optimizer="adam", device="cpu")
+    with TorchWorkers(2, *given, optimizer="adam") as torch:
+        one_process = in_turn(deal, order), in_turn.arrays()
+        two = torch.ist(deal, order), torch.arrays()
+        assert compare("two", one_process, two, work.start)["parameters"] < 1e-5
+        for strategy, play in (
+            (functools.partial(strategies.LocalSGD, optimizer_state="reset"), torch.local_sgd),
+            (strategies.DataParallel, torch.data_parallel),
+        ):
+            start = torch.arrays()  # where the way before has led
+            for layer, kernel in zip(work.model.layers, start[:-1], strict=True):
+                layer.kernel[...] = kernel
+            work.model.layers[-1].bias[...] = start[-1]
+            optimizer = OPTIMIZERS[work.optimizer]
+            jist = Rounds(strategy(work.model, optimizer, workers=2, local_steps=3), work)
+            ours = jist(order), jist.arrays()
+            assert compare("torch", ours, (play(order), torch.arrays()), start)["loss"] < 1e-5
+        with pytest.raises(RuntimeError, match="a PyTorch process ended while told 'local_sgd'"):
+            torch.local_sgd(order + len(work.x))
+    assert "IndexError" in capfd.readouterr().err
+
+
+def test_another_deal_is_other_work(work):
+    torch_mlp = pytest.importorskip("experiments.bench.torch_mlp", exc_type=ImportError)
+    results = []
+    for deal in (np.arange(16).reshape(2, 8), np.arange(16).reshape(8, 2).T):
+        side = torch_mlp.TorchSubnets(*(work.start, work.x, work.y), optimizer="adam", device="cpu")
+        results.append((side([deal, np.arange(8).reshape(2, 4)], work.order(2, 3)), side.arrays()))
+    with pytest.raises(RuntimeError, match="of torch in turn and of jist are .* apart"):
+        compare(ist.IN_TURN, *results, work.start)
+
+
+def test_subnets_need_what_the_formula_says():
+    work = make_work((6, 8, 12, 16, 5), optimizer="sgd", batch=4, examples=8)
+    # Forward, and twice that backward; of the features no gradient is taken.
+    outer, inner, last = 6 * 8, 8 * 12 + 12 * 16, 16 * 5
+    for n in (1, 2, 4):
+        formula = 2 * (2 * outer / n + 3 * inner / n**2 + 3 * last / n)
+        assert wide.subnet_flops(work, n) == formula
+
+
+def test_the_share_of_the_exchange(clock):
+    # 3 seconds of exchange, and 2 for every step.
+    def jist(order):
+        clock(3 + 2 * order.shape[1])
+
+    share = ist.exchange_share(jist, np.zeros((2, 10, 4), np.int32))
+    assert share == pytest.approx(3 / 23)
+
+
+def test_turns_are_counted(clock):
+    durations = {JIST: iter([9, 9, 1, 2, 4]), "other": iter([5, 5, 4, 2, 2])}
+    sides = {
+        name: Side(lambda values=values: clock(next(values)), items)
+        for (name, values), items in zip(durations.items(), (8, 4), strict=True)
+    }
+    result = race.hold(Contest("work", "examples/s", sides), repeats=3)
+    assert result["sides"][JIST]["first_run_s"] == 9
+    assert result["sides"]["other"]["samples_s"] == [4, 2, 2]
+    # Items a second of 8 items in 1, 2 and 4 seconds; the other takes half as many a run.
+    assert result["sides"][JIST]["items_per_s"] == {"median": 4, "least": 2, "greatest": 8}
+    assert result["sides"]["other"]["items_per_s"] == {"median": 2, "least": 1, "greatest": 2}
+    # Turn by turn: 8 / 1, 4 / 2 and 2 / 2 items a second.
+    assert result["sides"]["other"]["jist_is_faster_by"] == {
+        "median": 2,
+        "least": 1,
+        "greatest": 8,
+    }
+
+
+def test_without_pytorch_jist_goes_alone(work, monkeypatch):
+    monkeypatch.setattr(head, "has_torch", lambda: False)
+    assert head.head_contest(work, "cpu").sides.keys() == {JIST}
+
+
+def test_the_start_is_what_the_model_holds(work):
+    shapes = [array.shape for array in work.start]
+    assert shapes == [(12, 16), (16, 8), (8, 5), (5,)]
+    assert dataclasses.replace(work, batch=4).order(2, 3).shape == (2, 3, 4)
+    assert arrays({"layers": {0: {"kernel": 1}, 1: {"kernel": 2, "bias": 3}}}) == [1, 2, 3]
