@@ -30,7 +30,7 @@ from experiments.cli import Options, run
 from experiments.run_directory import write_json
 
 ROOFLINE = "roofline"
-BENCHMARKS = (ROOFLINE, "encode", "head", "ist", "wide", "pipeline")
+BENCHMARKS = (ROOFLINE, "encode", "head", "ist", "wide", "pipeline", "masks")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class BenchOptions(Options):
     """Options of the benchmarks."""
 
     only: tuple[str, ...] = BENCHMARKS
-    """Which of them: roofline, encode, head, ist, wide, pipeline."""
+    """Which of them: roofline, encode, head, ist, wide, pipeline, masks."""
     device: str = "cpu"
     """cpu or gpu."""
     repeats: int = 5

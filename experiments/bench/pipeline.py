@@ -80,11 +80,11 @@ def contest(
         JIST: lambda: _extract(ours, dataset, mask, batch, scratch),
         DECODED: _encode_decoded(ours, dataset, mask, batch),
     }
-    facts: dict[str, Any] = {"batch": batch}
+    facts: dict[str, Any] = {"files": len(dataset), "batch": batch}
     outputs: dict[str, np.ndarray] = {}
     if has_torch():
         trials = _torch_runs(encoder, dataset, mask, device, batch, dtype, scratch)
-        runs |= {f"{EAGER}, {workers} workers": run for workers, run in trials.items()}
+        runs |= {f"{EAGER}, workers: {workers}": run for workers, run in trials.items()}
     first = {
         side: seconds(lambda side=side, run=run: outputs.update({side: run()}))
         for side, run in runs.items()
@@ -96,7 +96,7 @@ def contest(
     facts["seconds_of_a_trial"] = theirs
     chosen = [JIST, DECODED, *sorted(theirs, key=theirs.__getitem__)[:1]]
     return Contest(
-        f"{len(dataset)} JPEG files, ratio {RATIO:g}, {dtype}",
+        f"JPEG files, ratio {RATIO:g}, {dtype}",
         "images/s",
         {side: Side(runs[side], len(dataset), dtype, first[side]) for side in chosen},
         flops=image_flops(encoder.config, mask.kept),
