@@ -157,17 +157,22 @@ def check(sides: dict[str, Steps], order: np.ndarray) -> dict[str, Any]:
 
 
 def step_flops(encoder: ViTConfig, decoder: DecoderConfig, batch_size: int) -> int:
-    """Operations of the matrix products in a step: forward, and twice that backward.
+    """Operations of the matrix products that a step needs: forward, and twice that backward.
 
-    2 for each multiplication and addition; of the patches themselves no gradient is taken.
+    2 for each multiplication and addition; of the patches themselves no gradient is taken. The
+    decoder's last block answers for the missing patches alone, since no loss sees the others;
+    PyTorch's side computes them all the same.
     """
     pixels, seen = 3 * encoder.patch_size**2, patches_kept(encoder.patches, MASK_RATIO)
+    missing = encoder.patches - seen
 
-    def blocks(tokens: int, shape: ViTConfig | DecoderConfig) -> int:
-        linear = tokens * shape.dim * (4 * shape.dim + 2 * shape.mlp_dim)
-        return shape.depth * (linear + 2 * tokens**2 * shape.dim)
+    def block(tokens: int, wanted: int, shape: ViTConfig | DecoderConfig) -> int:
+        linear = 2 * tokens * shape.dim + wanted * (2 * shape.dim + 2 * shape.mlp_dim)
+        return shape.dim * (linear + 2 * wanted * tokens)
 
     embed = seen * pixels * encoder.dim
-    rest = blocks(1 + seen, encoder) + (1 + seen) * encoder.dim * decoder.dim
-    rest += blocks(1 + encoder.patches, decoder) + (1 + encoder.patches) * decoder.dim * pixels
+    rest = encoder.depth * block(1 + seen, 1 + seen, encoder)
+    rest += (1 + seen) * encoder.dim * decoder.dim
+    rest += (decoder.depth - 1) * block(1 + encoder.patches, 1 + encoder.patches, decoder)
+    rest += block(1 + encoder.patches, missing, decoder) + missing * decoder.dim * pixels
     return 2 * batch_size * (2 * embed + 3 * rest)

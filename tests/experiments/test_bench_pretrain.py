@@ -67,7 +67,11 @@ def test_the_formula_counts_what_jax_multiplies(work):
     def loss(params):
         return nnx.merge(graphdef, params, rest).loss(images, jnp.asarray(work.keep[:8]))
 
-    assert bench_sides.step_flops(*SIZE, 8) == matmul_flops(jax.value_and_grad(loss), params)
+    traced = matmul_flops(jax.value_and_grad(loss), params)
+    # The jaxpr names a gradient of the patches that nobody reads; XLA drops it.
+    encoder = SIZE[0]
+    unread = 2 * 8 * work.keep.shape[1] * 3 * encoder.patch_size**2 * encoder.dim
+    assert bench_sides.step_flops(*SIZE, 8) == traced - unread
 
 
 def test_it_measures_and_writes_all_samples(work, monkeypatch, tmp_path, capsys):
