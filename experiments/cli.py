@@ -33,7 +33,7 @@ def run(main: Callable[[AnyOptions], None], options: type[AnyOptions], descripti
         description: what `--help` says first.
     """
     module = getattr(sys.modules["__main__"], "__spec__", None)  # as `python -m` was told it
-    prog = None if module is None else f"python -m {module.name}"
+    prog = None if module is None else f"python -m {module.name.removesuffix('.__main__')}"
     parsed = tyro.cli(options, prog=prog, description=description)
     try:
         main(parsed)
