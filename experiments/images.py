@@ -8,12 +8,20 @@ from flax import nnx
 from jax.experimental import multihost_utils
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from experiments.options import ImageOptions
+from experiments.options import ImageOptions, NaturalOptions
 from jist import features
 from jist.data import Dataset, NaturalMasks, load_dataset
 from jist.features.random_masks import EpochEncoder
 from jist.masking import FixedMask
-from jist.models import Encoder, MAEEncoder, ViTConfig, digest, load_any_encoder, shipped_encoders
+from jist.models import (
+    Encoder,
+    MAEEncoder,
+    Preprocessing,
+    ViTConfig,
+    digest,
+    load_any_encoder,
+    shipped_encoders,
+)
 
 RANDOM_ENCODERS = {
     "random-nano": ViTConfig.nano,
@@ -74,12 +82,17 @@ def masks_of(
     """The masks that the options name: drawn once for every image, or its own."""
     if not options.natural:
         return FixedMask(encoder.config.patches, mask_ratio, options.seed)
-    red, green, blue = (round(255 * mean) for mean in encoder.preprocessing.mean)
+    return natural_masks(options, encoder.preprocessing, options.seed)
+
+
+def natural_masks(options: NaturalOptions, preprocessing: Preprocessing, seed: int) -> NaturalMasks:
+    """The masks that images bring along; what is missing takes the encoder's mean colour."""
+    red, green, blue = (round(255 * mean) for mean in preprocessing.mean)
     return NaturalMasks(
         max_missing=options.max_missing,
         no_data=options.no_data,
         clouds=options.simulate_clouds,
-        seed=options.seed,
+        seed=seed,
         fill=(red, green, blue),
     )
 

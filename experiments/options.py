@@ -15,7 +15,26 @@ NATURAL = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ImageOptions:
+class NaturalOptions:
+    """Masks that images bring along."""
+
+    natural_masks: bool = False
+    """Images say which pixels they lack: transparent, or not zero in NAME.mask.png."""
+    no_data: int | None = None
+    """Natural masks: the value that stands for a missing pixel in every channel."""
+    simulate_clouds: float | None = None
+    """Natural masks: hide this share of every image under simulated clouds, in (0, 1)."""
+    max_missing: float = 0.0
+    """Natural masks: share of a visible patch that may be missing, in [0, 1)."""
+
+    @property
+    def natural(self) -> bool:
+        """Whether images come with their masks."""
+        return self.natural_masks or self.no_data is not None or self.simulate_clouds is not None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageOptions(NaturalOptions):
     """Which images, seen through which encoder, and how much of them."""
 
     dataset: str = "digits"
@@ -29,14 +48,6 @@ class ImageOptions:
     """Name of a shipped encoder, directory of another, or random-nano, -tiny, -small, -base."""
     mask_ratio: float = 0.75
     """Share of the patches of every image that is removed, in [0, 1); not with natural masks."""
-    natural_masks: bool = False
-    """Remove the patches that images lack instead: transparent, or not zero in NAME.mask.png."""
-    no_data: int | None = None
-    """Natural masks: the value that stands for a missing pixel in every channel."""
-    simulate_clouds: float | None = None
-    """Natural masks: hide this share of every image under simulated clouds, in (0, 1)."""
-    max_missing: float = 0.0
-    """Natural masks: share of a visible patch that may be missing, in [0, 1)."""
     skip_empty: bool = False
     """Natural masks: leave out images without a visible patch, and count them."""
     seed: int = 0
@@ -60,8 +71,7 @@ class ImageOptions:
     @property
     def natural(self) -> bool:
         """Whether images come with their masks, in place of a share of patches to remove."""
-        asked = self.natural_masks or self.no_data is not None or self.simulate_clouds is not None
-        return asked or self.dataset.startswith("masked:")
+        return super().natural or self.dataset.startswith("masked:")
 
     @property
     def ratio(self) -> float:

@@ -9,6 +9,10 @@ split is read, and no label of it: a folder of one class will do. Writes `checkp
 which every other script takes as `--encoder runs/pretrain-nano/encoder`. The same command with the
 same `--run-dir` goes on where it stopped, bit by bit.
 
+Images with holes are pre-trained on as they are: with `--natural-masks` (or `--no-data`,
+`--simulate-clouds`) what an image lacks is neither shown to the encoder nor predicted, and
+`--mask-ratio` is a share of the patches that are there. An image without any teaches nothing.
+
 The defaults for the learning rate are those of He et al., for large models and long schedules;
 small ones on small images want `--base-lr 1e-3`. Expected for the command above on 2 CPU cores:
 about two minutes an epoch.
@@ -25,14 +29,14 @@ from flax import nnx
 
 from experiments import processes
 from experiments.cli import Options, run
-from experiments.images import progress_bar
+from experiments.images import natural_masks, progress_bar
 from experiments.memory import keep_freed_memory
-from experiments.options import ProcessOptions, pick
+from experiments.options import NaturalOptions, ProcessOptions, pick
 from experiments.reconstruct import draw, views
 from experiments.run_directory import RunDirectory
-from jist.data import Dataset, load_dataset, resize
+from jist.data import Dataset, NaturalMasks, batches, load_dataset
 from jist.data.order import steps_until
-from jist.masking import fixed_keep
+from jist.masking import are_visible
 from jist.metrics import MetricsLog
 from jist.models import MAE, DecoderConfig, ViTConfig, save_mae
 from jist.pretraining import Pretraining, Resident, Streamed, adamw, pretrain
@@ -49,13 +53,13 @@ PICTURES = 6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PretrainOptions(Options, ProcessOptions):
+class PretrainOptions(Options, NaturalOptions, ProcessOptions):
     """Options of pre-training."""
 
     dataset: str = "digits"
-    """digits, cifar10, or folder:PATH; its training split, without labels."""
+    """digits, cifar10, resisc45, aid, or folder:PATH; its training split, without labels."""
     data_dir: pathlib.Path | None = None
-    """Where TFDS keeps its prepared data sets (cifar10 only)."""
+    """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45 or aid."""
     encoder: str = "nano"
     """Size of the encoder: nano, tiny, small (32-pixel images, patches of 4) or base (224, 16)."""
     image_size: int | None = None
@@ -92,6 +96,10 @@ class PretrainOptions(Options, ProcessOptions):
     run_dir: pathlib.Path = pathlib.Path("runs/pretrain")
     """Where results are written; the same directory goes on where it stopped."""
 
+    def __post_init__(self) -> None:
+        if self.max_missing and not self.natural:
+            raise ValueError("--max-missing goes with --natural-masks or --simulate-clouds")
+
 
 # What leaves the result unchanged, and may differ when a run goes on.
 FREE = ("run_dir", "debug", "data_dir", "resident_gb", "checkpoint_every", "picture_every")
@@ -121,6 +129,8 @@ def main(options: PretrainOptions) -> None:
     config = dataclasses.asdict(options)
     for name in (*FREE, *(field.name for field in dataclasses.fields(ProcessOptions))):
         del config[name]
+    for field in () if options.natural else dataclasses.fields(NaturalOptions):
+        del config[field.name]
     run_directory = RunDirectory(options.run_dir, {"experiment": "pretrain"} | config)
     dataset = load_dataset(options.dataset, "train", data_dir=options.data_dir, seed=options.seed)
     mae = build_mae(options)
@@ -138,16 +148,20 @@ def main(options: PretrainOptions) -> None:
         mae,
         optimizer,
         mask_ratio=options.mask_ratio,
+        max_missing=options.max_missing,
         crop_area=(options.least_crop, 1.0),
         accumulate=options.accumulate,
     )
-    interpolation = mae.encoder.preprocessing.interpolation
-    decoded_gb = len(dataset) * 3 * mae.encoder.config.image_size**2 / 1e9
+    preprocessing = mae.encoder.preprocessing
+    masks = natural_masks(options, preprocessing, options.seed) if options.natural else None
+    given = dataset, pretraining, preprocessing.interpolation, masks
+    channels = 3 if masks is None else 4
+    decoded_gb = len(dataset) * channels * mae.encoder.config.image_size**2 / 1e9
     with progress_bar() as progress, MetricsLog(options.run_dir, "pretrain") as log:
         if decoded_gb <= options.resident_gb:
-            source = Resident(dataset, pretraining, interpolation, progress)
+            source = Resident(*given, progress)
         else:
-            source = Streamed(dataset, pretraining, interpolation)
+            source = Streamed(*given)
 
         def after_checkpoint(epoch: int, mae: MAE) -> None:
             if jax.process_index() != 0:
@@ -156,7 +170,7 @@ def main(options: PretrainOptions) -> None:
             pictured = epoch // options.picture_every
             before = (epoch - options.checkpoint_every) // options.picture_every
             if pictured > before or epoch == options.epochs:
-                picture(mae, dataset, options, epoch)
+                picture(mae, dataset, masks, options, epoch)
 
         pretrain(
             pretraining,
@@ -186,17 +200,33 @@ def save(mae: MAE, options: PretrainOptions, epoch: int) -> None:
     staging.rename(directory)
 
 
-def picture(mae: MAE, dataset: Dataset, options: PretrainOptions, epoch: int) -> None:
+def picture(
+    mae: MAE, dataset: Dataset, masks: NaturalMasks | None, options: PretrainOptions, epoch: int
+) -> None:
     """Draws some training images, masked and reconstructed."""
     config, preprocessing = mae.encoder.config, mae.encoder.preprocessing
-    rows = np.linspace(0, len(dataset) - 1, PICTURES).astype(int).tolist()
-    pixels = [
-        resize(dataset.open(row), config.image_size, preprocessing.interpolation) for row in rows
-    ]
-    ids = jnp.asarray(dataset.example_ids[rows])
-    keep = fixed_keep(options.seed, ids, config.patches, options.mask_ratio)
-    columns = views(mae, np.stack(pixels), keep)
-    names = [dataset.keys[row].rsplit("/", 1)[-1] for row in rows]
+    rows = np.linspace(0, len(dataset) - 1, PICTURES).astype(int)
+    (some,) = batches(
+        dataset,
+        image_size=config.image_size,
+        interpolation=preprocessing.interpolation,
+        batch_size=PICTURES,
+        rows=rows,
+        natural=masks,
+    )
+    visible = np.ones((len(rows), config.patches), bool)
+    if some.missing is not None:
+        visible = are_visible(some.missing, config.patch_size, options.max_missing)
+    shown = visible.any(axis=1)
+    if not shown.any():
+        return
+    # All show as many patches as the one that has fewest.
+    kept = max(1, int(visible[shown].sum(axis=1).min() * (1 - options.mask_ratio)))
+    generator = np.random.default_rng(options.seed)
+    order = np.argsort(np.where(visible, generator.random(visible.shape), 1), axis=1)
+    keep = jnp.asarray(np.sort(order[shown, :kept], axis=1), jnp.int32)
+    columns = views(mae, some.images[shown], keep)
+    names = [dataset.keys[row].rsplit("/", 1)[-1] for row in rows[shown]]
     draw(columns, names, options.run_dir / "reconstructions" / f"epoch-{epoch:04d}.png")
 
 

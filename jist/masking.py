@@ -8,11 +8,14 @@ masks an image has one mask for ever; under *random* masks it gets a new one eve
 """
 
 import dataclasses
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, Integer, PRNGKeyArray
+
+Pixels = TypeVar("Pixels", np.ndarray, Array)
 
 
 def patches_kept(patches: int, ratio: float) -> int:
@@ -55,6 +58,37 @@ def random_keep(
     """
     kept = patches_kept(patches, ratio)
     return _smallest(jax.random.uniform(key, (batch, patches)), kept)
+
+
+def random_keep_of_visible(
+    key: PRNGKeyArray, visible: Bool[Array, "batch patches"], ratio: float
+) -> tuple[Int[Array, "batch kept"], Bool[Array, "batch kept"]]:
+    """The same among the patches that are there, of images that lack some.
+
+    Of v patches that an image has, int(v (1 - r)) are kept, and one at least. An image that has all
+    its patches keeps those that `random_keep` draws from the same key.
+
+    Args:
+        key: PRNG key; the same key gives the same masks.
+        visible: which patches are there [B, L].
+        ratio: masking ratio r in [0, 1), the share of these patches that is removed.
+
+    Returns:
+        Indices of the kept patches [B, K], i32, ascending, K = int(L (1 - r)), and [B, K] bool,
+        False where an image keeps fewer and its row is padded with zeros.
+
+    Raises:
+        ValueError: as `patches_kept`.
+    """
+    patches = visible.shape[1]
+    columns = patches_kept(patches, ratio)
+    kept_of = np.array([max(min(v, 1), int(v * (1 - ratio))) for v in range(patches + 1)])
+    noise = jax.random.uniform(key, visible.shape)
+    order = jnp.argsort(jnp.where(visible, noise, jnp.inf), axis=1)[:, :columns]
+    kept = jnp.arange(columns) < jnp.asarray(kept_of)[visible.sum(axis=1)][:, None]
+    keep = jnp.sort(jnp.where(kept, order, patches), axis=1)  # padding last
+    valid = keep < patches
+    return jnp.where(valid, keep, 0).astype(jnp.int32), valid
 
 
 def fixed_keep(
@@ -127,19 +161,16 @@ class FixedMask:
         return fixed_keep(self.seed, example_ids, self.patches, self.ratio)
 
 
-def visible_patches(
-    missing: Bool[np.ndarray, "batch height width"], patch_size: int, max_missing: float = 0.0
-) -> tuple[Int[np.ndarray, "batch kept"], Bool[np.ndarray, "batch kept"]]:
-    """The natural masks of some images: which patches are there to be seen.
+def are_visible(missing: Pixels, patch_size: int, max_missing: float = 0.0) -> Pixels:
+    """Which patches are there to be seen, of arrays of NumPy or JAX.
 
     Args:
-        missing: which pixels are missing [B, H, W].
+        missing: which pixels are missing [B, H, W], bool.
         patch_size: side of a patch in pixels; divides H and W.
         max_missing: share of a visible patch that may be missing, in [0, 1).
 
     Returns:
-        Indices of the visible patches [B, K], i32, ascending, K being the largest number in any
-        image, and [B, K] bool, False where an image has fewer and its row is padded with zeros.
+        [B, L] bool.
 
     Raises:
         ValueError: `max_missing` lies outside [0, 1), or `patch_size` does not divide the sides.
@@ -154,7 +185,27 @@ def visible_patches(
         )
     cut = missing.reshape(batch, height // patch_size, patch_size, width // patch_size, patch_size)
     share = cut.sum(axis=(2, 4)).reshape(batch, -1) / patch_size**2
-    visible = share <= max_missing
+    return share <= max_missing
+
+
+def visible_patches(
+    missing: Bool[np.ndarray, "batch height width"], patch_size: int, max_missing: float = 0.0
+) -> tuple[Int[np.ndarray, "batch kept"], Bool[np.ndarray, "batch kept"]]:
+    """The natural masks of some images: which patches are there to be seen.
+
+    Args:
+        missing: which pixels are missing [B, H, W].
+        patch_size: as `are_visible`.
+        max_missing: as `are_visible`.
+
+    Returns:
+        Indices of the visible patches [B, K], i32, ascending, K being the largest number in any
+        image, and [B, K] bool, False where an image has fewer and its row is padded with zeros.
+
+    Raises:
+        ValueError: as `are_visible`.
+    """
+    visible = are_visible(missing, patch_size, max_missing)
     counts = visible.sum(axis=1)
     kept = counts.max(initial=0)
     keep = np.argsort(~visible, axis=1, kind="stable")[:, :kept]

@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jist.masking import FixedMask, fixed_keep, patches_kept, random_keep
+from jist.masking import (
+    FixedMask,
+    fixed_keep,
+    patches_kept,
+    random_keep,
+    random_keep_of_visible,
+)
 
 
 @settings(deadline=None, max_examples=12)
@@ -22,6 +28,25 @@ def test_kept_patches_are_k_ascending_indices(patches, ratio, batch, seed):
     assert (np.diff(keep, axis=1) > 0).all()
     assert keep.min() >= 0
     assert keep.max() < patches
+
+
+@settings(deadline=None, max_examples=12)
+@given(st.sampled_from([0.0, 0.5, 0.75, 0.9]), st.integers(0, 2**31 - 1))
+def test_of_images_with_holes_the_share_of_what_is_there_is_kept(ratio, seed):
+    generator = np.random.default_rng(seed)
+    visible = generator.random((6, 25)) < generator.random((6, 1))
+    visible[0], visible[1] = True, False
+    key = jax.random.key(seed)
+    keep, valid = map(np.asarray, random_keep_of_visible(key, jnp.asarray(visible), ratio))
+    for row, there in enumerate(visible):
+        kept = keep[row, valid[row]]
+        count = int(there.sum() * (1 - ratio))
+        assert len(kept) == (max(count, 1) if there.any() else 0)
+        assert there[kept].all()
+        assert (np.diff(kept) > 0).all()
+        assert valid[row, : len(kept)].all()  # padding comes last
+    # Whoever has all patches is masked as if nobody lacked any.
+    np.testing.assert_array_equal(keep[0], random_keep(key, 6, 25, ratio)[0])
 
 
 def test_truncation_is_that_of_mae():

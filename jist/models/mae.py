@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jist.models.positions import Position, sincos_positions
 from jist.models.preprocessing import Preprocessing
@@ -118,25 +118,30 @@ class Decoder(nnx.Module):
         tokens: Float[Array, "batch tokens dim"],
         keep: Int[Array, "batch kept"],
         missing: Int[Array, "batch missing"],
+        valid: Bool[Array, "batch all_tokens"] | None = None,
     ) -> Float[Array, "batch missing pixels"]:
-        """Pixels [B, L - K, p²·3] of the missing patches alone.
+        """Pixels [B, M, p²·3] of M missing patches alone.
 
         A Transformer does not mind the order of its tokens: the missing ones come first, so nothing
-        is put between others, and the last block computes nothing else.
+        is put between others, and the last block computes nothing else. Of tokens in this order
+        (missing, CLS, kept), `valid` [B, M + 1 + K] says which are meant; None if all are.
         """
         positions = self.positions[...].astype(self.dtype)
         seen = jnp.pad(1 + keep, [(0, 0), (1, 0)])  # CLS, which lies at 0
         visible = linear(self.embed, tokens) + positions[seen]
         guessed = self.mask_token[...].astype(self.dtype) + positions[1 + missing]
-        return self._pixels(jnp.concatenate([guessed, visible], axis=1), missing.shape[1])
+        return self._pixels(jnp.concatenate([guessed, visible], axis=1), valid, missing.shape[1])
 
     def _pixels(
-        self, x: Float[Array, "batch tokens dim"], wanted: int | None = None
+        self,
+        x: Float[Array, "batch tokens dim"],
+        valid: Bool[Array, "batch tokens"] | None = None,
+        wanted: int | None = None,
     ) -> Float[Array, "batch outputs pixels"]:
         *blocks, last = self.blocks
         for block in blocks:
-            x = block(x)
-        return linear(self.pixels, layer_norm(self.norm, last(x, wanted=wanted)))
+            x = block(x, valid)
+        return linear(self.pixels, layer_norm(self.norm, last(x, valid, wanted)))
 
 
 class MAE(nnx.Module):
@@ -194,9 +199,23 @@ class MAE(nnx.Module):
         return (patches - mean) / deviation
 
     def loss(
-        self, images: Float[Array, "batch height width 3"], keep: Int[Array, "batch kept"]
+        self,
+        images: Float[Array, "batch height width 3"],
+        keep: Int[Array, "batch kept"],
+        valid: Bool[Array, "batch kept"] | None = None,
+        visible: Bool[Array, "batch patches"] | None = None,
     ) -> Float[Array, ""]:
         """Mean squared error of the predictions on the missing patches only.
+
+        Args:
+            images: [B, H, W, 3] float32, normalised.
+            keep: indices of the patches that the encoder sees [B, K].
+            valid: which of them are meant [B, K]; the others are padding. None if all are.
+            visible: which patches the images have [B, L]; what is not there is neither seen nor
+                predicted. None if all are there.
+
+        Returns:
+            The mean over the predicted patches of all images; 0 if there are none.
 
         Raises:
             ValueError: every patch is visible, so nothing is missing.
@@ -206,11 +225,25 @@ class MAE(nnx.Module):
                 f"keep holds all {self.encoder.config.patches} patches; the loss is taken on the "
                 "missing ones, so at least one must be left out"
             )
-        # Kept patches sort behind the missing ones, which stay in order.
-        missing = jnp.argsort(1 - self._missing(keep), axis=1)[:, : -keep.shape[1]]
-        predicted = self.decoder.missing(self.encoder(images, keep), keep, missing)
+        wanted = self._missing(keep, valid)
+        if visible is not None:
+            wanted = wanted * visible
+        # Patches that nobody wants sort behind the others, which stay in order.
+        missing = jnp.argsort(1 - wanted, axis=1)[:, : -keep.shape[1]]
+        counted = jnp.take_along_axis(wanted, missing, axis=1)
+        meant = None
+        if valid is not None or visible is not None:
+            seen = jnp.ones(keep.shape, bool) if valid is None else valid
+            seen = jnp.pad(seen, [(0, 0), (1, 0)], constant_values=True)  # CLS
+            meant = jnp.concatenate([counted > 0, seen], axis=1)
+        tokens = self.encoder(images, keep, valid)
+        predicted = self.decoder.missing(tokens, keep, missing, meant)
         target = jnp.take_along_axis(self.target(images), missing[:, :, None], axis=1)
-        return jnp.mean((predicted.astype(jnp.float32) - target) ** 2)
+        squares = (predicted.astype(jnp.float32) - target) ** 2
+        if meant is None:
+            return jnp.mean(squares)
+        errors = squares.mean(axis=-1)
+        return jnp.sum(errors * counted) / jnp.maximum(jnp.sum(counted), 1)
 
     def reconstruct(
         self, images: Float[Array, "batch height width 3"], keep: Int[Array, "batch kept"]
@@ -230,9 +263,14 @@ class MAE(nnx.Module):
             jnp.where(missing > 0, predicted, patches), self.encoder.config.patch_size
         )
 
-    def _missing(self, keep: Int[Array, "batch kept"]) -> Float[Array, "batch patches"]:
-        ones = jnp.ones((len(keep), self.encoder.config.patches))
-        return ones.at[jnp.arange(len(keep))[:, None], keep].set(0)
+    def _missing(
+        self, keep: Int[Array, "batch kept"], valid: Bool[Array, "batch kept"] | None = None
+    ) -> Float[Array, "batch patches"]:
+        patches = self.encoder.config.patches
+        if valid is not None:
+            keep = jnp.where(valid, keep, patches)  # padding is dropped
+        ones = jnp.ones((len(keep), patches))
+        return ones.at[jnp.arange(len(keep))[:, None], keep].set(0, mode="drop")
 
 
 def _patch_statistics(

@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, UInt8
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, UInt8
 
 # Ratio of width to height of a crop, as in the recipe of He et al.
 ASPECT = (3 / 4, 4 / 3)
@@ -10,9 +10,9 @@ ASPECT = (3 / 4, 4 / 3)
 
 def random_views(
     key: PRNGKeyArray,
-    images: UInt8[Array, "batch side side 3"],
+    images: UInt8[Array, "batch side side channels"],
     crop_area: tuple[float, float] = (0.2, 1.0),
-) -> Float[Array, "batch side side 3"]:
+) -> Float[Array, "batch side side channels"]:
     """Crops each image at random, resizes the crop to the image's size, mirrors half of them.
 
     The augmentation of MAE pre-training (He et al., arXiv 2111.06377, Appendix A.1). The area of a
@@ -21,11 +21,13 @@ def random_views(
 
     Args:
         key: PRNG key; every image has a draw of its own.
-        images: pixels [B, S, S, 3], 0 to 255.
+        images: pixels [B, S, S, 3], 0 to 255; or [B, S, S, 4], whose fourth channel is not 0 where
+            a pixel is there.
         crop_area: least and largest area of a crop, as shares of the image.
 
     Returns:
-        Pixels [B, S, S, 3], float32 in [0, 255].
+        Pixels [B, S, S, 3], float32 in [0, 255]; or [B, S, S, 4], whose fourth channel is 255 where
+        all pixels are there that the filter mixed, and else 0.
 
     Raises:
         ValueError: the shares do not satisfy 0 < least <= largest <= 1.
@@ -38,8 +40,8 @@ def random_views(
 
 
 def _view(
-    key: Array, image: UInt8[Array, "side side 3"], crop_area: tuple[float, float]
-) -> Float[Array, "side side 3"]:
+    key: Array, image: UInt8[Array, "side side channels"], crop_area: tuple[float, float]
+) -> Float[Array, "side side channels"]:
     side = image.shape[0]
     area_key, aspect_key, corner_key, mirror_key = jax.random.split(key, 4)
     area = jax.random.uniform(area_key, minval=crop_area[0], maxval=crop_area[1])
@@ -49,13 +51,31 @@ def _view(
     # Height and width of the crop as shares of the image, and its upper left corner.
     shares = jnp.minimum(jnp.sqrt(area) * jnp.stack([1 / jnp.sqrt(aspect), jnp.sqrt(aspect)]), 1)
     corner = jax.random.uniform(corner_key, (2,)) * (1 - shares) * side
-    view = jax.image.scale_and_translate(
-        image.astype(jnp.float32),
-        image.shape,
-        (0, 1),
-        scale=1 / shares,
-        translation=-corner / shares,
-        method="cubic",
-    )
-    view = jnp.clip(view, 0, 255)
+
+    def resized(image: Array, method: str) -> Array:
+        return jax.image.scale_and_translate(
+            image.astype(jnp.float32),
+            image.shape,
+            (0, 1),
+            scale=1 / shares,
+            translation=-corner / shares,
+            method=method,
+        )
+
+    view = jnp.clip(resized(image[:, :, :3], "cubic"), 0, 255)
+    if image.shape[2] == 4:
+        missing = resized(_grown(image[:, :, 3:] == 0), "linear")
+        view = jnp.concatenate([view, 255.0 * (missing == 0)], axis=2)
     return jnp.where(jax.random.bernoulli(mirror_key), view[:, ::-1], view)
+
+
+def _grown(missing: Bool[Array, "side side 1"]) -> Bool[Array, "side side 1"]:
+    """Missing pixels and their neighbours.
+
+    Enlarging by a bicubic filter mixes what is less than two pixels away; enlarging these by a
+    linear one, of reach one, finds the same pixels.
+    """
+    side = len(missing)
+    padded = jnp.pad(missing, [(1, 1), (1, 1), (0, 0)])
+    shifts = [padded[i : i + side, j : j + side] for i in range(3) for j in range(3)]
+    return jnp.stack(shifts).any(axis=0)

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import optax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, UInt8
 from rich.progress import Progress
 
 from jist.checkpoint import Checkpoints
-from jist.data import Dataset, batches
+from jist.data import Batch, Dataset, NaturalMasks, batches
 from jist.data.order import steps_until, worker_order
 from jist.metrics import MetricsLog
 from jist.models import MAE
@@ -36,6 +36,7 @@ class Resident:
         dataset: the images.
         pretraining: whose size and devices are taken.
         interpolation: how images are resized.
+        natural: how the images' missing regions are found; None if they have none.
         progress: shows a bar, if given.
 
     Raises:
@@ -47,6 +48,7 @@ class Resident:
         dataset: Dataset,
         pretraining: Pretraining,
         interpolation: str,
+        natural: NaturalMasks | None = None,
         progress: Progress | None = None,
     ):
         bar = progress and progress.add_task("decoding", total=len(dataset))
@@ -56,8 +58,9 @@ class Resident:
             image_size=pretraining.config.image_size,
             interpolation=interpolation,
             batch_size=1024,
+            natural=natural,
         ):
-            decoded.append(batch.images)
+            decoded.append(_channels(batch))
             if progress is not None and bar is not None:
                 progress.update(bar, advance=len(batch.labels))
         self._images = pretraining.place(np.concatenate(decoded))
@@ -77,12 +80,20 @@ class Streamed:
         dataset: the images.
         pretraining: whose size and devices are taken.
         interpolation: how images are resized.
+        natural: how the images' missing regions are found; None if they have none.
     """
 
-    def __init__(self, dataset: Dataset, pretraining: Pretraining, interpolation: str):
+    def __init__(
+        self,
+        dataset: Dataset,
+        pretraining: Pretraining,
+        interpolation: str,
+        natural: NaturalMasks | None = None,
+    ):
         self._dataset = dataset
         self._pretraining = pretraining
         self._interpolation = interpolation
+        self._natural = natural
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -97,8 +108,17 @@ class Streamed:
             interpolation=self._interpolation,
             batch_size=batch_size,
             rows=order.reshape(-1),
+            natural=self._natural,
         ):
-            yield self._pretraining.place(batch.images), rows
+            yield self._pretraining.place(_channels(batch)), rows
+
+
+def _channels(batch: Batch) -> UInt8[np.ndarray, "batch side side channels"]:
+    """The images, with a fourth channel that says what is there if anything may be missing."""
+    if batch.missing is None:
+        return batch.images
+    there = np.where(batch.missing, 0, 255).astype(np.uint8)
+    return np.concatenate([batch.images, there[..., None]], axis=3)
 
 
 def pretrain(

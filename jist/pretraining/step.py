@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int, UInt8
 
-from jist.masking import patches_kept, random_keep
+from jist.masking import are_visible, patches_kept, random_keep, random_keep_of_visible
 from jist.models import MAE
 from jist.placement import place
 from jist.pretraining.augment import random_views
@@ -83,6 +83,7 @@ class Pretraining:
         mae: the model with its initial values; these are not changed.
         optimizer: its optimiser.
         mask_ratio: share of the patches that is removed, in (0, 1).
+        max_missing: share of a patch that may be missing of images that lack pixels, in [0, 1).
         crop_area: least and largest area of a random crop, as shares of the image.
         accumulate: parts in which a batch is computed one after the other, to save memory.
         mesh: devices, along one axis named "batch"; all by default.
@@ -98,6 +99,7 @@ class Pretraining:
         optimizer: optax.GradientTransformation,
         *,
         mask_ratio: float = 0.75,
+        max_missing: float = 0.0,
         crop_area: tuple[float, float] = (0.2, 1.0),
         accumulate: int = 1,
         mesh: Mesh | None = None,
@@ -111,6 +113,7 @@ class Pretraining:
         if self.mesh.axis_names != ("batch",):
             raise ValueError(f'mesh must have one axis, "batch", got {self.mesh.axis_names}')
         self.mask_ratio = mask_ratio
+        self.max_missing = max_missing
         self.crop_area = crop_area
         self.accumulate = accumulate
         self.config = mae.encoder.config
@@ -134,14 +137,16 @@ class Pretraining:
     def step(
         self,
         state: PretrainingState,
-        images: UInt8[Array, "images side side 3"],
+        images: UInt8[Array, "images side side channels"],
         rows: Int[np.ndarray, " batch"],
     ) -> tuple[PretrainingState, Float[Array, ""]]:
         """One step of the optimiser.
 
         Args:
             state: the state before; its buffers are reused.
-            images: pixels [N, S, S, 3] on every device (see `place`), S the encoder's size.
+            images: pixels [N, S, S, 3] on every device (see `place`), S the encoder's size; or
+                [N, S, S, 4], whose fourth channel is 0 where a pixel is missing. What is missing is
+                neither seen nor predicted.
             rows: which of them make up the batch [B].
 
         Returns:
@@ -160,7 +165,7 @@ class Pretraining:
         split = NamedSharding(self.mesh, P(None, "batch"))
         return self._step(state, images, place(rows, split))
 
-    def place(self, images: UInt8[np.ndarray, "images side side 3"]) -> Array:
+    def place(self, images: UInt8[np.ndarray, "images side side channels"]) -> Array:
         """Lays images on every device, as `step` takes them."""
         return place(images, self.replicated)
 
@@ -193,6 +198,11 @@ class Pretraining:
     ) -> Float[Array, ""]:
         view_key, mask_key = jax.random.split(key)
         views = random_views(view_key, images[rows], self.crop_area)
-        keep = random_keep(mask_key, len(rows), self.config.patches, self.mask_ratio)
         mae = nnx.merge(self._graphdef, params, self._rest)
-        return mae.loss(self._preprocessing.normalize(views), keep)
+        if views.shape[3] == 3:
+            keep = random_keep(mask_key, len(rows), self.config.patches, self.mask_ratio)
+            return mae.loss(self._preprocessing.normalize(views), keep)
+        missing = views[..., 3] == 0
+        visible = are_visible(missing, self.config.patch_size, self.max_missing)
+        keep, valid = random_keep_of_visible(mask_key, visible, self.mask_ratio)
+        return mae.loss(self._preprocessing.normalize(views[..., :3]), keep, valid, visible)

@@ -48,6 +48,27 @@ def test_a_run_leaves_an_encoder_a_picture_and_metrics(pretrained):
     assert all(line["images_per_second"] > 0 for line in lines)
 
 
+def test_images_with_holes_are_pretrained_on_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.setitem(SIZES, "nano", NANO)
+    losses = []
+    for name, resident_gb in (("resident", 4.0), ("streamed", 0.0)):
+        run_dir = tmp_path / name
+        options = PretrainOptions(
+            epochs=1,
+            batch_size=256,
+            mask_ratio=0.5,
+            simulate_clouds=0.2,
+            max_missing=0.5,
+            resident_gb=resident_gb,
+            run_dir=run_dir,
+        )
+        experiments.pretrain.main(options)
+        assert (run_dir / "reconstructions" / "epoch-0001.png").stat().st_size > 1000
+        losses.append(json.loads((run_dir / "metrics.jsonl").read_text())["loss"])
+        assert json.loads((run_dir / "config.json").read_text())["simulate_clouds"] == 0.2
+    assert losses[0] == losses[1] > 0
+
+
 def test_another_configuration_is_refused(pretrained, options):
     with pytest.raises(ValueError, match=r"mask_ratio is 0.5 there and 0.75 here"):
         experiments.pretrain.main(dataclasses.replace(options, mask_ratio=0.75))
@@ -59,6 +80,7 @@ def test_another_configuration_is_refused(pretrained, options):
         ({"encoder": "giant"}, "encoder must be one of .*'nano'.* got 'giant'"),
         ({"dtype": "float8"}, "dtype must be one of .* got 'float8'"),
         ({"patch_size": 5}, "image_size must be a multiple of patch_size"),
+        ({"max_missing": 0.1}, "--max-missing goes with --natural-masks or --simulate-clouds"),
     ],
 )
 def test_bad_options_are_told(options, tmp_path, change, message):

@@ -82,6 +82,35 @@ def test_loss_does_not_mind_the_order_in_which_kept_patches_are_named(images):
     assert float(turned) == pytest.approx(loss, rel=1e-5)
 
 
+def test_of_images_with_holes_only_what_is_there_is_seen_and_predicted(images):
+    """Each image alone, with neither padding nor holes, is what the batch has to agree with."""
+    model = build(True)
+    visible = np.ones((2, 16), bool)
+    visible[1, [0, 4, 7, 8]] = False
+    kept = [[0, 5, 9, 12], [1, 15]]
+    keep = jnp.asarray([kept[0], [1, 15, 0, 0]], jnp.int32)
+    valid = jnp.asarray([[True] * 4, [True, True, False, False]])
+    loss = nnx.jit(lambda model, images: model.loss(images, keep, valid, jnp.asarray(visible)))
+    errors = []
+    for row, shown in enumerate(kept):
+        image, own = images[row : row + 1], jnp.asarray([shown], jnp.int32)
+        hidden = jnp.asarray([sorted(set(np.flatnonzero(visible[row])) - set(shown))], jnp.int32)
+        predicted = model.decoder.missing(model.encoder(image, own), own, hidden)
+        errors.append((predicted - model.target(image)[:, hidden[0]])[0] ** 2)
+    expected = float(np.mean(np.concatenate(errors)))
+    assert float(loss(model, images)) == pytest.approx(expected, rel=1e-5)
+    patches = patchify(images, 4).at[1, jnp.asarray([0, 4, 7, 8])].set(99.0)
+    assert float(loss(model, unpatchify(patches, 4))) == pytest.approx(expected, rel=1e-5)
+
+
+def test_images_of_which_nothing_is_there_have_no_loss_and_no_gradient(images):
+    nothing = jnp.zeros((2, 16), bool)
+    lose = lambda model: model.loss(images, KEEP, jnp.zeros((2, 4), bool), nothing)  # noqa: E731
+    loss, gradients = nnx.jit(nnx.value_and_grad(lose))(build(True))
+    assert float(loss) == 0
+    assert all(not jnp.any(leaf) for leaf in jax.tree.leaves(gradients))
+
+
 def test_patch_of_one_colour_gives_a_finite_loss():
     images = jnp.full((2, 16, 16, 3), 0.5)
     assert jnp.isfinite(run(build(True), images)[1])

@@ -62,6 +62,32 @@ def test_views_are_draws_of_the_key_alone():
     assert not np.array_equal(same[0][0], same[0][1])
 
 
+def test_what_is_missing_reaches_no_pixel_that_is_there():
+    generator = np.random.default_rng(0)
+    colours = generator.integers(0, 256, (64, SIDE, SIDE, 3)).astype(np.uint8)
+    missing = generator.random((64, SIDE, SIDE, 1)) < 0.04
+    seen = []
+    for value in (0, 255):
+        alpha = np.where(missing, 0, 255).astype(np.uint8)
+        images = np.concatenate([np.where(missing, value, colours).astype(np.uint8), alpha], 3)
+        seen.append(np.asarray(views(jax.random.key(5), jnp.asarray(images), (0.2, 1.0))))
+    there = seen[0][..., 3] == 255
+    np.testing.assert_array_equal(seen[0][there], seen[1][there])
+    # And no more is given up than that, but where pixels are only moved.
+    differs = np.abs(seen[0] - seen[1]).max(axis=3) > 0
+    assert there.mean() > 0.1
+    assert np.mean(differs | there) > 0.9
+
+
+def test_views_of_whole_images_are_the_same_with_a_fourth_channel():
+    images = jax.random.randint(jax.random.key(0), (8, SIDE, SIDE, 3), 0, 256).astype(jnp.uint8)
+    whole = jnp.concatenate([images, jnp.full((8, SIDE, SIDE, 1), 255, jnp.uint8)], axis=3)
+    plain = views(jax.random.key(6), images, (0.2, 1.0))
+    seen = views(jax.random.key(6), whole, (0.2, 1.0))
+    np.testing.assert_allclose(seen[..., :3], plain, atol=1e-3)
+    assert (seen[..., 3] == 255).all()
+
+
 @pytest.mark.parametrize("area", [(0.0, 1.0), (0.5, 0.4), (0.5, 1.1)])
 def test_impossible_areas_are_told(area):
     with pytest.raises(ValueError, match=r"crop_area must satisfy 0 < least <= largest <= 1"):

@@ -78,6 +78,32 @@ def test_an_accumulated_step_is_the_mean_of_its_parts():
     assert float(loss) == pytest.approx(float(np.mean(losses)), rel=1e-5)
 
 
+def test_images_with_holes_train_on_what_is_there():
+    trainer = pretraining(4, mask_ratio=0.5)
+    rows = np.arange(BATCH, dtype=np.int32)
+
+    def step(pixels):
+        state, loss = trainer.step(trainer.init(0), trainer.place(pixels), rows)
+        return state.params, float(loss)
+
+    whole = np.concatenate([images(), np.full((40, 8, 8, 1), 255, np.uint8)], axis=3)
+    (params, loss), (same_params, same) = step(images()), step(whole)
+    assert loss == pytest.approx(same, rel=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), params, same_params)
+    # The lower half of some images is missing, the whole of others: it does not matter what is
+    # there.
+    holes = []
+    for value in (0, 255):
+        pixels = whole.copy()
+        pixels[::2, 4:] = [value, value, value, 0]
+        pixels[::5] = [value, value, value, 0]
+        holes.append(step(pixels))
+    assert np.isfinite(holes[0][1])
+    assert holes[0][1] != pytest.approx(loss, rel=1e-3)
+    assert holes[0][1] == pytest.approx(holes[1][1], rel=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), holes[0][0], holes[1][0])
+
+
 def test_the_learning_rate_follows_the_recipe():
     optimizer, learning_rate = adamw(1.5e-4, 512, steps=100, warmup_steps=10)
     rates = np.asarray([learning_rate(step) for step in range(101)])
