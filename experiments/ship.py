@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from experiments.cli import Options, run
 from experiments.pretrain import FREE, PretrainOptions
-from experiments.probe import FEATURES, HEADS, mean_and_deviation
+from experiments.probe import PROBES, mean_and_deviation
 from experiments.run_directory import read_json
 from jist.models import load_encoder, save_encoder
 from jist.models.shipped import DIRECTORY
@@ -98,25 +98,9 @@ def command(options: ShipOptions) -> str:
 
 def card(options: ShipOptions, epochs: list[dict[str, Any]], facts: dict[str, Any]) -> str:
     """The model card, in Markdown."""
-    config, results = (
-        facts["config"],
-        list(read_json(options.probe_dir / "summary.json")["results"]),
-    )
+    config = facts["config"]
+    results = read_json(options.probe_dir / "summary.json")["results"]
     hours = sum(epoch["seconds"] for epoch in epochs) / 3600
-    header = [f"{head} on {kind}" for kind in FEATURES for head in HEADS]
-    rows = [
-        [f"{ratio:g}"]
-        + [
-            mean_and_deviation(results, ratio, kind, head) or "–"
-            for kind in FEATURES
-            for head in HEADS
-        ]
-        for ratio in sorted({result["ratio"] for result in results})
-    ]
-    table = "\n".join(
-        "| " + " | ".join(line) + " |"
-        for line in [["masking ratio", *header], ["---"] * (1 + len(header)), *rows]
-    )
     seeds = len({result["seed"] for result in results})
     paragraphs = [
         f"# {options.name}",
@@ -131,11 +115,23 @@ def card(options: ShipOptions, epochs: list[dict[str, Any]], facts: dict[str, An
         "![Loss of every epoch](loss.png)",
         f"**Accuracy** on the test images in %, last of {results[0]['epochs']} epochs, "
         f"{seeds} seed{'s' if seeds > 1 else ''} (`python -m experiments.probe`): a linear probe "
-        "and the MLP of CPAL 2024, on CLS and, to compare, on the mean of the patch tokens.",
-        table,
+        "and the MLP of CPAL 2024 on CLS and, to compare, a linear probe on the mean of the patch "
+        "tokens.",
+        accuracies(results),
         *([options.note] if options.note else []),
     ]
     return "\n\n".join(paragraphs) + "\n"
+
+
+def accuracies(results: list[dict[str, Any]]) -> str:
+    """The table of accuracies by masking ratio, in Markdown."""
+    header = ["masking ratio", *(f"{head} on {kind}" for head, kind in PROBES)]
+    rows = [
+        [f"{ratio:g}", *(mean_and_deviation(results, ratio, kind, head) for head, kind in PROBES)]
+        for ratio in sorted({result["ratio"] for result in results})
+    ]
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def draw_loss(epochs: list[dict[str, Any]], path: pathlib.Path) -> None:

@@ -100,8 +100,7 @@ def test_it_is_probed_and_shipped(pretrained, directory, monkeypatch, capsys):
     results = json.loads((probe.run_dir / "summary.json").read_text())["results"]
     assert {(r["features"], r["head"], r["seed"]) for r in results} == {
         (kind, head, seed)
-        for kind in ("cls", "patch mean")
-        for head in ("linear", "mlp")
+        for kind, head in (("cls", "linear"), ("cls", "mlp"), ("patch mean", "linear"))
         for seed in (0, 1)
     }
     assert all(0.1 < r["last_test_accuracy"] <= 1 for r in results)
