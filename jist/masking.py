@@ -8,7 +8,7 @@ masks an image has one mask for ever; under *random* masks it gets a new one eve
 """
 
 import dataclasses
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -183,7 +183,8 @@ def are_visible(missing: Pixels, patch_size: int, max_missing: float = 0.0) -> P
             f"patch_size must divide the sides of the images, got {patch_size} for "
             f"{height} × {width} pixels"
         )
-    cut = missing.reshape(batch, height // patch_size, patch_size, width // patch_size, patch_size)
+    grid = batch, height // patch_size, patch_size, width // patch_size, patch_size
+    cut: Any = missing.reshape(grid)  # JAX's type of a sum is not its type of an array
     share = cut.sum(axis=(2, 4)).reshape(batch, -1) / patch_size**2
     return share <= max_missing
 
