@@ -23,8 +23,7 @@ from experiments.cli import Options, run
 from jist.data import read_image, resize
 from jist.masking import fixed_keep
 from jist.models import MAE, Preprocessing, load_mae
-from jist.models.mae import unpatchify
-from jist.models.vit import patchify
+from jist.models.vit import patchify, unpatchify
 
 GREY = 0.5
 TITLES = ("original", "masked", "reconstructed")

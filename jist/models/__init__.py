@@ -1,7 +1,7 @@
 """Flax NNX modules; they know nothing of workers, files of images or devices."""
 
+from jist.models.decoder import DecoderConfig as DecoderConfig
 from jist.models.mae import MAE as MAE
-from jist.models.mae import DecoderConfig as DecoderConfig
 from jist.models.mlp import MLP as MLP
 from jist.models.preprocessing import Preprocessing as Preprocessing
 from jist.models.probe import LinearProbe as LinearProbe

@@ -107,6 +107,16 @@ def patchify(
     return images.swapaxes(2, 3).reshape(batch, grid**2, patch_size**2 * channels)
 
 
+def unpatchify(
+    patches: Float[Array, "batch patches pixels"], patch_size: int
+) -> Float[Array, "batch side side channels"]:
+    """Puts patches back into images: the inverse of `patchify`."""
+    batch, count, pixels = patches.shape
+    grid = round(count**0.5)
+    x = patches.reshape(batch, grid, grid, patch_size, patch_size, pixels // patch_size**2)
+    return x.swapaxes(2, 3).reshape(batch, grid * patch_size, grid * patch_size, -1)
+
+
 class MAEEncoder(nnx.Module):
     """The encoder of a masked autoencoder.
 

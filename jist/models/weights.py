@@ -16,7 +16,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from safetensors.numpy import save_file
 
-from jist.models.mae import MAE, DecoderConfig
+from jist.models.decoder import DecoderConfig
+from jist.models.mae import MAE
 from jist.models.positions import resize_positions
 from jist.models.preprocessing import Preprocessing
 from jist.models.resnet import ResNet50

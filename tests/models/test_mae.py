@@ -10,8 +10,8 @@ from filled import filled
 from flax import nnx
 
 from jist.models import MAE, DecoderConfig, ViTConfig
-from jist.models.mae import Decoder, unpatchify
-from jist.models.vit import patchify
+from jist.models.decoder import Decoder
+from jist.models.vit import patchify, unpatchify
 
 CONFIG = ViTConfig(16, 4, dim=32, depth=1, heads=4, mlp_dim=64, layer_norm_eps=1e-12)
 DECODER = DecoderConfig(16, 1, 2, 32)
@@ -69,7 +69,9 @@ def test_perfect_prediction_of_the_missing_patches_has_no_loss(images, monkeypat
     model = build(True)
     rows = jnp.arange(2)[:, None]
     monkeypatch.setattr(
-        Decoder, "missing", lambda self, tokens, keep, missing: model.target(images)[rows, missing]
+        Decoder,
+        "missing",
+        lambda self, tokens, keep, missing, valid: model.target(images)[rows, missing],
     )
     assert float(model.loss(images, KEEP)) == 0
 
