@@ -10,13 +10,12 @@ import pathlib
 import tempfile
 from collections.abc import Iterator
 
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from experiments.bench.encode import image_flops
 from experiments.bench.race import JIST, Contest, Side
 from jist import features
-from jist.costs import matmul_flops
 from jist.data import Dataset, load_dataset
 from jist.data.digits import Digits
 from jist.features.random_masks import epoch_keep
@@ -71,8 +70,6 @@ def contest(name: str, encoder: MAEEncoder, dataset: Dataset, ratio: float) -> C
     if not difference < 1e-4:
         raise RuntimeError(f"the same masks give features that are {difference:.2g} apart")
     fixed = FixedMask(seed=0, patches=encoder.config.patches, ratio=ratio)
-    side = encoder.config.image_size
-    keep = same_masks(jnp.zeros(1, jnp.uint32))
     return Contest(
         name=f"{name}, ratio {ratio:g}",
         unit="images/s",
@@ -80,6 +77,6 @@ def contest(name: str, encoder: MAEEncoder, dataset: Dataset, ratio: float) -> C
             JIST: Side(lambda: encode(next(epoch)), len(dataset)),
             "jist, fixed masks": Side(lambda: extract(fixed), len(dataset)),
         },
-        flops=matmul_flops(encoder, jnp.zeros((1, side, side, 3)), keep),
+        flops=image_flops(encoder.config, fixed.kept),
         facts={"largest_difference": difference},
     )
