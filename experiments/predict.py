@@ -15,6 +15,7 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from experiments.classification import restore_head
 from experiments.cli import Options, run
@@ -36,6 +37,8 @@ from jist.features.visible import NO_PATCH, natural_keep, nothing_visible
 from jist.masking import FixedMask
 from jist.models import Encoder, MAEEncoder
 from jist.trainer import predict
+
+_cls_vectors = nnx.jit(cls_vectors)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,7 +83,7 @@ def encode(encoder: Encoder, masks: FixedMask, paths: list[pathlib.Path]) -> jax
     side, wanted = encoder.config.image_size, encoder.preprocessing
     pixels = np.stack([resize(read_image(path), side, wanted.interpolation) for path in paths])
     keep = masks(jnp.asarray([example_id(path.name) for path in paths], jnp.uint32))
-    return cls_vectors(encoder, jnp.asarray(pixels), keep)
+    return _cls_vectors(encoder, jnp.asarray(pixels), keep)
 
 
 def encode_visible(encoder: Encoder, masks: NaturalMasks, paths: list[pathlib.Path]) -> jax.Array:

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from jist.features.encoding import cls_vectors
 from jist.features.visible import NO_PATCH
 from jist.models import MAEEncoder
 from jist.placement import split_batch
@@ -94,6 +94,4 @@ def _encode(
     keep: Int[Array, "batch kept"],
     valid: Bool[Array, "batch kept"] | None,
 ) -> Float[Array, "batch dim"]:
-    encoder = nnx.merge(graphdef, weights)
-    cls = encoder(encoder.preprocessing.normalize(images), keep, valid, wanted=1)
-    return cls[:, 0].astype(jnp.float32)
+    return cls_vectors(nnx.merge(graphdef, weights), images, keep, valid)

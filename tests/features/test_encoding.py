@@ -1,0 +1,44 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jist.features import cls_vectors, encoding
+from jist.masking import random_keep
+from jist.models import MAEEncoder, ViTConfig
+from jist.placement import split_batch
+
+CONFIG = ViTConfig(image_size=8, patch_size=2, dim=8, depth=2, heads=2, mlp_dim=16)
+
+
+@nnx.jit
+def alone(encoder, image, keep):
+    return encoder(encoder.preprocessing.normalize(image[None]), keep[None])[0, 0]
+
+
+# 32 images lie on all 8 devices, 10 and 7 on one; of 9 tokens each, two of a device make a part.
+@pytest.mark.parametrize(("batch", "parts"), [(32, 2), (10, 5), (7, 1)])
+def test_parts_of_a_batch_keep_their_images_and_devices(monkeypatch, batch, parts):
+    monkeypatch.setattr(encoding, "CPU_TOKENS", 10)
+    encoder = MAEEncoder(CONFIG, rngs=nnx.Rngs(0))
+    graphdef, weights = nnx.split(encoder)
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (batch, 8, 8, 3), np.uint8)
+    keep = np.asarray(random_keep(jax.random.key(0), batch, 16, 0.5))
+    counts = generator.choice((3, 8), batch)
+
+    @jax.jit
+    def encode(weights, images, keep, valid):
+        return cls_vectors(nnx.merge(graphdef, weights), images, keep, valid)
+
+    rows = (images, keep, np.arange(8) < counts[:, None])
+    rows = jax.device_put(rows, split_batch(batch))
+    assert f"u8[{parts},{batch // parts},8,8,3]" in str(jax.make_jaxpr(encode)(weights, *rows))
+    cls = encode(weights, *rows)
+    assert cls.sharding.is_equivalent_to(split_batch(batch), 2)
+    program = encode.lower(weights, *rows).compile().as_text()
+    assert not any(f" {sent}" in program for sent in ("all-", "collective-"))
+    for i, count in enumerate(counts):
+        kept = jnp.asarray(keep[i, :count])
+        np.testing.assert_allclose(cls[i], alone(encoder, jnp.asarray(images[i]), kept), atol=1e-5)
