@@ -105,7 +105,7 @@ def round_contest(
         sides,
         flops=flops_per_example(strategy, work),
         facts={"check_steps": first.shape[1], "differences": differences},
-        conclude=lambda samples: {"exchange_share": exchange_share(jist, order)},
+        conclude=lambda samples: {"exchange_share": exchange_share(jist, order, samples[JIST])},
     )
 
 
@@ -117,21 +117,23 @@ def deals(widths: Sequence[int], workers: int) -> list[list[np.ndarray]]:
     return [[np.asarray(parts[layer]) for layer in layers] for parts in drawn]
 
 
-def exchange_share(jist: Callable[[np.ndarray], object], order: np.ndarray) -> float:
+def exchange_share(
+    jist: Callable[[np.ndarray], object], order: np.ndarray, rounds: Sequence[float]
+) -> float:
     """The share of a round that is not steps: drawing, cutting, exchanging, pasting, dispatching.
 
-    Rounds of one step and of all take turns; what all steps but one take more is theirs, and so is
-    as much for the first.
+    Beside the rounds of the race some of one step are played; what all steps but one take more is
+    theirs, and so is as much for the first.
 
     Args:
         jist: plays a round.
         order: of a whole one [workers, steps, B].
+        rounds: seconds that whole ones took.
     """
     one, steps = order[:, :1], order.shape[1]
-    for rows in (one, order):
-        jist(rows)  # compiles
-    turns = [[seconds(functools.partial(jist, rows)) for rows in (one, order)] for _ in range(5)]
-    short, whole = (statistics.median(column) for column in zip(*turns, strict=True))
+    jist(one)  # compiles
+    short = statistics.median(seconds(lambda: jist(one)) for _ in range(5))
+    whole = statistics.median(rounds)
     return (short - (whole - short) / (steps - 1)) / whole
 
 

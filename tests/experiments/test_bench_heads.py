@@ -130,7 +130,7 @@ def test_the_share_of_the_exchange(clock):
     def jist(order):
         clock(3 + 2 * order.shape[1])
 
-    share = ist.exchange_share(jist, np.zeros((2, 10, 4), np.int32))
+    share = ist.exchange_share(jist, np.zeros((2, 10, 4), np.int32), [24, 23, 22])
     assert share == pytest.approx(3 / 23)
 
 
