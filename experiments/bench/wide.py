@@ -40,7 +40,9 @@ BATCH, LOCAL_STEPS, EXAMPLES = 128, 10, 4096
 BASELINE_STEPS = 2
 CHECK_STEPS = 2
 WORKERS = (1, 2, 4, 8)
-# On a CPU every worker of PyTorch holds the whole network: 0.7 GB, and twice that in training.
+# On a CPU every worker of PyTorch holds the whole network: 0.7 GB, and twice that in training; four
+# of them and jist take 9 GB.
+MOST_PROCESSES = 2
 WIDE_BASELINES, RELEASED_WORKERS = (2,), (2, 4)
 BASELINES: dict[str, type[Strategy]] = {"data parallel": DataParallel, "local SGD": LocalSGD}
 
@@ -56,7 +58,7 @@ def contests(device: str) -> Iterator[Contest]:
     alone = subnet_flops(work, 1)
     for workers in WORKERS:
         with contextlib.ExitStack() as stack:
-            sides = (PROCESSES,) if on_cpu and workers <= 4 else (IN_TURN,)
+            sides = (PROCESSES,) if on_cpu and workers <= MOST_PROCESSES else (IN_TURN,)
             contest = round_contest(
                 *(stack, work, device, workers, LOCAL_STEPS, sides), check_steps=CHECK_STEPS
             )
