@@ -4,15 +4,6 @@ import dataclasses
 import pathlib
 from typing import Any, TypeVar
 
-# The options of natural masks, and what they are where nobody asks for such masks.
-NATURAL = {
-    "natural_masks": False,
-    "no_data": None,
-    "simulate_clouds": None,
-    "max_missing": 0.0,
-    "skip_empty": False,
-}
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NaturalOptions:
@@ -27,10 +18,19 @@ class NaturalOptions:
     max_missing: float = 0.0
     """Natural masks: share of a visible patch that may be missing, in [0, 1)."""
 
+    def __post_init__(self) -> None:
+        if self.max_missing and not self.natural:
+            raise ValueError("--max-missing goes with --natural-masks or --simulate-clouds")
+
     @property
     def natural(self) -> bool:
         """Whether images come with their masks."""
         return self.natural_masks or self.no_data is not None or self.simulate_clouds is not None
+
+
+# The options of natural masks, and what they are where nobody asks for such masks.
+NATURAL = {field.name: field.default for field in dataclasses.fields(NaturalOptions)}
+NATURAL["skip_empty"] = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

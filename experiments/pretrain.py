@@ -96,10 +96,6 @@ class PretrainOptions(Options, NaturalOptions, ProcessOptions):
     run_dir: pathlib.Path = pathlib.Path("runs/pretrain")
     """Where results are written; the same directory goes on where it stopped."""
 
-    def __post_init__(self) -> None:
-        if self.max_missing and not self.natural:
-            raise ValueError("--max-missing goes with --natural-masks or --simulate-clouds")
-
 
 # What leaves the result unchanged, and may differ when a run goes on.
 FREE = ("run_dir", "debug", "data_dir", "resident_gb", "checkpoint_every", "picture_every")
