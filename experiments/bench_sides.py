@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from experiments.pretrain import SIZES
 from jist.masking import patches_kept, random_keep
@@ -25,10 +25,6 @@ MASK_RATIO = 0.75
 BASE_LR = 1e-3
 WEIGHT_DECAY = 0.05
 TOLERANCE = 1e-4
-
-# Images whose gradient jist computes at once on a CPU, so that less memory is used, and more of it
-# while in the cache. PyTorch takes as long for an image in batches of 64 as of 256.
-CPU_PART = 64
 
 # Takes steps on the rows [steps, B] of the images; the losses [steps], once they are known.
 Steps = Callable[[np.ndarray], np.ndarray]
@@ -47,11 +43,10 @@ class GivenViews(Pretraining):
         super().__init__(*arguments, **options)
         self._keep = jnp.asarray(keep)
 
-    def _loss(
-        self, params: Any, images: Array, rows: Int[Array, " batch"], key: Array
-    ) -> Float[Array, ""]:
-        mae = nnx.merge(self._graphdef, params, self._rest)
-        return mae.loss(self._preprocessing.normalize(images[rows]), self._keep[rows])
+    def _masked_views(
+        self, images: Array, rows: Int[Array, " batch"], keys: Array
+    ) -> tuple[Array, ...]:
+        return images[rows], self._keep[rows]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,14 +72,8 @@ class Work:
             BASE_LR, batch, steps=steps, warmup_steps=steps // 5, weight_decay=WEIGHT_DECAY
         )
         mesh = Mesh(np.array(jax.devices()[:1]), ("batch",))
-        parts = batch // CPU_PART if device == "cpu" and batch % CPU_PART == 0 else 1
         pretraining = GivenViews(
-            self.keep,
-            self.mae(dtype),
-            optimizer,
-            mask_ratio=MASK_RATIO,
-            accumulate=parts,
-            mesh=mesh,
+            self.keep, self.mae(dtype), optimizer, mask_ratio=MASK_RATIO, mesh=mesh
         )
         state, images = pretraining.init(0), pretraining.place(self.images)
 

@@ -76,9 +76,9 @@ class PretrainOptions(Options, NaturalOptions, ProcessOptions):
     """Share of the steps in which the learning rate rises."""
     batch_size: int = 256
     """Images in a step, over all devices."""
-    accumulate: int = 1
-    """Parts in which a batch is computed one after the other, to save memory; on a CPU, parts of
-    about 64 images are also the fastest."""
+    accumulate: int | None = None
+    """Parts in which a batch is computed one after the other, to save memory; what is learned does
+    not depend on it. By default as many as are fastest: one, but on CPUs."""
     base_lr: float = 1.5e-4
     """Learning rate for a batch of 256; it grows with the batch."""
     weight_decay: float = 0.05

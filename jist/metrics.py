@@ -4,10 +4,12 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-from tensorboardX import SummaryWriter
+
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
 
 
 class MetricsLog:
@@ -28,7 +30,7 @@ class MetricsLog:
         self.path = pathlib.Path(directory) / "metrics.jsonl"
         self._events = pathlib.Path(directory) / "tensorboard" / name
         self._tags = {"run": name, **(tags or {})}
-        self._writer: SummaryWriter | None = None
+        self._writer: "SummaryWriter | None" = None
         self._writes = jax.process_index() == 0
 
     def rewind(self, epoch: int) -> list[dict[str, Any]]:
@@ -54,6 +56,9 @@ class MetricsLog:
             staging = self.path.with_name(".metrics.jsonl.tmp")
             staging.write_text("".join(line + "\n" for line in kept))
             staging.rename(self.path)
+        # Only by who writes: tensorboardX imports PyTorch where it is installed, which takes seconds.
+        from tensorboardX import SummaryWriter
+
         self._writer = SummaryWriter(str(self._events), purge_step=epoch + 1)
         return own
 

@@ -1,8 +1,9 @@
-"""Random masks beside fixed ones: what a new mask for every image and epoch costs.
+"""Random masks beside fixed ones, and beside none: what a mask costs, and what it saves.
 
-Both decode scanned digits and encode their visible patches; features under fixed masks are written
-to disk as well, and the encoder's weights hashed once for each data set. The two need the same
-matrix products, so jist's random masks should be as fast as its fixed ones.
+All decode scanned digits and encode their visible patches; features under fixed masks, and without
+any, are written to disk as well, and the encoder's weights hashed once for each data set. Random
+and fixed masks need the same matrix products, so one should be as fast as the other; whole images
+need four times as many as those of which a quarter is left.
 """
 
 import dataclasses
@@ -23,18 +24,19 @@ from jist.features.visible import KeepFor
 from jist.masking import FixedMask
 from jist.models import MAEEncoder, ViTConfig
 
+# Encoder, ratio, images; and images that are encoded whole.
 CASES = (
-    ("nano, 32 pixels", ViTConfig.nano(), 0.5, 1437),
-    ("nano, 32 pixels", ViTConfig.nano(), 0.75, 1437),
-    ("ViT-Base, 224 pixels", ViTConfig.base(), 0.75, 128),
+    ("nano, 32 pixels", ViTConfig.nano(), 0.5, 1437, 1437),
+    ("nano, 32 pixels", ViTConfig.nano(), 0.75, 1437, 1437),
+    ("ViT-Base, 224 pixels", ViTConfig.base(), 0.75, 256, 64),
 )
 
 
 def contests(device: str) -> Iterator[Contest]:
     """A small encoder and a large one."""
-    for name, config, ratio, images in CASES:
+    for name, config, ratio, images, whole in CASES:
         encoder = MAEEncoder(config, rngs=nnx.Rngs(0))
-        yield contest(name, encoder, digits(images), ratio)
+        yield contest(name, encoder, digits(images), digits(whole), ratio)
 
 
 def digits(count: int) -> Dataset:
@@ -46,36 +48,49 @@ def digits(count: int) -> Dataset:
     )
 
 
-def contest(name: str, encoder: MAEEncoder, dataset: Dataset, ratio: float) -> Contest:
-    """Random masks against fixed ones.
+def contest(
+    name: str, encoder: MAEEncoder, dataset: Dataset, whole: Dataset, ratio: float
+) -> Contest:
+    """Random masks against fixed ones, and against none.
+
+    Args:
+        name: of the encoder.
+        encoder: what encodes.
+        dataset: the images that are masked.
+        whole: those that are not.
+        ratio: masking ratio.
 
     Raises:
         RuntimeError: the same masks do not give the same features both ways.
     """
+    patches, epoch = encoder.config.patches, iter(range(1, 1_000_000))
     batch = min(256, len(dataset))
-    epoch = iter(range(1, 1_000_000))
     encode = features.EpochEncoder(
         encoder, dataset, ratio=ratio, seed=0, batch_size=batch, in_memory=False
     )
 
-    def extract(keep_for: KeepFor) -> np.ndarray:
+    def extract(dataset: Dataset, keep_for: KeepFor) -> np.ndarray:
+        batch = min(256, len(dataset))
         with tempfile.TemporaryDirectory() as scratch:
             out = pathlib.Path(scratch) / "features"
             return features.extract(encoder, dataset, out, keep_for=keep_for, batch_size=batch).cls
 
     def same_masks(ids):
-        return epoch_keep(0, 0, ids, encoder.config.patches, ratio)
+        return epoch_keep(0, 0, ids, patches, ratio)
 
-    difference = float(np.abs(encode(0) - extract(same_masks)).max())
+    difference = float(np.abs(encode(0) - extract(dataset, same_masks)).max())
     if not difference < 1e-4:
         raise RuntimeError(f"the same masks give features that are {difference:.2g} apart")
-    fixed = FixedMask(seed=0, patches=encoder.config.patches, ratio=ratio)
+    fixed, none = (FixedMask(seed=0, patches=patches, ratio=r) for r in (ratio, 0.0))
     return Contest(
         name=f"{name}, ratio {ratio:g}",
         unit="images/s",
         sides={
             JIST: Side(lambda: encode(next(epoch)), len(dataset)),
-            "jist, fixed masks": Side(lambda: extract(fixed), len(dataset)),
+            "jist, fixed masks": Side(lambda: extract(dataset, fixed), len(dataset)),
+            "jist, ratio 0": Side(
+                lambda: extract(whole, none), len(whole), flops=image_flops(encoder.config, patches)
+            ),
         },
         flops=image_flops(encoder.config, fixed.kept),
         facts={"largest_difference": difference},

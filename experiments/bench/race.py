@@ -20,6 +20,7 @@ class Side:
         run: does it once and waits until it is done.
         items: how many items (images, examples) that is; sides may take different batches.
         dtype: its compute type, where it is not the contest's.
+        flops: operations that an item needs at least, likewise.
         first_run_s: seconds of its first run, compilation included, where that is behind it (to
             compare results, to choose a batch).
     """
@@ -27,6 +28,7 @@ class Side:
     run: Callable[[], object]
     items: float
     dtype: str | None = None
+    flops: float | None = None
     first_run_s: float | None = None
 
 
@@ -80,11 +82,11 @@ def hold(contest: Contest, repeats: int) -> dict[str, Any]:
         "name": contest.name,
         "unit": contest.unit,
         "dtype": contest.dtype,
-        "flops_per_item": contest.flops,
         "facts": {**contest.facts, **contest.conclude(samples)},
         "sides": {
             name: {
                 "dtype": side.dtype or contest.dtype,
+                "flops_per_item": side.flops or contest.flops,
                 "items": items[name],
                 "first_run_s": first[name],
                 "samples_s": samples[name],

@@ -61,8 +61,8 @@ def add_shares(row: Mapping[str, Any], rates: Mapping[str, float]) -> None:
         rates: as `matmul_rates`.
     """
     for side in row["sides"].values():
-        if row["flops_per_item"] is not None and side["dtype"] in rates:
-            share = row["flops_per_item"] / rates[side["dtype"]]
+        if side["flops_per_item"] is not None and side["dtype"] in rates:
+            share = side["flops_per_item"] / rates[side["dtype"]]
             side["share_of_matmul"] = {k: share * v for k, v in side["items_per_s"].items()}
 
 

@@ -5,11 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from jist.models import Encoder, MAEEncoder
-from jist.placement import split_batch
-
-# A part of a batch has at least so many tokens on a CPU. XLA's matrix products are fastest there
-# with 250 to 800 rows, and what lies between them stays in the cache.
-CPU_TOKENS = 350
+from jist.placement import at_once, split_batch
 
 
 def cls_vectors(
@@ -35,16 +31,10 @@ def cls_vectors(
         return cls[:, 0].astype(jnp.float32)
 
     rows = (images, keep, valid)
-    if jax.default_backend() != "cpu":
+    devices = split_batch(len(images)).num_devices
+    part = devices * at_once(len(images) // devices, 1 + keep.shape[1])
+    if part == len(images):
         return encode(rows)
-    part = _images_at_a_time(len(images), 1 + keep.shape[1])
     # Strided, so that a part takes as many images from each device over which the batch is split.
     parts = jax.tree.map(lambda x: x.reshape(part, -1, *x.shape[1:]).swapaxes(0, 1), rows)
     return jax.lax.map(encode, parts).swapaxes(0, 1).reshape(len(images), -1)
-
-
-def _images_at_a_time(batch: int, tokens: int) -> int:
-    devices = split_batch(batch).num_devices
-    own = batch // devices
-    divisors = (count for count in range(1, own) if own % count == 0)
-    return devices * next((count for count in divisors if count * tokens >= CPU_TOKENS), own)

@@ -81,15 +81,31 @@ class MAE(nnx.Module):
     ) -> Float[Array, ""]:
         """Mean squared error of the predictions on the missing patches only.
 
+        Args, errors: as of `squared_error`.
+
+        Returns:
+            The mean over the predicted patches of all images; 0 if there are none.
+        """
+        error, predicted = self.squared_error(images, keep, valid, visible)
+        return error / jnp.maximum(predicted, 1)
+
+    def squared_error(
+        self,
+        images: Float[Array, "batch height width 3"],
+        keep: Int[Array, "batch kept"],
+        valid: Bool[Array, "batch kept"] | None = None,
+        visible: Bool[Array, "batch patches"] | None = None,
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """Mean squared errors of predicted patches, added up, and the number of these patches.
+
+        Both add up over the parts of a batch, which the loss does not.
+
         Args:
             images: [B, H, W, 3] float32, normalised.
             keep: indices of the patches that the encoder sees [B, K].
             valid: which of them are meant [B, K]; the others are padding. None if all are.
             visible: which patches the images have [B, L]; what is not there is neither seen nor
                 predicted. None if all are there.
-
-        Returns:
-            The mean over the predicted patches of all images; 0 if there are none.
 
         Raises:
             ValueError: every patch is visible, so nothing is missing.
@@ -113,11 +129,8 @@ class MAE(nnx.Module):
         tokens = self.encoder(images, keep, valid)
         predicted = self.decoder.missing(tokens, keep, missing, meant)
         target = jnp.take_along_axis(self.target(images), missing[:, :, None], axis=1)
-        squares = (predicted.astype(jnp.float32) - target) ** 2
-        if meant is None:
-            return jnp.mean(squares)
-        errors = squares.mean(axis=-1)
-        return jnp.sum(errors * counted) / jnp.maximum(jnp.sum(counted), 1)
+        errors = jnp.mean((predicted.astype(jnp.float32) - target) ** 2, axis=-1)
+        return jnp.sum(errors * counted), jnp.sum(counted)
 
     def reconstruct(
         self, images: Float[Array, "batch height width 3"], keep: Int[Array, "batch kept"]

@@ -4,7 +4,7 @@ Modules, in the order of a step: `augment` makes random views, `step` masks them
 of the optimiser, `loop` repeats it over a data set, with checkpoints and metrics.
 """
 
-from jist.pretraining.augment import random_views as random_views
+from jist.pretraining.augment import random_view as random_view
 from jist.pretraining.loop import Resident as Resident
 from jist.pretraining.loop import Streamed as Streamed
 from jist.pretraining.loop import pretrain as pretrain

@@ -8,26 +8,26 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, UInt8
 ASPECT = (3 / 4, 4 / 3)
 
 
-def random_views(
+def random_view(
     key: PRNGKeyArray,
-    images: UInt8[Array, "batch side side channels"],
+    image: UInt8[Array, "side side channels"],
     crop_area: tuple[float, float] = (0.2, 1.0),
-) -> Float[Array, "batch side side channels"]:
-    """Crops each image at random, resizes the crop to the image's size, mirrors half of them.
+) -> Float[Array, "side side channels"]:
+    """Crops an image at random, resizes the crop to the image's size, mirrors every second one.
 
     The augmentation of MAE pre-training (He et al., arXiv 2111.06377, Appendix A.1). The area of a
     crop is uniform, the logarithm of its aspect ratio too; a side that would be longer than the
     image is cut to it. Resizing is bicubic.
 
     Args:
-        key: PRNG key; every image has a draw of its own.
-        images: pixels [B, S, S, 3], 0 to 255; or [B, S, S, 4], whose fourth channel is not 0 where
-            a pixel is there.
+        key: PRNG key.
+        image: pixels [S, S, 3], 0 to 255; or [S, S, 4], whose fourth channel is not 0 where a
+            pixel is there.
         crop_area: least and largest area of a crop, as shares of the image.
 
     Returns:
-        Pixels [B, S, S, 3], float32 in [0, 255]; or [B, S, S, 4], whose fourth channel is 255 where
-        all pixels are there that the filter mixed, and else 0.
+        Pixels [S, S, 3], float32 in [0, 255]; or [S, S, 4], whose fourth channel is 255 where all
+        pixels are there that the filter mixed, and else 0.
 
     Raises:
         ValueError: the shares do not satisfy 0 < least <= largest <= 1.
@@ -35,16 +35,9 @@ def random_views(
     least, largest = crop_area
     if not 0 < least <= largest <= 1:
         raise ValueError(f"crop_area must satisfy 0 < least <= largest <= 1, got {crop_area}")
-    keys = jax.random.split(key, len(images))
-    return jax.vmap(lambda key, image: _view(key, image, crop_area))(keys, images)
-
-
-def _view(
-    key: Array, image: UInt8[Array, "side side channels"], crop_area: tuple[float, float]
-) -> Float[Array, "side side channels"]:
     side = image.shape[0]
     area_key, aspect_key, corner_key, mirror_key = jax.random.split(key, 4)
-    area = jax.random.uniform(area_key, minval=crop_area[0], maxval=crop_area[1])
+    area = jax.random.uniform(area_key, minval=least, maxval=largest)
     aspect = jnp.exp(
         jax.random.uniform(aspect_key, minval=jnp.log(ASPECT[0]), maxval=jnp.log(ASPECT[1]))
     )

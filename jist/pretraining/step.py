@@ -20,8 +20,8 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from jist.masking import are_visible, patches_kept, random_keep, random_keep_of_visible
 from jist.models import MAE
-from jist.placement import place
-from jist.pretraining.augment import random_views
+from jist.placement import at_once, place
+from jist.pretraining.augment import random_view
 
 
 @jax.tree_util.register_dataclass
@@ -85,7 +85,9 @@ class Pretraining:
         mask_ratio: share of the patches that is removed, in (0, 1).
         max_missing: share of a patch that may be missing of images that lack pixels, in [0, 1).
         crop_area: least and largest area of a random crop, as shares of the image.
-        accumulate: parts in which a batch is computed one after the other, to save memory.
+        accumulate: parts in which a batch is computed one after the other, to save memory. The
+            result does not depend on it (up to float rounding). By default as many as are fastest:
+            one, but on CPUs.
         mesh: devices, along one axis named "batch"; all by default.
 
     Raises:
@@ -101,13 +103,13 @@ class Pretraining:
         mask_ratio: float = 0.75,
         max_missing: float = 0.0,
         crop_area: tuple[float, float] = (0.2, 1.0),
-        accumulate: int = 1,
+        accumulate: int | None = None,
         mesh: Mesh | None = None,
     ):
         patches = mae.encoder.config.patches
         if patches_kept(patches, mask_ratio) == patches:
             raise ValueError(f"mask_ratio must leave out at least one patch, got {mask_ratio}")
-        if accumulate < 1:
+        if accumulate is not None and accumulate < 1:
             raise ValueError(f"accumulate must be at least 1, got {accumulate}")
         self.mesh = Mesh(np.array(jax.devices()), ("batch",)) if mesh is None else mesh
         if self.mesh.axis_names != ("batch",):
@@ -115,7 +117,8 @@ class Pretraining:
         self.mask_ratio = mask_ratio
         self.max_missing = max_missing
         self.crop_area = crop_area
-        self.accumulate = accumulate
+        self._accumulate = accumulate
+        self._tokens = 1 + patches_kept(patches, mask_ratio)
         self.config = mae.encoder.config
         self._preprocessing = mae.encoder.preprocessing
         self._optimizer = optimizer
@@ -155,13 +158,15 @@ class Pretraining:
         Raises:
             ValueError: the batch is not divisible by the devices times `accumulate`.
         """
-        parts = self.mesh.size * self.accumulate
-        if len(rows) % parts:
+        devices, parts = self.mesh.size, self._accumulate or 1
+        if len(rows) % (devices * parts):
             raise ValueError(
-                f"the batch must be a multiple of devices x accumulate = {self.mesh.size} x "
-                f"{self.accumulate}, got {len(rows)}"
+                f"the batch must be a multiple of devices x accumulate = {devices} x {parts}, "
+                f"got {len(rows)}"
             )
-        rows = rows.reshape(self.accumulate, -1)
+        if self._accumulate is None:
+            parts = len(rows) // devices // at_once(len(rows) // devices, self._tokens)
+        rows = rows.reshape(parts, -1)
         split = NamedSharding(self.mesh, P(None, "batch"))
         return self._step(state, images, place(rows, split))
 
@@ -176,33 +181,48 @@ class Pretraining:
     def _whole_step(
         self, state: PretrainingState, images: Array, rows: Int[Array, "parts batch"]
     ) -> tuple[PretrainingState, Float[Array, ""]]:
-        keys = jax.random.split(jax.random.fold_in(state.key, state.step), self.accumulate)
-        loss_and_gradients = jax.value_and_grad(self._loss)
-        sums = loss_and_gradients(state.params, images, rows[0], keys[0])
-        if self.accumulate > 1:
+        # A key for each image, so that nothing depends on the parts.
+        keys = jax.random.split(jax.random.fold_in(state.key, state.step), rows.size)
+        keys = keys.reshape(rows.shape)
+        error_and_gradient = jax.value_and_grad(self._squared_error, has_aux=True)
+        sums = error_and_gradient(state.params, images, rows[0], keys[0])
+        if len(rows) > 1:
             sums, _ = jax.lax.scan(
                 lambda sums, part: (
-                    jax.tree.map(jnp.add, sums, loss_and_gradients(state.params, images, *part)),
+                    jax.tree.map(jnp.add, sums, error_and_gradient(state.params, images, *part)),
                     None,
                 ),
                 sums,
                 (rows[1:], keys[1:]),
             )
-        loss, gradients = jax.tree.map(lambda leaf: leaf / self.accumulate, sums)
+        (error, predicted), gradients = sums
+        loss, gradients = jax.tree.map(
+            lambda leaf: leaf / jnp.maximum(predicted, 1), (error, gradients)
+        )
         updates, opt_state = self._optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         return PretrainingState(params, opt_state, state.step + 1, state.key), loss
 
-    def _loss(
-        self, params: Any, images: Array, rows: Int[Array, " batch"], key: Array
-    ) -> Float[Array, ""]:
-        view_key, mask_key = jax.random.split(key)
-        views = random_views(view_key, images[rows], self.crop_area)
+    def _squared_error(
+        self, params: Any, images: Array, rows: Int[Array, " batch"], keys: Array
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
         mae = nnx.merge(self._graphdef, params, self._rest)
-        if views.shape[3] == 3:
-            keep = random_keep(mask_key, len(rows), self.config.patches, self.mask_ratio)
-            return mae.loss(self._preprocessing.normalize(views), keep)
-        missing = views[..., 3] == 0
-        visible = are_visible(missing, self.config.patch_size, self.max_missing)
-        keep, valid = random_keep_of_visible(mask_key, visible, self.mask_ratio)
-        return mae.loss(self._preprocessing.normalize(views[..., :3]), keep, valid, visible)
+        views, *masks = self._masked_views(images, rows, keys)
+        return mae.squared_error(self._preprocessing.normalize(views), *masks)
+
+    def _masked_views(
+        self, images: Array, rows: Int[Array, " batch"], keys: Array
+    ) -> tuple[Array, ...]:
+        """Views of some images, a key each, and their masks as `MAE.squared_error` takes them."""
+
+        def one(image: Array, key: Array) -> tuple[Array, ...]:
+            view_key, mask_key = jax.random.split(key)
+            view = random_view(view_key, image, self.crop_area)
+            if view.shape[2] == 3:
+                return view, random_keep(mask_key, 1, self.config.patches, self.mask_ratio)[0]
+            missing = view[None, :, :, 3] == 0
+            visible = are_visible(missing, self.config.patch_size, self.max_missing)
+            keep, valid = random_keep_of_visible(mask_key, visible, self.mask_ratio)
+            return view[:, :, :3], keep[0], valid[0], visible[0]
+
+        return jax.vmap(one)(images[rows], keys)

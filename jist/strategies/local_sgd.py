@@ -8,6 +8,7 @@ which Yuan et al. (VLDB 2022, §3) measure independent subnet training.
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax.sharding import Mesh
@@ -69,14 +70,30 @@ class LocalSGD(Strategy):
     ) -> tuple[State, dict[str, Array]]:
         start = state.opt_state if self._carry else self._optimizer.init(state.params)
 
-        def one(order: Array) -> Any:
-            return self._local_steps(state.params, rest, start, examples, order)
+        def one(order: Array) -> tuple[Any, Array]:
+            params, opt_state, losses = self._local_steps(
+                state.params, rest, start, examples, order
+            )
+            return (params, opt_state if self._carry else ()), losses
 
-        params, opt_state, losses = self._each_worker(one, order)
-        state = State(
-            params=jax.tree.map(average, params),
-            opt_state=jax.tree.map(average, opt_state) if self._carry else (),
-            round=state.round + 1,
-            key=state.key,
-        )
+        if self._on_cpu:
+            # Added up as they are trained: no memory is needed for each of them.
+            def add(mean: Any, order_of_one: Array) -> tuple[Any, Array]:
+                trained, losses = one(order_of_one)
+                return jax.tree.map(
+                    lambda mean, x: _add(mean, x, len(order)), mean, trained
+                ), losses
+
+            nothing = jax.tree.map(jnp.zeros_like, (state.params, state.opt_state))
+            mean, losses = jax.lax.scan(add, nothing, order)
+            trained = jax.tree.map(lambda leaf: leaf[None], mean)
+        else:
+            trained, losses = self._each_worker(one, order)
+        trained = jax.tree.map(average, trained)
+        state = State(*trained, state.round + 1, state.key)
         return state, worker_metrics(losses)
+
+
+def _add(mean: Array, one: Array, local: int) -> Array:
+    """A worker's share of the mean over a device's workers; counters advance alike on all."""
+    return mean + one / local if jnp.issubdtype(one.dtype, jnp.floating) else one

@@ -187,6 +187,10 @@ class Strategy(abc.ABC):
         """The sharding of an array that every device of the mesh holds whole."""
         return NamedSharding(self.mesh, P())
 
+    @property
+    def _on_cpu(self) -> bool:
+        return self.mesh.devices.flat[0].platform == "cpu"
+
     def _state_specs(self) -> State:
         """How the state lies on the mesh; by default every device holds all of it."""
         return State(P(), P(), P(), P())
@@ -262,8 +266,7 @@ class Strategy(abc.ABC):
         once elsewhere, where small operations would leave the device idle. One worker alone is
         never given an axis of its own: XLA:CPU lays its gradients out transposed if it is.
         """
-        one_by_one = self.mesh.devices.flat[0].platform == "cpu"
-        if one_by_one or len(jax.tree.leaves(arguments)[0]) == 1:
+        if self._on_cpu or len(jax.tree.leaves(arguments)[0]) == 1:
             return jax.lax.map(lambda own: function(*own), arguments)
         return jax.vmap(function)(*arguments)
 

@@ -100,8 +100,8 @@ def test_files_give_the_same_features_in_both_pipelines(encoder, tmp_path, monke
     assert row["facts"]["idle_share"]["greatest"] == max(1 - alone / all_ for all_, alone in pairs)
 
 
-def side(dtype, *rates):
-    return {"dtype": dtype, "items_per_s": race.spread(list(rates))}
+def side(dtype, *rates, flops=1e9):
+    return {"dtype": dtype, "items_per_s": race.spread(list(rates)), "flops_per_item": flops}
 
 
 def test_shares_are_of_the_greater_rate_of_a_sides_own_type():
@@ -113,15 +113,12 @@ def test_shares_are_of_the_greater_rate_of_a_sides_own_type():
     ]  # fmt: skip
     rates = roofline.matmul_rates(products)
     assert rates == {"float32": 4e9, "bfloat16": 40e9}
-    row = {
-        "flops_per_item": 1e9,
-        "sides": {"a": side("float32", 1, 2, 3), "b": side("bfloat16", 4), "c": side("int8", 9)},
-    }
+    row = {"sides": {"a": side("float32", 1, 2, 3), "b": side("bfloat16", 4), "c": side("int8", 9)}}
     roofline.add_shares(row, rates)
     assert row["sides"]["a"]["share_of_matmul"] == {"median": 0.5, "least": 0.25, "greatest": 0.75}
     assert row["sides"]["b"]["share_of_matmul"]["median"] == 0.1
     assert "share_of_matmul" not in row["sides"]["c"]
-    unknown = {"flops_per_item": None, "sides": {"a": side("float32", 1)}}
+    unknown = {"sides": {"a": side("float32", 1, flops=None)}}
     roofline.add_shares(unknown, rates)
     assert "share_of_matmul" not in unknown["sides"]["a"]
 

@@ -14,12 +14,12 @@ def encoder():
     return MAEEncoder(TINY, rngs=nnx.Rngs(0))
 
 
-def test_both_encode_every_image(encoder):
-    contest = masks.contest("tiny", encoder, masks.digits(12), ratio=0.5)
+def test_all_encode_every_image(encoder):
+    contest = masks.contest("tiny", encoder, masks.digits(12), masks.digits(3), ratio=0.5)
     assert contest.facts["largest_difference"] < 1e-5
     row = race.hold(contest, repeats=2)
-    assert {side["items"] for side in row["sides"].values()} == {12}
-    assert [len(side["samples_s"]) for side in row["sides"].values()] == [2, 2]
+    assert [side["items"] for side in row["sides"].values()] == [12, 12, 3]
+    assert [len(side["samples_s"]) for side in row["sides"].values()] == [2, 2, 2]
 
 
 def test_other_features_are_not_timed(encoder, monkeypatch):
@@ -32,4 +32,4 @@ def test_other_features_are_not_timed(encoder, monkeypatch):
 
     monkeypatch.setattr(masks.features, "extract", wrong)
     with pytest.raises(RuntimeError, match="the same masks give features that are 1 apart"):
-        masks.contest("tiny", encoder, masks.digits(12), ratio=0.5)
+        masks.contest("tiny", encoder, masks.digits(12), masks.digits(3), ratio=0.5)

@@ -1,14 +1,21 @@
 """Random views against what can be said of any crop, and against exact cases."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jist.pretraining import random_views
+from jist.pretraining import random_view
 
 SIDE = 16
-views = jax.jit(random_views, static_argnums=2)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def views(key, images, area):
+    draw = jax.vmap(random_view, in_axes=(0, 0, None))
+    return draw(jax.random.split(key, len(images)), images, area)
 
 
 def gradients(count):
@@ -91,4 +98,4 @@ def test_views_of_whole_images_are_the_same_with_a_fourth_channel():
 @pytest.mark.parametrize("area", [(0.0, 1.0), (0.5, 0.4), (0.5, 1.1)])
 def test_impossible_areas_are_told(area):
     with pytest.raises(ValueError, match=r"crop_area must satisfy 0 < least <= largest <= 1"):
-        random_views(jax.random.key(0), gradients(1), area)
+        random_view(jax.random.key(0), gradients(1)[0], area)

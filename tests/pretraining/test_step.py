@@ -12,7 +12,8 @@ from jax.sharding import Mesh
 
 from jist.masking import random_keep
 from jist.models import MAE, DecoderConfig, ViTConfig
-from jist.pretraining import Pretraining, adamw, random_views
+from jist.placement import at_once
+from jist.pretraining import Pretraining, adamw, random_view
 
 CONFIG = ViTConfig(8, 2, dim=16, depth=1, heads=2, mlp_dim=32)
 BATCH = 16
@@ -32,8 +33,14 @@ def pretraining(devices=1, **options):
     return Pretraining(mae(), optax.sgd(0.1), mesh=mesh, **options)
 
 
-def run(trainer, steps=3):
-    state, pixels = trainer.init(0), trainer.place(images())
+def run(trainer, holes, steps=3):
+    """Trains on images whose number of patches differs, or on whole ones."""
+    pixels = images()
+    if holes:
+        there = np.full((40, 8, 8, 1), 255, np.uint8)
+        there[::3, 2:] = 0
+        pixels = np.concatenate([pixels, there], axis=3)
+    state, pixels = trainer.init(0), trainer.place(pixels)
     losses = []
     for step in range(steps):
         rows = np.random.default_rng(step).integers(0, 40, BATCH).astype(np.int32)
@@ -46,11 +53,14 @@ def test_a_step_is_the_gradient_of_the_loss_on_masked_views():
     trainer = pretraining()
     rows = np.arange(BATCH, dtype=np.int32)
     state, loss = trainer.step(trainer.init(5), trainer.place(images()), rows)
-    key = jax.random.split(jax.random.fold_in(jax.random.key(5), 0), 1)[0]
-    view_key, mask_key = jax.random.split(key)
-    views = random_views(view_key, jnp.asarray(images()[rows]))
-    normalised = mae().encoder.preprocessing.normalize(views)
-    keep = random_keep(mask_key, BATCH, CONFIG.patches, 0.75)
+    views, keep = [], []
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(5), 0), BATCH)
+    for row, key in zip(rows, keys, strict=True):
+        view_key, mask_key = jax.random.split(key)
+        views.append(random_view(view_key, jnp.asarray(images()[row])))
+        keep.append(random_keep(mask_key, 1, CONFIG.patches, 0.75)[0])
+    normalised = mae().encoder.preprocessing.normalize(jnp.stack(views))
+    keep = jnp.stack(keep)
     expected, gradients = nnx.jit(nnx.value_and_grad(lambda m: m.loss(normalised, keep)))(mae())
     assert float(loss) == pytest.approx(float(expected), rel=1e-5)
     stepped = jax.tree.map(lambda p, g: p - 0.1 * g, nnx.state(mae(), nnx.Param), gradients)
@@ -58,24 +68,28 @@ def test_a_step_is_the_gradient_of_the_loss_on_masked_views():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), after, stepped)
 
 
-def test_the_result_does_not_depend_on_the_number_of_devices():
-    (one, losses), (four, same) = run(pretraining(1)), run(pretraining(4))
-    np.testing.assert_allclose(losses, same, rtol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one.params, four.params)
+@pytest.mark.parametrize(
+    ("devices", "options"),
+    [(4, {}), (1, {"accumulate": 2}), (1, {"accumulate": BATCH}), (4, {"accumulate": 2})],
+)
+@pytest.mark.parametrize("holes", [False, True])
+def test_the_result_does_not_depend_on_devices_and_parts(devices, options, holes):
+    (whole, losses), (same, others) = (
+        run(pretraining(1), holes),
+        run(pretraining(devices, **options), holes),
+    )
+    np.testing.assert_allclose(losses, others, rtol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), whole.params, same.params
+    )
 
 
-def test_an_accumulated_step_is_the_mean_of_its_parts():
-    trainer = pretraining(accumulate=2)
-    rows = np.arange(BATCH, dtype=np.int32)
-    _, loss = trainer.step(trainer.init(0), trainer.place(images()), rows)
-    keys = jax.random.split(jax.random.fold_in(jax.random.key(0), 0), 2)
-    losses = []
-    for part, key in zip(rows.reshape(2, -1), keys, strict=True):
-        view_key, mask_key = jax.random.split(key)
-        views = random_views(view_key, jnp.asarray(images()[part]))
-        keep = random_keep(mask_key, len(part), CONFIG.patches, 0.75)
-        losses.append(mae().loss(mae().encoder.preprocessing.normalize(views), keep))
-    assert float(loss) == pytest.approx(float(np.mean(losses)), rel=1e-5)
+def test_a_cpu_computes_as_many_images_at_once_as_are_fastest(monkeypatch):
+    assert at_once(256, 17) == 32
+    assert at_once(7, 17) == 7
+    assert at_once(32, 197) == 2
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert at_once(256, 17) == 256
 
 
 def test_images_with_holes_train_on_what_is_there():

@@ -10,6 +10,7 @@ from flax import nnx
 import jist
 from jist.models import MLP
 from jist.strategies import IST, Centralized, DataParallel, Ensemble, LocalSGD, workers_mesh
+from jist.strategies.strategy import Strategy
 
 GENERATOR = np.random.default_rng(0)
 EXAMPLES = {
@@ -68,6 +69,19 @@ def test_one_worker_is_centralised_training(strategy):
     whole = Centralized(mlp("standardize"), optax.adam(0.01), workers=1, local_steps=3)
     params = nnx.to_pure_dict(nnx.state(one.model(train(one, order)), nnx.Param))
     assert_close(params, train(whole, order).params)
+
+
+@pytest.mark.parametrize("strategy", [IST, LocalSGD, Ensemble])
+def test_workers_of_a_device_train_in_turn_as_they_do_at_once(strategy, monkeypatch):
+    """On a CPU they take turns; what other devices do runs here as well."""
+    order = orders(4)
+    trained = []
+    for in_turn in (True, False):
+        monkeypatch.setattr(Strategy, "_on_cpu", in_turn)
+        options = {"workers": 4, "local_steps": 3, "mesh": workers_mesh(4, 2)}
+        trained.append(train(strategy(mlp("standardize"), optax.adam(0.01), **options), order))
+    assert_close(trained[0].params, trained[1].params)
+    assert_close(trained[0].opt_state, trained[1].opt_state)
 
 
 @pytest.mark.parametrize("strategy", [DataParallel, LocalSGD, Ensemble])
