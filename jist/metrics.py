@@ -56,7 +56,7 @@ class MetricsLog:
             staging = self.path.with_name(".metrics.jsonl.tmp")
             staging.write_text("".join(line + "\n" for line in kept))
             staging.rename(self.path)
-        # Only by who writes: tensorboardX imports PyTorch where it is installed, which takes seconds.
+        # Here, because tensorboardX imports PyTorch where it is installed, which takes seconds.
         from tensorboardX import SummaryWriter
 
         self._writer = SummaryWriter(str(self._events), purge_step=epoch + 1)
