@@ -33,7 +33,6 @@ from experiments.bench.race import seconds, spread
 from experiments.bench.roofline import DTYPES, MATMUL, matmul
 from experiments.bench_sides import Steps, check, make_work, step_flops
 from experiments.cli import Options, run
-from experiments.memory import keep_freed_memory
 from experiments.pretrain import SIZES
 from experiments.run_directory import write_json
 
@@ -70,7 +69,6 @@ def main(options: BenchOptions) -> None:
     for name in ("batch_size", "steps", "repeats"):
         if getattr(options, name) < 1:
             raise ValueError(f"{name} must be positive, got {getattr(options, name)}")
-    keep_freed_memory()  # as experiments.pretrain does; PyTorch takes part in it
     take_device(options.device)
     with tempfile.TemporaryDirectory() as caches:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = caches  # empty, since compilation is timed

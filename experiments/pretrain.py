@@ -30,7 +30,6 @@ from flax import nnx
 from experiments import processes
 from experiments.cli import Options, run
 from experiments.images import natural_masks, progress_bar
-from experiments.memory import keep_freed_memory
 from experiments.options import NaturalOptions, ProcessOptions, pick
 from experiments.reconstruct import draw, views
 from experiments.run_directory import RunDirectory
@@ -120,7 +119,6 @@ def build_mae(options: PretrainOptions) -> MAE:
 
 def main(options: PretrainOptions) -> None:
     """Pre-trains, saving the encoder as it goes."""
-    keep_freed_memory()
     processes.join(pick(options, ProcessOptions))
     config = dataclasses.asdict(options)
     for name in (*FREE, *(field.name for field in dataclasses.fields(ProcessOptions))):

@@ -26,8 +26,8 @@ from jist.models import MAEEncoder, ViTConfig
 
 # Encoder, ratio, images; and images that are encoded whole.
 CASES = (
-    ("nano, 32 pixels", ViTConfig.nano(), 0.5, 1437, 1437),
-    ("nano, 32 pixels", ViTConfig.nano(), 0.75, 1437, 1437),
+    ("nano, 32 pixels", ViTConfig.nano(), 0.5, 8192, 2048),
+    ("nano, 32 pixels", ViTConfig.nano(), 0.75, 8192, 2048),
     ("ViT-Base, 224 pixels", ViTConfig.base(), 0.75, 256, 64),
 )
 
@@ -40,11 +40,15 @@ def contests(device: str) -> Iterator[Contest]:
 
 
 def digits(count: int) -> Dataset:
-    """The first scanned digits."""
-    whole = load_dataset("digits", "train")
-    assert isinstance(whole, Digits)
+    """Scanned digits, over and over until there are so many."""
+    scans = load_dataset("digits", "train")
+    assert isinstance(scans, Digits)
+    rows = np.arange(count) % len(scans)
     return dataclasses.replace(
-        whole, keys=whole.keys[:count], labels=whole.labels[:count], scans=whole.scans[:count]
+        scans,
+        keys=tuple(f"{scans.keys[row]}, number {number}" for number, row in enumerate(rows)),
+        labels=scans.labels[rows],
+        scans=scans.scans[rows],
     )
 
 
