@@ -89,9 +89,8 @@ class LocalSGD(Strategy):
             trained = jax.tree.map(lambda leaf: leaf[None], mean)
         else:
             trained, losses = self._each_worker(one, order)
-        trained = jax.tree.map(average, trained)
-        state = State(*trained, state.round + 1, state.key)
-        return state, worker_metrics(losses)
+        params, opt_state = jax.tree.map(average, trained)
+        return State(params, opt_state, state.round + 1, state.key), worker_metrics(losses)
 
 
 def _add(mean: Array, one: Array, local: int) -> Array:
