@@ -21,7 +21,8 @@ def alone(encoder, image, keep):
 # 32 images lie on all 8 devices, 10 and 7 on one; of 9 tokens each, two of a device make a part.
 @pytest.mark.parametrize(("batch", "parts"), [(32, 2), (10, 5), (7, 1)])
 def test_parts_of_a_batch_keep_their_images_and_devices(monkeypatch, batch, parts):
-    monkeypatch.setattr(placement, "CPU_TOKENS", 10)
+    monkeypatch.setattr(placement, "CPU_TOKENS_PER_CORE", 5)
+    monkeypatch.setattr(placement, "_cores", lambda: 2)
     encoder = MAEEncoder(CONFIG, rngs=nnx.Rngs(0))
     graphdef, weights = nnx.split(encoder)
     generator = np.random.default_rng(0)

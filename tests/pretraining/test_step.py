@@ -10,9 +10,9 @@ import pytest
 from flax import nnx
 from jax.sharding import Mesh
 
+from jist import placement
 from jist.masking import random_keep
 from jist.models import MAE, DecoderConfig, ViTConfig
-from jist.placement import at_once
 from jist.pretraining import Pretraining, adamw, random_view
 
 CONFIG = ViTConfig(8, 2, dim=16, depth=1, heads=2, mlp_dim=32)
@@ -86,11 +86,14 @@ def test_the_result_does_not_depend_on_devices_and_parts(devices, accumulate, ho
 
 
 def test_a_cpu_computes_as_many_images_at_once_as_are_fastest(monkeypatch):
-    assert at_once(256, 17) == 32
-    assert at_once(7, 17) == 7
-    assert at_once(32, 197) == 2
+    monkeypatch.setattr(placement, "_cores", lambda: 1)
+    assert placement.at_once(256, 17) == 64
+    assert placement.at_once(7, 17) == 7
+    assert placement.at_once(32, 197) == 4
+    monkeypatch.setattr(placement, "_cores", lambda: 2)
+    assert placement.at_once(256, 17) == 128
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert at_once(256, 17) == 256
+    assert placement.at_once(256, 17) == 256
 
 
 def test_images_with_holes_train_on_what_is_there():
