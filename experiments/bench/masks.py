@@ -68,16 +68,20 @@ def contest(
         RuntimeError: the same masks do not give the same features both ways.
     """
     patches, epoch = encoder.config.patches, iter(range(1, 1_000_000))
-    batch = min(256, len(dataset))
+
+    def batch_size(images: Dataset) -> int:
+        return min(256, len(images))  # a batch that is not full would be padded
+
     encode = features.EpochEncoder(
-        encoder, dataset, ratio=ratio, seed=0, batch_size=batch, in_memory=False
+        encoder, dataset, ratio=ratio, seed=0, batch_size=batch_size(dataset), in_memory=False
     )
 
-    def extract(dataset: Dataset, keep_for: KeepFor) -> np.ndarray:
-        batch = min(256, len(dataset))
+    def extract(images: Dataset, keep_for: KeepFor) -> np.ndarray:
         with tempfile.TemporaryDirectory() as scratch:
             out = pathlib.Path(scratch) / "features"
-            return features.extract(encoder, dataset, out, keep_for=keep_for, batch_size=batch).cls
+            return features.extract(
+                encoder, images, out, keep_for=keep_for, batch_size=batch_size(images)
+            ).cls
 
     def same_masks(ids):
         return epoch_keep(0, 0, ids, patches, ratio)

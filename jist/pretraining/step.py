@@ -107,7 +107,8 @@ class Pretraining:
         mesh: Mesh | None = None,
     ):
         patches = mae.encoder.config.patches
-        if patches_kept(patches, mask_ratio) == patches:
+        kept = patches_kept(patches, mask_ratio)
+        if kept == patches:
             raise ValueError(f"mask_ratio must leave out at least one patch, got {mask_ratio}")
         if accumulate is not None and accumulate < 1:
             raise ValueError(f"accumulate must be at least 1, got {accumulate}")
@@ -118,7 +119,7 @@ class Pretraining:
         self.max_missing = max_missing
         self.crop_area = crop_area
         self._accumulate = accumulate
-        self._tokens = 1 + patches_kept(patches, mask_ratio)
+        self._tokens = 1 + kept
         self.config = mae.encoder.config
         self._preprocessing = mae.encoder.preprocessing
         self._optimizer = optimizer
@@ -165,7 +166,8 @@ class Pretraining:
                 f"got {len(rows)}"
             )
         if self._accumulate is None:
-            parts = len(rows) // devices // at_once(len(rows) // devices, self._tokens)
+            own = len(rows) // devices
+            parts = own // at_once(own, self._tokens)
         rows = rows.reshape(parts, -1)
         split = NamedSharding(self.mesh, P(None, "batch"))
         return self._step(state, images, place(rows, split))
