@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
 from jaxtyping import Array, Int
 
 from experiments.pretrain import SIZES
 from jist.masking import patches_kept, random_keep
 from jist.models import MAE, DecoderConfig, ViTConfig
+from jist.placement import batch_mesh
 from jist.pretraining import Pretraining, adamw
 
 MASK_RATIO = 0.75
@@ -71,7 +71,8 @@ class Work:
         optimizer, learning_rate = adamw(
             BASE_LR, batch, steps=steps, warmup_steps=steps // 5, weight_decay=WEIGHT_DECAY
         )
-        mesh = Mesh(np.array(jax.devices()[:1]), ("batch",))
+        # One GPU, as PyTorch takes; of a CPU all cores.
+        mesh = batch_mesh(batch, jax.devices() if device == "cpu" else jax.devices()[:1])
         pretraining = GivenViews(
             self.keep, self.mae(dtype), optimizer, mask_ratio=MASK_RATIO, mesh=mesh
         )

@@ -8,7 +8,7 @@ from typing import TypeVar
 import tyro
 
 from experiments import processes
-from experiments.memory import keep_freed_memory
+from experiments.cpu import keep_freed_memory, make_cores_devices
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,7 @@ def run(main: Callable[[AnyOptions], None], options: type[AnyOptions], descripti
     module = getattr(sys.modules["__main__"], "__spec__", None)  # as `python -m` was told it
     prog = None if module is None else f"python -m {module.name.removesuffix('.__main__')}"
     parsed = tyro.cli(options, prog=prog, description=description)
+    make_cores_devices()
     keep_freed_memory()
     try:
         main(parsed)

@@ -49,26 +49,26 @@ def build_strategy(
         rngs=nnx.Rngs(seed),
     )
     optimizer = optax.adam(head.learning_rate)
-    mesh = strategies.workers_mesh(how.workers, devices)
-    taking_part = {device.process_index for device in mesh.devices.flat}
-    if len(taking_part) < jax.process_count():
-        raise ValueError(
-            f"every process must have a worker, got {how.workers} workers on {mesh.size} devices "
-            f"of {len(taking_part)} of the {jax.process_count()} processes"
-        )
     strategy, takes = STRATEGIES[how.strategy]
     given = dataclasses.asdict(how) | {
         "exchange_dtype": EXCHANGE_DTYPES[how.exchange_dtype],
         "shares": parse_shares(how.shares),
     }
-    return strategy(
+    built = strategy(
         model,
         optimizer,
         workers=how.workers,
         local_steps=how.local_steps,
-        mesh=mesh,
+        mesh=None if devices is None else strategies.workers_mesh(how.workers, devices),
         **{option: given[option] for option in takes},
     )
+    taking_part = {device.process_index for device in built.mesh.devices.flat}
+    if len(taking_part) < jax.process_count():
+        raise ValueError(
+            f"every process must have a worker, got {how.workers} workers on {built.mesh.size} "
+            f"devices of {len(taking_part)} of the {jax.process_count()} processes"
+        )
+    return built
 
 
 def parse_shares(text: str | None) -> tuple[float, ...] | None:

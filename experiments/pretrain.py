@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
 from experiments import processes
 from experiments.cli import Options, run
@@ -38,6 +39,7 @@ from jist.data.order import steps_until
 from jist.masking import are_visible
 from jist.metrics import MetricsLog
 from jist.models import MAE, DecoderConfig, ViTConfig, save_mae
+from jist.placement import batch_mesh
 from jist.pretraining import Pretraining, Resident, Streamed, adamw, pretrain
 
 # Encoder and decoder by size. Small images have small patches, whose pixels a narrow decoder can
@@ -145,6 +147,7 @@ def main(options: PretrainOptions) -> None:
         max_missing=options.max_missing,
         crop_area=(options.least_crop, 1.0),
         accumulate=options.accumulate,
+        mesh=cores_mesh(options),
     )
     preprocessing = mae.encoder.preprocessing
     masks = natural_masks(options, preprocessing, options.seed) if options.natural else None
@@ -181,6 +184,16 @@ def main(options: PretrainOptions) -> None:
         )
     if jax.process_index() == 0:
         print(f"written: {run_directory.path / 'encoder'}")
+
+
+def cores_mesh(options: PretrainOptions) -> Mesh | None:
+    """As many cores of a CPU as divide the batch: nobody asked for these devices.
+
+    None, for all, where devices are other or processes many: there a batch has to suit them.
+    """
+    if jax.default_backend() != "cpu" or jax.process_count() > 1:
+        return None
+    return batch_mesh(options.batch_size // (options.accumulate or 1))
 
 
 def save(mae: MAE, options: PretrainOptions, epoch: int) -> None:

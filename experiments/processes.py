@@ -31,6 +31,8 @@ def join(options: ProcessOptions) -> None:
     # It would catch SIGTERM, and a process asked to end would go on.
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # Workers are spread over processes, so each has one device where it has no GPUs.
+    jax.config.update("jax_num_cpu_devices", 1)
     jax.distributed.initialize(
         *given, cluster_detection_method="deactivate" if explicit else _detection()
     )

@@ -1,6 +1,8 @@
 """Where arrays lie, and how many of them a device takes at once."""
 
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,12 +23,21 @@ def place(array: Array | np.ndarray, sharding: Sharding) -> Array:
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
-def split_batch(batch_size: int) -> Sharding:
-    """Over all devices of this process where they divide the batch, else on the first."""
-    devices = jax.local_devices()
-    if batch_size % len(devices):
-        devices = devices[:1]
-    return NamedSharding(Mesh(devices, ("batch",)), P("batch"))
+def batch_mesh(batch_size: int, devices: Sequence[Any] | None = None) -> Mesh:
+    """A mesh, along one axis named "batch", of the most devices that divide a batch.
+
+    Args:
+        batch_size: size B of the batch.
+        devices: to choose from; all by default.
+    """
+    devices = jax.devices() if devices is None else devices
+    count = max(d for d in range(1, len(devices) + 1) if batch_size % d == 0)
+    return Mesh(np.array(devices[:count]), ("batch",))
+
+
+def split_batch(batch_size: int) -> NamedSharding:
+    """Over as many devices of this process as divide the batch."""
+    return NamedSharding(batch_mesh(batch_size, jax.local_devices()), P("batch"))
 
 
 def at_once(images: int, tokens: int) -> int:
@@ -38,16 +49,17 @@ def at_once(images: int, tokens: int) -> int:
 
     Returns:
         On a CPU the fewest that divide `images` and have `CPU_TOKENS_PER_CORE` tokens for every
-        core; elsewhere all.
+        core of the device; elsewhere all.
     """
     if jax.default_backend() != "cpu":
         return images
     divisors = (part for part in range(1, images) if images % part == 0)
-    wanted = CPU_TOKENS_PER_CORE * _cores()
+    wanted = CPU_TOKENS_PER_CORE * max(1, available_cores() // jax.local_device_count())
     return next((part for part in divisors if part * tokens >= wanted), images)
 
 
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # not everywhere; those that this process may use
+def available_cores() -> int:
+    """How many cores of the CPU this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not everywhere
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

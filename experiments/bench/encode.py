@@ -23,9 +23,10 @@ from jaxtyping import Array
 from experiments.bench.hardware import has_torch
 from experiments.bench.race import JIST, Contest, Side, seconds
 from experiments.bench.roofline import DTYPES
-from jist.features import cls_vectors
+from jist.features import cls_vectors, place_weights
 from jist.masking import random_keep
 from jist.models import MAEEncoder, ViTConfig
+from jist.placement import split_batch
 
 RATIOS = (0.0, 0.5, 0.75)
 # The batches that are tried; on a CPU more images where less of each is seen.
@@ -60,10 +61,12 @@ class Work:
 
     def jist(self, dtype: str) -> Prepare:
         """The side of jist, of a compute type."""
-        encode = jit_encode(of_type(self.encoder, dtype))
+        encoder = of_type(self.encoder, dtype)
 
         def prepare(batch: int) -> Encode:
-            images, keep = jnp.asarray(self.images[:batch]), jnp.asarray(self.keep[:batch])
+            encode = jit_encode(encoder, batch)
+            given = self.images[:batch], self.keep[:batch]
+            images, keep = jax.device_put(given, split_batch(batch))
             return lambda: np.asarray(encode(images, keep))
 
         return prepare
@@ -237,9 +240,9 @@ def of_type(encoder: MAEEncoder, dtype: str) -> MAEEncoder:
     return other
 
 
-def jit_encode(encoder: MAEEncoder) -> Callable[[Array, Array], Array]:
-    """CLS vectors of images and kept patches, compiled as `jist.features` does."""
-    graphdef, weights = nnx.split(encoder)
+def jit_encode(encoder: MAEEncoder, batch: int) -> Callable[[Array, Array], Array]:
+    """CLS vectors of a batch of images and their kept patches, compiled as `jist.features` does."""
+    graphdef, weights = place_weights(encoder, batch)
     exact = encoder.dtype == jnp.float32 and jax.default_backend() != "cpu"
 
     @jax.jit

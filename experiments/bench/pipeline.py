@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from PIL import Image
 
@@ -31,6 +31,7 @@ from jist.data import Dataset, batches, load_dataset
 from jist.features import extract
 from jist.masking import FixedMask
 from jist.models import MAEEncoder, ViTConfig
+from jist.placement import split_batch
 
 RATIO = 0.75
 # Images, images in a batch, compute type.
@@ -140,7 +141,7 @@ def _extract(
 
 def _encode_decoded(encoder: MAEEncoder, dataset: Dataset, mask: FixedMask, batch: int) -> Run:
     config, interpolation = encoder.config, encoder.preprocessing.interpolation
-    encode = jit_encode(encoder)
+    encode = jit_encode(encoder, batch)
     decoded = []
     for found in batches(
         dataset, image_size=config.image_size, interpolation=interpolation, batch_size=batch
@@ -151,7 +152,7 @@ def _encode_decoded(encoder: MAEEncoder, dataset: Dataset, mask: FixedMask, batc
         decoded.append((images, np.asarray(mask(ids))))
 
     def run() -> np.ndarray:
-        cls = [encode(jnp.asarray(images), jnp.asarray(keep)) for images, keep in decoded]
+        cls = [encode(*jax.device_put(part, split_batch(batch))) for part in decoded]
         return np.concatenate([np.asarray(part) for part in cls])[: len(dataset)]
 
     return run

@@ -6,6 +6,7 @@ Modules, in the order the data passes through them: `visible` finds what is visi
 """
 
 from jist.features.encoding import cls_vectors as cls_vectors
+from jist.features.encoding import place_weights as place_weights
 from jist.features.extraction import extract as extract
 from jist.features.random_masks import EpochEncoder as EpochEncoder
 from jist.features.stored import CHUNK as CHUNK

@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from jist.features.encoding import cls_vectors
+from jist.features.encoding import cls_vectors, place_weights
 from jist.features.visible import NO_PATCH
 from jist.models import MAEEncoder
 from jist.placement import split_batch
@@ -28,7 +28,7 @@ class ByLength:
 
     Args:
         encoder: the frozen encoder.
-        batch_size: images encoded at a time; split over the devices where they divide it.
+        batch_size: images encoded at a time; split over the devices that divide it.
         length: the number of visible patches, where it is known to be that of every image; they
             are then encoded without padding, like images with fixed masks.
     """
@@ -40,7 +40,7 @@ class ByLength:
         self.padded = length is None
         self.batch_size = batch_size
         self.encoder = encoder
-        graphdef, weights = nnx.split(encoder)
+        graphdef, weights = place_weights(encoder, batch_size)
         self._encode = functools.partial(_encode, graphdef, weights)
 
     def __call__(

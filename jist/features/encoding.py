@@ -1,11 +1,22 @@
 """Images -> CLS vectors, whatever the encoder."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from jist.models import Encoder, MAEEncoder
 from jist.placement import at_once, split_batch
+
+
+def place_weights(encoder: Encoder, batch_size: int) -> tuple[Any, Any]:
+    """An encoder's graph, and its weights on all devices over which a batch is split."""
+    graphdef, weights = nnx.split(encoder)
+    return graphdef, jax.device_put(weights, NamedSharding(split_batch(batch_size).mesh, P()))
 
 
 def cls_vectors(

@@ -27,7 +27,7 @@ from rich.progress import Progress
 from jist import store
 from jist.data import Batch, Dataset, MaskedImages, NaturalMasks, batches
 from jist.features.by_length import ByLength
-from jist.features.encoding import cls_vectors
+from jist.features.encoding import cls_vectors, place_weights
 from jist.features.stored import CHUNK, Features, load
 from jist.features.visible import (
     EMPTY,
@@ -63,7 +63,7 @@ def extract(
         keep_for: maps example ids [B] to the kept patches [B, K], as `jist.masking.FixedMask` does;
             traceable, and a function of the ids alone. Or how the images' own missing regions are
             found; `jist.masking.visible_patches` are then kept.
-        batch_size: images encoded at a time; split over the devices where they divide it.
+        batch_size: images encoded at a time; split over the devices that divide it.
         skip_unreadable: leave out images that cannot be decoded, and list them in the attributes,
             instead of stopping at the first.
         skip_empty: the same for images without a visible patch.
@@ -226,7 +226,7 @@ def _fixed_rows(
         rows=rows,
         skip_unreadable=skip_unreadable,
     )
-    graphdef, weights = nnx.split(encoder)
+    graphdef, weights = place_weights(encoder, batch_size)
     pending: collections.deque = collections.deque()
     for batch in images:
         padding = batch_size - len(batch.labels)

@@ -17,7 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Integer, UInt8
 
 from jist.data import Batch, Dataset, batches
-from jist.features.encoding import cls_vectors
+from jist.features.encoding import cls_vectors, place_weights
 from jist.masking import patches_kept, random_keep
 from jist.models import MAEEncoder
 from jist.placement import split_batch
@@ -64,7 +64,7 @@ class EpochEncoder:
         dataset: the images.
         ratio: masking ratio r in [0, 1).
         seed: seed of the masks.
-        batch_size: images encoded at a time; split over the devices where they divide it.
+        batch_size: images encoded at a time; split over the devices that divide it.
         skip_unreadable: leave out images that cannot be decoded instead of stopping at the first.
         in_memory: whether decoded images are kept, if the size is not to decide.
 
@@ -92,7 +92,7 @@ class EpochEncoder:
         self.skip_unreadable = skip_unreadable
         self.in_memory = self._fits() if in_memory is None else in_memory
         self._decoded: list[Batch] = []
-        graphdef, self._weights = nnx.split(encoder)
+        graphdef, self._weights = place_weights(encoder, batch_size)
         self._encode = functools.partial(_encode, graphdef, ratio, seed)
 
     def __call__(self, epoch: int) -> Float[np.ndarray, "examples dim"]:

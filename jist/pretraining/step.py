@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from jist.masking import are_visible, patches_kept, random_keep, random_keep_of_visible
 from jist.models import MAE
-from jist.placement import at_once, place
+from jist.placement import at_once, batch_mesh, place
 from jist.pretraining.augment import random_view
 
 
@@ -112,7 +112,7 @@ class Pretraining:
             raise ValueError(f"mask_ratio must leave out at least one patch, got {mask_ratio}")
         if accumulate is not None and accumulate < 1:
             raise ValueError(f"accumulate must be at least 1, got {accumulate}")
-        self.mesh = Mesh(np.array(jax.devices()), ("batch",)) if mesh is None else mesh
+        self.mesh = batch_mesh(jax.device_count()) if mesh is None else mesh
         if self.mesh.axis_names != ("batch",):
             raise ValueError(f'mesh must have one axis, "batch", got {self.mesh.axis_names}')
         self.mask_ratio = mask_ratio
@@ -127,6 +127,14 @@ class Pretraining:
         self._params = nnx.to_pure_dict(params)
         self.replicated = NamedSharding(self.mesh, P())
         self._step = jax.jit(self._whole_step, donate_argnums=0)
+        self._sums = jax.shard_map(
+            self._device_sums,
+            mesh=self.mesh,
+            in_specs=(P(), P(), P(None, "batch"), P(None, "batch")),
+            out_specs=P(),
+            # Else every part's gradient would be added up over the devices by itself.
+            check_vma=False,
+        )
 
     def init(self, seed: int) -> PretrainingState:
         """The state before the first step: the model's own values, a key from `seed`."""
@@ -186,24 +194,33 @@ class Pretraining:
         # A key for each image, so that nothing depends on the parts.
         keys = jax.random.split(jax.random.fold_in(state.key, state.step), rows.size)
         keys = keys.reshape(rows.shape)
-        error_and_gradient = jax.value_and_grad(self._squared_error, has_aux=True)
-        sums = error_and_gradient(state.params, images, rows[0], keys[0])
-        if len(rows) > 1:
-            sums, _ = jax.lax.scan(
-                lambda sums, part: (
-                    jax.tree.map(jnp.add, sums, error_and_gradient(state.params, images, *part)),
-                    None,
-                ),
-                sums,
-                (rows[1:], keys[1:]),
-            )
-        (error, predicted), gradients = sums
+        (error, predicted), gradients = self._sums(state.params, images, rows, keys)
         loss, gradients = jax.tree.map(
             lambda leaf: leaf / jnp.maximum(predicted, 1), (error, gradients)
         )
         updates, opt_state = self._optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         return PretrainingState(params, opt_state, state.step + 1, state.key), loss
+
+    def _device_sums(
+        self, params: Any, images: Array, rows: Int[Array, "parts batch"], keys: Array
+    ) -> tuple[tuple[Array, Array], Any]:
+        """Squared error, number of predicted patches and gradient, added up over the whole batch.
+
+        `rows` and `keys` are those of one device.
+        """
+        error_and_gradient = jax.value_and_grad(self._squared_error, has_aux=True)
+        sums = error_and_gradient(params, images, rows[0], keys[0])
+        if len(rows) > 1:
+            sums, _ = jax.lax.scan(
+                lambda sums, part: (
+                    jax.tree.map(jnp.add, sums, error_and_gradient(params, images, *part)),
+                    None,
+                ),
+                sums,
+                (rows[1:], keys[1:]),
+            )
+        return jax.lax.psum(sums, "batch")
 
     def _squared_error(
         self, params: Any, images: Array, rows: Int[Array, " batch"], keys: Array

@@ -24,6 +24,8 @@ from jist import costs
 Examples = Any  # tree of arrays [N, ...]
 Loss = Callable[[nnx.Module, Any], Float[Array, ""]]
 OPTIMIZER_STATES = ("reset", "carry")  # what becomes of an optimiser's state between rounds
+# On a CPU, what a worker trains at most if each is to have a core of its own.
+MOST_BYTES_PER_CORE = 5_000_000
 
 
 def softmax_cross_entropy(model: nnx.Module, batch: dict[str, Array]) -> Float[Array, ""]:
@@ -61,7 +63,9 @@ class Strategy(abc.ABC):
         workers: number of workers n.
         local_steps: number J of optimiser steps that a worker takes in a full round.
         loss: maps a model and a batch of examples to a scalar; softmax cross-entropy by default.
-        mesh: devices, along one axis named "workers"; by default as many as divide n.
+        mesh: devices, along one axis named "workers"; by default as many as divide n, but one CPU
+            where a worker trains more than `MOST_BYTES_PER_CORE`: no cache holds a wide network for
+            each core, and they are faster one after the other, by all cores.
 
     Raises:
         ValueError: `workers` or `local_steps` is not positive, the mesh has another axis, or
@@ -84,7 +88,13 @@ class Strategy(abc.ABC):
             raise ValueError(f"local_steps must be at least 1, got {local_steps}")
         self.workers = workers
         self.local_steps = local_steps
-        self.mesh = workers_mesh(workers) if mesh is None else mesh
+        self._optimizer = optimizer
+        self._loss = loss
+        model.train()
+        self._graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+        self._params = nnx.to_pure_dict(params)
+        self._rest = nnx.to_pure_dict(rest)
+        self.mesh = workers_mesh(workers, self._devices()) if mesh is None else mesh
         if self.mesh.axis_names != ("workers",):
             raise ValueError(f'mesh must have one axis, "workers", got {self.mesh.axis_names}')
         if workers % self.mesh.size:
@@ -92,12 +102,7 @@ class Strategy(abc.ABC):
                 f"workers must be a multiple of the mesh's devices, "
                 f"got {workers} workers on {self.mesh.size} devices"
             )
-        self._optimizer = optimizer
-        self._loss = loss
-        model.train()
-        self._graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-        self._params = nnx.to_pure_dict(params)
-        self._rest = jax.device_put(nnx.to_pure_dict(rest), self.replicated)
+        self._rest = jax.device_put(self._rest, self.replicated)
         state_specs = self._state_specs()
         self._round = jax.jit(
             jax.shard_map(
@@ -186,6 +191,12 @@ class Strategy(abc.ABC):
     def replicated(self) -> NamedSharding:
         """The sharding of an array that every device of the mesh holds whole."""
         return NamedSharding(self.mesh, P())
+
+    def _devices(self) -> int | None:
+        """How many devices share the workers by default; None for as many as divide n."""
+        wide = costs.size_bytes(self._worker_shapes()[0]) > MOST_BYTES_PER_CORE
+        alone = jax.default_backend() == "cpu" and jax.process_count() == 1
+        return 1 if wide and alone else None
 
     @property
     def _on_cpu(self) -> bool:

@@ -71,6 +71,19 @@ def test_one_worker_is_centralised_training(strategy):
     assert_close(params, train(whole, order).params)
 
 
+def test_networks_that_fill_the_caches_are_trained_by_all_cores_at_once(monkeypatch):
+    def devices(strategy):
+        return strategy(mlp(), optax.sgd(0.1), workers=4, local_steps=1).mesh.size
+
+    subnet = IST(mlp(), optax.sgd(0.1), workers=4, local_steps=1).parameters_per_worker
+    monkeypatch.setattr("jist.strategies.strategy.MOST_BYTES_PER_CORE", 4 * subnet)
+    assert [devices(strategy) for strategy in (IST, Ensemble, LocalSGD)] == [4, 4, 1]
+    monkeypatch.setattr("jist.strategies.strategy.MOST_BYTES_PER_CORE", 4 * subnet - 1)
+    assert devices(IST) == 1
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert devices(IST) == 4
+
+
 @pytest.mark.parametrize("strategy", [IST, LocalSGD, Ensemble])
 def test_workers_of_a_device_train_in_turn_as_they_do_at_once(strategy, monkeypatch):
     """On a CPU they take turns; what other devices do runs here as well."""

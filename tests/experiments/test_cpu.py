@@ -1,13 +1,40 @@
+import os
 import platform
 import subprocess
 import sys
 
 import pytest
 
+from experiments.cpu import MOST_DEVICES
+from jist.placement import available_cores
+
+DEVICES = """
+from experiments.cpu import make_cores_devices
+make_cores_devices()
+import jax
+print(jax.device_count())
+"""
+
+
+def devices(**environment):
+    """How many there are in a process of its own, of which nobody asks for eight."""
+    inherited = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    run = [sys.executable, "-c", DEVICES]
+    done = subprocess.run(
+        run, env=inherited | environment, capture_output=True, text=True, check=True
+    )
+    return int(done.stdout)
+
+
+def test_every_core_is_a_device_where_nobody_asks_for_other():
+    assert devices() == min(available_cores(), MOST_DEVICES)
+    assert devices(XLA_FLAGS="--xla_force_host_platform_device_count=3") == 3
+    assert devices(JAX_NUM_CPU_DEVICES="3") == 3
+
 COUNT = """
 import resource
 import jax, jax.numpy as jnp
-from experiments.memory import keep_freed_memory
+from experiments.cpu import keep_freed_memory
 if {kept}:
     keep_freed_memory()
 

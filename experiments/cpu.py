@@ -1,0 +1,51 @@
+"""What makes XLA fast on a CPU and has to be said before its first computation."""
+
+import ctypes
+import os
+import sys
+
+import jax
+
+from jist.placement import available_cores
+
+# Every device holds its own copy of an encoder and of the features it is trained on.
+MOST_DEVICES = 8
+# Devices wait for each other at the end of a round; XLA would end the process after 40 s.
+PATIENCE_SECONDS = 3600
+# Names of glibc's malloc.h.
+M_TRIM_THRESHOLD = -1
+M_MMAP_MAX = -4
+
+
+def make_cores_devices() -> None:
+    """Makes each core that this process may use a device, up to `MOST_DEVICES`.
+
+    Workers then train, and images are encoded, on all cores at once, where a matrix product of one
+    worker or of a few images is too small to be divided among cores. Nothing is changed where the
+    number of devices is already given, by `JAX_NUM_CPU_DEVICES` or in `XLA_FLAGS`.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_force_host_platform_device_count" in flags or "JAX_NUM_CPU_DEVICES" in os.environ:
+        return
+    jax.config.update("jax_num_cpu_devices", min(available_cores(), MOST_DEVICES))
+    if "xla_cpu_collective_call_terminate_timeout_seconds" not in flags:
+        patience = f"--xla_cpu_collective_call_terminate_timeout_seconds={PATIENCE_SECONDS}"
+        os.environ["XLA_FLAGS"] = f"{flags} {patience}".strip()
+
+
+def keep_freed_memory() -> None:
+    """Makes steps on the CPU reuse their memory.
+
+    XLA:CPU asks for a program's temporary memory anew at every execution, in one piece. glibc gets
+    large pieces from the operating system and returns them at once, so each execution takes a page
+    fault for every 4 KB that it touches. Here they stay on the heap, and programs are executed
+    by the thread that calls them: only its heap is not made of small parts. The resident memory of
+    the process stays at its peak. GPUs are not concerned.
+    """
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # not every C library of Linux has it
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, -1)
