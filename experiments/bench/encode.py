@@ -175,7 +175,7 @@ def try_batches(prepare: Prepare, batches: Sequence[int], dtype: str) -> Tried:
     for batch in batches:
         encode = prepare(batch)
         first = seconds(lambda encode=encode: outputs.append(encode()))
-        sides[batch] = Side(encode, batch, dtype, first)
+        sides[batch] = Side(encode, batch, dtype=dtype, first_run_s=first)
         rates[batch] = batch / seconds(encode)
     return Tried(sides[max(rates, key=rates.__getitem__)], outputs[0], rates)
 

@@ -8,20 +8,18 @@ steps must lead to the same mean loss and parameters.
 """
 
 import functools
-import time
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from experiments.bench.hardware import has_torch
 from experiments.bench.mlp_work import (
     OPTIMIZERS,
+    Other,
     Rounds,
     Work,
-    compare,
-    flops_per_example,
     make_work,
+    rounds_contest,
 )
-from experiments.bench.race import JIST, Contest, Side
+from experiments.bench.race import Contest
 from jist.strategies import Centralized
 
 WIDTHS = (768, 1000, 1000, 10)
@@ -57,30 +55,22 @@ def head_contest(
     """
     steps = len(work.x) // work.batch
     strategy = Centralized(work.model, OPTIMIZERS[work.optimizer], local_steps=steps)
-    jist = Rounds(strategy, work)
-    order = work.order(1, steps)
-    first = order[:, :CHECK_STEPS]
-    ours = jist(first), jist.arrays()
-    sides = {JIST: Side(functools.partial(jist, order), order.size)}
-    differences: dict[str, Any] = {}
-    for name in torch_sides if has_torch() else ():
-        from experiments.bench.torch_mlp import TorchHead
-
-        torch = TorchHead(
-            *(work.start, work.x, work.y),
-            optimizer=work.optimizer,
-            device=TORCH_DEVICES[device],
-            compiled=TORCH_SIDES[name],
-        )
-        start = time.perf_counter()
-        theirs = torch(first[0]), torch.arrays()
-        seconds = time.perf_counter() - start
-        differences[name] = compare(name, ours, theirs, work.start)
-        sides[name] = Side(functools.partial(torch, order[0]), order.size, first_run_s=seconds)
-    return Contest(
-        f"{'-'.join(map(str, work.model.widths))}, batch {work.batch}, {steps} steps",
-        "examples/s",
-        sides,
-        flops=flops_per_example(strategy, work),
-        facts={"check_steps": first.shape[1], "differences": differences},
+    others = {name: functools.partial(_torch_side, name, work, device) for name in torch_sides}
+    return rounds_contest(
+        Rounds(strategy, work),
+        work.order(1, steps),
+        others if has_torch() else {},
+        check_steps=CHECK_STEPS,
     )
+
+
+def _torch_side(name: str, work: Work, device: str) -> Other:
+    from experiments.bench.torch_mlp import TorchHead
+
+    torch = TorchHead(
+        *(work.start, work.x, work.y),
+        optimizer=work.optimizer,
+        device=TORCH_DEVICES[device],
+        compiled=TORCH_SIDES[name],
+    )
+    return lambda order: torch(order[0]), torch.arrays

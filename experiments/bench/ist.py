@@ -12,7 +12,6 @@ import functools
 import itertools
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -21,14 +20,13 @@ from experiments.bench.hardware import has_torch
 from experiments.bench.head import TORCH_DEVICES, WIDTHS
 from experiments.bench.mlp_work import (
     OPTIMIZERS,
-    Arrays,
+    Other,
     Rounds,
     Work,
-    compare,
-    flops_per_example,
     make_work,
+    rounds_contest,
 )
-from experiments.bench.race import JIST, Contest, Side, seconds
+from experiments.bench.race import JIST, Contest, seconds
 from jist.ist import partition
 from jist.strategies import IST
 
@@ -36,9 +34,6 @@ BATCH, LOCAL_STEPS, EXAMPLES = 64, 50, 12_800
 WORKERS = (1, 2, 4, 8)
 DEALS = 4  # are drawn before the race for PyTorch, which takes them in turn
 PROCESSES, SERVER, IN_TURN = "torch processes", "torch processes, server", "torch in turn"
-
-# A round of PyTorch: the parts of every hidden layer, the order -> the mean loss.
-Round = Callable[[Sequence[np.ndarray], np.ndarray], float]
 
 
 def contests(device: str) -> Iterator[Contest]:
@@ -88,23 +83,15 @@ def round_contest(
     jist = Rounds(strategy, work)
     stack.callback(jist.free)
     order = work.order(workers, local_steps)
-    first = order[:, :check_steps]
-    ours = jist(first), jist.arrays()
-    sides = {JIST: Side(functools.partial(jist, order), order.size)}
-    differences: dict[str, Any] = {}
-    dealt = deals(work.model.widths[1:-1], workers)
-    for name in torch_sides if has_torch() else ():
-        play, arrays = _torch_side(stack, name, work, device, workers)
-        differences[name] = compare(name, ours, (play(dealt[0], first), arrays()), work.start)
-        turns = itertools.cycle(dealt[1:] + dealt[:1])
-        sides[name] = Side(_round(play, turns, order), order.size)
-    return Contest(
-        f"{'-'.join(map(str, work.model.widths))}, batch {work.batch}, {workers} workers, "
-        f"{local_steps} local steps",
-        "examples/s",
-        sides,
-        flops=flops_per_example(strategy, work),
-        facts={"check_steps": first.shape[1], "differences": differences},
+    others = {
+        name: functools.partial(_torch_side, stack, name, work, device, workers)
+        for name in torch_sides
+    }
+    return rounds_contest(
+        jist,
+        order,
+        others if has_torch() else {},
+        check_steps=check_steps,
         conclude=lambda samples: {"exchange_share": exchange_share(jist, order, samples[JIST])},
     )
 
@@ -137,21 +124,20 @@ def exchange_share(
     return (short - (whole - short) / (steps - 1)) / whole
 
 
-def _round(play: Round, turns: Iterator[list[np.ndarray]], order: np.ndarray) -> Callable[[], Any]:
-    return lambda: play(next(turns), order)
-
-
 def _torch_side(
     stack: contextlib.ExitStack, name: str, work: Work, device: str, workers: int
-) -> tuple[Round, Callable[[], Arrays]]:
-    """A side before its first round, and what reads its parameters."""
+) -> Other:
+    """A side before its first round, for which neurons are dealt as for that of jist."""
     given = (work.start, work.x, work.y)
+    play: Callable[[Sequence[np.ndarray], np.ndarray], float]
     if name == IN_TURN:
         from experiments.bench.torch_mlp import TorchSubnets
 
-        subnets = TorchSubnets(*given, optimizer=work.optimizer, device=TORCH_DEVICES[device])
-        return subnets, subnets.arrays
-    from experiments.bench.torch_workers import TorchWorkers
+        play = side = TorchSubnets(*given, optimizer=work.optimizer, device=TORCH_DEVICES[device])
+    else:
+        from experiments.bench.torch_workers import TorchWorkers
 
-    started = stack.enter_context(TorchWorkers(workers, *given, optimizer=work.optimizer))
-    return functools.partial(started.ist, server=name == SERVER), started.arrays
+        side = stack.enter_context(TorchWorkers(workers, *given, optimizer=work.optimizer))
+        play = functools.partial(side.ist, server=name == SERVER)
+    turns = itertools.cycle(deals(work.model.widths[1:-1], workers))
+    return lambda order: play(next(turns), order), side.arrays

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from experiments.bench.race import JIST, Contest, Side, seconds
 from jist.data.order import worker_order
 from jist.models import MLP
 from jist.placement import place
@@ -20,6 +21,8 @@ OPTIMIZERS = {"adam": optax.adam(1e-3), "sgd": optax.sgd(1e-2)}
 LOSS_TOLERANCE, PARAMETER_TOLERANCE = 1e-4, 1e-2
 
 Arrays = list[np.ndarray]  # the kernels [in, out] of all layers, then the bias of the last
+# A side beside jist: an order [workers, steps, B] -> the mean loss, and what reads its parameters.
+Other = tuple[Callable[[np.ndarray], float], Callable[[], Arrays]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +79,8 @@ class Rounds:
     """
 
     def __init__(self, strategy: Strategy, work: Work):
-        self._strategy = strategy
+        self.strategy = strategy
+        self.work = work
         self._state: Any = strategy.init(0)
         self._examples: Any = {
             name: place(array, strategy.replicated)
@@ -85,7 +89,7 @@ class Rounds:
 
     def __call__(self, order: np.ndarray) -> float:
         """A round; the mean loss of all workers, once it is done."""
-        self._state, metrics = self._strategy.round(self._state, self._examples, order)
+        self._state, metrics = self.strategy.round(self._state, self._examples, order)
         jax.block_until_ready(self._state.params)
         return float(metrics["loss"].mean())
 
@@ -96,6 +100,48 @@ class Rounds:
     def free(self) -> None:
         """Lets go of the memory."""
         self._state = self._examples = None
+
+
+def rounds_contest(
+    jist: Rounds,
+    order: np.ndarray,
+    others: Mapping[str, Callable[[], Other]],
+    *,
+    check_steps: int | None = None,
+    conclude: Callable[[Mapping[str, Sequence[float]]], Mapping[str, Any]] = lambda seconds: {},
+) -> Contest:
+    """A round by jist and by others, after they have shown that they do the same work.
+
+    Args:
+        jist: the side of jist.
+        order: the examples of each worker in each of its steps [workers, steps, B].
+        others: what starts the other sides, by name; one after the other, each checked at once.
+        check_steps: steps of the round after which results are compared; all by default.
+        conclude: as of `Contest`.
+
+    Raises:
+        RuntimeError: a side does other work.
+    """
+    work, first = jist.work, order[:, :check_steps]
+    ours = jist(first), jist.arrays()
+    sides = {JIST: Side(functools.partial(jist, order), order.size)}
+    differences = {}
+    for name, start in others.items():
+        play, read = start()
+        losses: list[float] = []
+        taken = seconds(lambda play=play, losses=losses: losses.append(play(first)))
+        differences[name] = compare(name, ours, (losses[0], read()), work.start)
+        sides[name] = Side(functools.partial(play, order), order.size, first_run_s=taken)
+    workers, steps = order.shape[:2]
+    return Contest(
+        f"{'-'.join(map(str, work.model.widths))}, batch {work.batch}, {workers} workers, "
+        f"{steps} steps",
+        "examples/s",
+        sides,
+        flops=flops_per_example(jist.strategy, work),
+        facts={"check_steps": first.shape[1], "differences": differences},
+        conclude=conclude,
+    )
 
 
 def arrays(params: Any) -> Arrays:

@@ -99,7 +99,10 @@ def contest(
     return Contest(
         f"JPEG files, ratio {RATIO:g}, {dtype}",
         "images/s",
-        {side: Side(runs[side], len(dataset), dtype, first[side]) for side in chosen},
+        {
+            side: Side(runs[side], len(dataset), dtype=dtype, first_run_s=first[side])
+            for side in chosen
+        },
         flops=image_flops(encoder.config, mask.kept),
         facts=facts,
         dtype=dtype,

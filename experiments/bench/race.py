@@ -27,6 +27,7 @@ class Side:
 
     run: Callable[[], object]
     items: float
+    _: dataclasses.KW_ONLY
     dtype: str | None = None
     flops: float | None = None
     first_run_s: float | None = None

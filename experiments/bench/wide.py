@@ -17,21 +17,20 @@ compared. First some steps must lead to the same mean loss and parameters on all
 
 import contextlib
 import dataclasses
-import functools
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 from experiments.bench.hardware import has_torch
 from experiments.bench.ist import IN_TURN, PROCESSES, SERVER, round_contest
 from experiments.bench.mlp_work import (
     OPTIMIZERS,
+    Other,
     Rounds,
     Work,
-    compare,
     flops_per_example,
     make_work,
+    rounds_contest,
 )
-from experiments.bench.race import JIST, Contest, Side
+from experiments.bench.race import Contest
 from jist.strategies import IST, DataParallel, LocalSGD, Strategy
 
 WIDE = (4096, 8192, 8192, 8192, 35)
@@ -109,29 +108,21 @@ def baseline_contest(
     )
     jist = Rounds(strategy, work)
     stack.callback(jist.free)
-    order = work.order(workers, steps)
-    first = order[:, :CHECK_STEPS]
-    ours = jist(first), jist.arrays()
-    sides = {JIST: Side(functools.partial(jist, order), order.size)}
-    differences: dict[str, Any] = {}
-    if device == "cpu" and has_torch():
+
+    def torch() -> Other:
         from experiments.bench.torch_workers import TorchWorkers
 
         given = (work.start, work.x, work.y)
-        torch = stack.enter_context(TorchWorkers(workers, *given, optimizer=work.optimizer))
-        play: Callable[[Any], float] = (
-            torch.data_parallel if baseline == "data parallel" else torch.local_sgd
-        )
-        differences[PROCESSES] = compare(PROCESSES, ours, (play(first), torch.arrays()), work.start)
-        sides[PROCESSES] = Side(functools.partial(play, order), order.size)
-    return Contest(
-        f"{baseline}, {'-'.join(map(str, work.model.widths))}, batch {work.batch}, "
-        f"{workers} workers, {steps} steps",
-        "examples/s",
-        sides,
-        flops=flops_per_example(strategy, work),
-        facts={"check_steps": first.shape[1], "differences": differences},
+        side = stack.enter_context(TorchWorkers(workers, *given, optimizer=work.optimizer))
+        return side.data_parallel if baseline == "data parallel" else side.local_sgd, side.arrays
+
+    contest = rounds_contest(
+        jist,
+        work.order(workers, steps),
+        {PROCESSES: torch} if device == "cpu" and has_torch() else {},
+        check_steps=CHECK_STEPS,
     )
+    return dataclasses.replace(contest, name=f"{baseline}, {contest.name}")
 
 
 def _baselines(work: Work, device: str, all_workers: tuple[int, ...]) -> Iterator[Contest]:

@@ -47,6 +47,7 @@ def test_cls_vectors_agree_before_the_race(work, dtype, batches):
     row = race.hold(contest, 2)
     assert row["sides"][race.JIST]["dtype"] == dtype
     assert len(row["sides"][encode.EAGER]["samples_s"]) == 2
+    assert row["sides"][race.JIST]["flops_per_item"] == contest.flops
 
 
 def test_other_masks_are_other_work(work, monkeypatch):

@@ -31,6 +31,7 @@ def test_every_core_is_a_device_where_nobody_asks_for_other():
     assert devices(XLA_FLAGS="--xla_force_host_platform_device_count=3") == 3
     assert devices(JAX_NUM_CPU_DEVICES="3") == 3
 
+
 COUNT = """
 import resource
 import jax, jax.numpy as jnp

@@ -88,13 +88,13 @@ def test_the_result_does_not_depend_on_devices_and_parts(devices, accumulate, ho
 def test_a_cpu_computes_as_many_images_at_once_as_are_fastest(monkeypatch):
     monkeypatch.setattr(jax, "local_device_count", lambda: 1)
     monkeypatch.setattr(placement, "available_cores", lambda: 1)
-    assert placement.at_once(256, 17) == 64
+    assert placement.at_once(256, 17) == 32
     assert placement.at_once(7, 17) == 7
     assert placement.at_once(32, 197) == 4
     monkeypatch.setattr(placement, "available_cores", lambda: 2)
-    assert placement.at_once(256, 17) == 128
-    monkeypatch.setattr(jax, "local_device_count", lambda: 2)  # of one core each
     assert placement.at_once(256, 17) == 64
+    monkeypatch.setattr(jax, "local_device_count", lambda: 2)  # of one core each
+    assert placement.at_once(256, 17) == 32
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert placement.at_once(256, 17) == 256
 
