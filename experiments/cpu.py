@@ -8,8 +8,8 @@ import jax
 
 from jist.placement import available_cores
 
-# Every device holds its own copy of an encoder and of the features it is trained on.
-MOST_DEVICES = 8
+# Each holds its own copy of an encoder, and of the features that a head is trained on.
+MOST_DEVICES = 4
 # Devices wait for each other at the end of a round; XLA would end the process after 40 s.
 PATIENCE_SECONDS = 3600
 # Names of glibc's malloc.h.
@@ -18,11 +18,12 @@ M_MMAP_MAX = -4
 
 
 def make_cores_devices() -> None:
-    """Makes each core that this process may use a device, up to `MOST_DEVICES`.
+    """Makes each core that this process may use a device of JAX, up to `MOST_DEVICES`.
 
     Workers then train, and images are encoded, on all cores at once, where a matrix product of one
-    worker or of a few images is too small to be divided among cores. Nothing is changed where the
-    number of devices is already given, by `JAX_NUM_CPU_DEVICES` or in `XLA_FLAGS`.
+    worker or of a few images is too small to be divided among cores. More cores than devices are
+    shared by these. Nothing is changed where the number of devices is already given, by
+    `JAX_NUM_CPU_DEVICES` or in `XLA_FLAGS`.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_force_host_platform_device_count" in flags or "JAX_NUM_CPU_DEVICES" in os.environ:
