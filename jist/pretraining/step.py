@@ -123,14 +123,15 @@ class Pretraining:
         self.config = mae.encoder.config
         self._preprocessing = mae.encoder.preprocessing
         self._optimizer = optimizer
-        self._graphdef, params, self._rest = nnx.split(mae, nnx.Param, ...)
+        self._graphdef, params, rest = nnx.split(mae, nnx.Param, ...)
         self._params = nnx.to_pure_dict(params)
         self.replicated = NamedSharding(self.mesh, P())
+        self._rest = jax.device_put(rest, self.replicated)
         self._step = jax.jit(self._whole_step, donate_argnums=0)
         self._sums = jax.shard_map(
             self._device_sums,
             mesh=self.mesh,
-            in_specs=(P(), P(), P(None, "batch"), P(None, "batch")),
+            in_specs=(P(), P(), P(), P(None, "batch"), P(None, "batch")),
             out_specs=P(),
             # Else every part's gradient would be added up over the devices by itself.
             check_vma=False,
@@ -194,7 +195,7 @@ class Pretraining:
         # A key for each image, so that nothing depends on the parts.
         keys = jax.random.split(jax.random.fold_in(state.key, state.step), rows.size)
         keys = keys.reshape(rows.shape)
-        (error, predicted), gradients = self._sums(state.params, images, rows, keys)
+        (error, predicted), gradients = self._sums(state.params, self._rest, images, rows, keys)
         loss, gradients = jax.tree.map(
             lambda leaf: leaf / jnp.maximum(predicted, 1), (error, gradients)
         )
@@ -203,18 +204,19 @@ class Pretraining:
         return PretrainingState(params, opt_state, state.step + 1, state.key), loss
 
     def _device_sums(
-        self, params: Any, images: Array, rows: Int[Array, "parts batch"], keys: Array
+        self, params: Any, rest: Any, images: Array, rows: Int[Array, "parts batch"], keys: Array
     ) -> tuple[tuple[Array, Array], Any]:
         """Squared error, number of predicted patches and gradient, added up over the whole batch.
 
-        `rows` and `keys` are those of one device.
+        `rest` holds the model's variables that are not trained; `rows` and `keys` are those of one
+        device.
         """
         error_and_gradient = jax.value_and_grad(self._squared_error, has_aux=True)
-        sums = error_and_gradient(params, images, rows[0], keys[0])
+        sums = error_and_gradient(params, rest, images, rows[0], keys[0])
         if len(rows) > 1:
             sums, _ = jax.lax.scan(
                 lambda sums, part: (
-                    jax.tree.map(jnp.add, sums, error_and_gradient(params, images, *part)),
+                    jax.tree.map(jnp.add, sums, error_and_gradient(params, rest, images, *part)),
                     None,
                 ),
                 sums,
@@ -223,9 +225,9 @@ class Pretraining:
         return jax.lax.psum(sums, "batch")
 
     def _squared_error(
-        self, params: Any, images: Array, rows: Int[Array, " batch"], keys: Array
+        self, params: Any, rest: Any, images: Array, rows: Int[Array, " batch"], keys: Array
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        mae = nnx.merge(self._graphdef, params, self._rest)
+        mae = nnx.merge(self._graphdef, params, rest)
         views, *masks = self._masked_views(images, rows, keys)
         return mae.squared_error(self._preprocessing.normalize(views), *masks)
 
