@@ -87,8 +87,8 @@ class PretrainOptions(Options, NaturalOptions, ProcessOptions):
     dtype: str = "auto"
     """Compute type: float32, bfloat16, or auto (bfloat16 but on CPUs)."""
     resident_gb: float = 4.0
-    """Images that take more than these GB decoded are decoded anew in every epoch; on a GPU each
-    device holds them, on a CPU each core, of which up to four count."""
+    """Images that take more than these GB decoded are decoded anew in every epoch. Every GPU holds
+    them; on a CPU the copies of its cores, four at most, count together."""
     checkpoint_every: int = 5
     """Epochs between checkpoints."""
     picture_every: int = 25
@@ -156,7 +156,7 @@ def main(options: PretrainOptions) -> None:
     channels = 3 if masks is None else 4
     decoded_gb = len(dataset) * channels * mae.encoder.config.image_size**2 / 1e9
     if jax.default_backend() == "cpu":
-        decoded_gb *= pretraining.mesh.size  # its devices share one memory
+        decoded_gb *= len(pretraining.mesh.local_devices)  # which share one memory
     with progress_bar() as progress, MetricsLog(options.run_dir, "pretrain") as log:
         if decoded_gb <= options.resident_gb:
             source = Resident(*given, progress)

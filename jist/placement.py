@@ -23,6 +23,11 @@ def place(array: Array | np.ndarray, sharding: Sharding) -> Array:
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
+def most_that_divide(count: int, number: int) -> int:
+    """The greatest divisor of `number` that is at most `count`; `count` is positive."""
+    return max(divisor for divisor in range(1, count + 1) if number % divisor == 0)
+
+
 def batch_mesh(batch_size: int, devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh, along one axis named "batch", of the most devices that divide a batch.
 
@@ -31,8 +36,7 @@ def batch_mesh(batch_size: int, devices: Sequence[Any] | None = None) -> Mesh:
         devices: to choose from; all by default.
     """
     devices = jax.devices() if devices is None else devices
-    count = max(d for d in range(1, len(devices) + 1) if batch_size % d == 0)
-    return Mesh(np.array(devices[:count]), ("batch",))
+    return Mesh(np.array(devices[: most_that_divide(len(devices), batch_size)]), ("batch",))
 
 
 def split_batch(batch_size: int) -> NamedSharding:

@@ -14,7 +14,7 @@ import hashlib
 import importlib.metadata
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -105,8 +105,10 @@ def extract(
         by_length = ByLength(encoder, batch_size, length)
         encode = functools.partial(_natural_rows, dataset, keep_for, by_length, batch_size, skip)
     else:
+        graphdef, weights = place_weights(encoder, batch_size)
+        encode_batch = functools.partial(_encode_batch, graphdef, keep_for, weights)
         encode = functools.partial(
-            _fixed_rows, dataset, keep_for, encoder, batch_size, skip_unreadable
+            _fixed_rows, dataset, encoder, encode_batch, batch_size, skip_unreadable
         )
     for chunk in sorted(set(chunks) - set(done)):
         start, stop = chunk * CHUNK, min((chunk + 1) * CHUNK, len(dataset))
@@ -211,8 +213,8 @@ def _natural_rows(
 
 def _fixed_rows(
     dataset: Dataset,
-    keep_for: KeepFor,
     encoder: Encoder,
+    encode_batch: Callable[[Array, Array], tuple[Array, Array]],
     batch_size: int,
     skip_unreadable: bool,
     rows: range,
@@ -226,14 +228,13 @@ def _fixed_rows(
         rows=rows,
         skip_unreadable=skip_unreadable,
     )
-    graphdef, weights = place_weights(encoder, batch_size)
     pending: collections.deque = collections.deque()
     for batch in images:
         padding = batch_size - len(batch.labels)
         padded = np.pad(batch.images, [(0, padding), (0, 0), (0, 0), (0, 0)])
         ids = np.pad(batch.example_ids, (0, padding))
         on_devices = jax.device_put((padded, ids), split_batch(batch_size))
-        pending.append((batch, _encode_batch(graphdef, keep_for, weights, *on_devices)))
+        pending.append((batch, encode_batch(*on_devices)))
         if len(pending) > 1:
             yield _fetch(*pending.popleft())
     while pending:

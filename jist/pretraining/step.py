@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from jist.masking import are_visible, patches_kept, random_keep, random_keep_of_visible
 from jist.models import MAE
-from jist.placement import at_once, batch_mesh, place
+from jist.placement import at_once, place
 from jist.pretraining.augment import random_view
 
 
@@ -112,7 +112,7 @@ class Pretraining:
             raise ValueError(f"mask_ratio must leave out at least one patch, got {mask_ratio}")
         if accumulate is not None and accumulate < 1:
             raise ValueError(f"accumulate must be at least 1, got {accumulate}")
-        self.mesh = batch_mesh(jax.device_count()) if mesh is None else mesh
+        self.mesh = Mesh(np.array(jax.devices()), ("batch",)) if mesh is None else mesh
         if self.mesh.axis_names != ("batch",):
             raise ValueError(f'mesh must have one axis, "batch", got {self.mesh.axis_names}')
         self.mask_ratio = mask_ratio

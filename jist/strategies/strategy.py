@@ -20,6 +20,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
 from jist import costs
+from jist.placement import most_that_divide
 
 Examples = Any  # tree of arrays [N, ...]
 Loss = Callable[[nnx.Module, Any], Float[Array, ""]]
@@ -302,7 +303,7 @@ def workers_mesh(workers: int, devices: int | None = None) -> Mesh:
         raise ValueError(f"workers must be at least 1, got {workers}")
     available = jax.device_count()
     if devices is None:
-        devices = max(d for d in range(1, min(available, workers) + 1) if workers % d == 0)
+        devices = most_that_divide(available, workers)
     if not 1 <= devices <= available:
         raise ValueError(f"devices must be between 1 and the {available} there are, got {devices}")
     if workers % devices:
