@@ -60,15 +60,13 @@ def write_masked(
     store.open_group(out, attributes, holds="masked images", free=("class_names",))
     width = attributes["kept"] or encoder.config.patches
     arrays = _create(out, len(dataset), width, encoder)
-    chunks = range(-(-len(dataset) // CHUNK))
-    done = [c for c in chunks if store.chunk_file(out, "patches", 3, c).exists()]
+    todo = store.chunks_to_do(out, "patches", arrays["patches"], CHUNK)
+    rows = [row for chunk in todo for row in chunk]
     bar = progress and progress.add_task(
         f"{dataset.split} images, masked",
         total=len(dataset),
-        completed=min(len(done) * CHUNK, len(dataset)),
+        completed=len(dataset) - len(rows),
     )
-    todo = sorted(set(chunks) - set(done))
-    rows = [row for c in todo for row in range(c * CHUNK, min((c + 1) * CHUNK, len(dataset)))]
     found = visible_batches(
         dataset,
         masks,
@@ -88,7 +86,7 @@ def write_masked(
         }
         # `patches` last: its presence says that the whole chunk is there.
         for name, values in written.items():
-            target = arrays[name][chunk * CHUNK : chunk * CHUNK + len(some.labels)]
+            target = arrays[name][chunk.start : chunk.stop]
             target.write(values.astype(target.dtype.numpy_dtype)).result()
         if progress is not None and bar is not None:
             progress.update(bar, advance=len(some.labels))

@@ -103,6 +103,20 @@ def create_array(
     )
 
 
-def chunk_file(path: pathlib.Path, name: str, dimensions: int, chunk: int) -> pathlib.Path:
-    """The file of an array's chunk, which lies whole along all axes but the first."""
-    return pathlib.Path(path, name, "c", str(chunk), *["0"] * (dimensions - 1))
+def chunks_to_do(path: pathlib.Path, name: str, array: ts.TensorStore, chunk: int) -> list[range]:
+    """The chunks of an array that have no file yet, as ranges of its rows.
+
+    Args:
+        path: directory of the group.
+        name: the array's.
+        array: as `create_array` gives it.
+        chunk: rows of a chunk.
+    """
+    rows, *others = array.shape
+    chunks = [range(start, min(start + chunk, rows)) for start in range(0, rows, chunk)]
+    files = pathlib.Path(path, name, "c")
+    return [
+        found
+        for number, found in enumerate(chunks)
+        if not files.joinpath(str(number), *["0"] * len(others)).exists()
+    ]

@@ -24,11 +24,12 @@ from jist.features.visible import KeepFor
 from jist.masking import FixedMask
 from jist.models import MAEEncoder, ViTConfig
 
-# Encoder, ratio, images; and images that are encoded whole.
+# Encoder, ratio, images, so many that what is done once (hashing the weights, making a store) is
+# little; and images that are encoded whole.
 CASES = (
-    ("nano, 32 pixels", ViTConfig.nano(), 0.5, 8192, 2048),
-    ("nano, 32 pixels", ViTConfig.nano(), 0.75, 8192, 2048),
-    ("ViT-Base, 224 pixels", ViTConfig.base(), 0.75, 256, 64),
+    ("nano, 32 pixels", ViTConfig.nano(), 0.5, 16384, 2048),
+    ("nano, 32 pixels", ViTConfig.nano(), 0.75, 16384, 2048),
+    ("ViT-Base, 224 pixels", ViTConfig.base(), 0.75, 512, 64),
 )
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import os
 from collections.abc import Generator, Sequence
-from typing import Any
 
 import grain
 import numpy as np
@@ -52,6 +51,7 @@ def batches(
     interpolation: str = "bicubic",
     batch_size: int,
     rows: Sequence[int] | Int[np.ndarray, " rows"] | None = None,
+    chunk: int | None = None,
     skip_unreadable: bool = False,
     natural: NaturalMasks | None = None,
 ) -> Generator[Batch, None, None]:
@@ -63,6 +63,7 @@ def batches(
         interpolation: filter for resizing, as `jist.data.resize`.
         batch_size: examples B of a batch; the last may have fewer.
         rows: which examples, in this order; by default all, in the order of the data set.
+        chunk: batches begin anew after so many rows, so the last of a chunk may have fewer, too.
         skip_unreadable: mark images that cannot be decoded instead of stopping at the first.
         natural: how the images' missing regions are found, if they are asked for.
 
@@ -78,6 +79,8 @@ def batches(
         raise ValueError(f"image_size must be at least 1 pixel, got {image_size}")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk must be at least 1 row, got {chunk}")
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation must be one of {INTERPOLATIONS}, got {interpolation!r}")
     if len(rows) and not 0 <= min(rows) <= max(rows) < len(dataset):
@@ -85,54 +88,67 @@ def batches(
             f"rows must lie between 0 and {len(dataset) - 1}, "
             f"got rows from {min(rows)} to {max(rows)}"
         )
-    return _iterate(dataset, rows, image_size, interpolation, batch_size, skip_unreadable, natural)
+    chunks = _cut(range(len(rows)), chunk or len(rows))
+    places = [batch for whole in chunks for batch in _cut(whole, batch_size)]
+    return _iterate(dataset, rows, places, image_size, interpolation, skip_unreadable, natural)
+
+
+def _cut(places: range, length: int) -> list[range]:
+    return [places[start : start + length] for start in range(0, len(places), max(1, length))]
 
 
 def _iterate(
     dataset: Dataset,
     rows: Sequence[int] | np.ndarray,
+    places: list[range],
     image_size: int,
     interpolation: str,
-    batch_size: int,
     skip_unreadable: bool,
     natural: NaturalMasks | None,
 ) -> Generator[Batch, None, None]:
+    """Batches, given by where in `rows` their examples stand."""
     failures: dict[int, UnreadableImageError] = {}
 
-    def decode(row: int) -> dict[str, np.ndarray]:
-        missing = np.ones((image_size, image_size), bool)
-        try:
-            if natural is None:
-                image = resize(dataset.open(row), image_size, interpolation)
-            else:
-                image, missing = natural.read(dataset, row, image_size, interpolation)
-        except UnreadableImageError as error:
-            # Raised in the thread that asks for the batch: grain adds lines to what passes it.
-            failures[row] = error
-            image = np.zeros((image_size, image_size, 3), np.uint8)
-        found = {"row": np.array(row), "image": image, "readable": np.array(row not in failures)}
-        return found if natural is None else found | {"missing": missing}
+    def decode(piece: range) -> Batch:
+        some = [int(row) for row in rows[piece.start : piece.stop]]
+        images = np.zeros((len(piece), image_size, image_size, 3), np.uint8)
+        missing = None if natural is None else np.ones(images.shape[:3], bool)
+        readable = np.ones(len(piece), bool)
+        for i, row in enumerate(some):
+            try:
+                if natural is None or missing is None:
+                    images[i] = resize(dataset.open(row), image_size, interpolation)
+                else:
+                    images[i], missing[i] = natural.read(dataset, row, image_size, interpolation)
+            except UnreadableImageError as error:
+                # Raised in the thread that asks for the batch: grain adds lines to what passes it.
+                failures[piece[i]] = error
+                readable[i] = False
+        labels = np.where(readable, dataset.labels[some], _UNREADABLE_LABEL).astype(np.int32)
+        return Batch(images, labels, dataset.example_ids[some], readable, missing)
 
-    source: Any = rows.tolist() if isinstance(rows, np.ndarray) else rows
-    pieces = grain.MapDataset.source(source).map(decode).batch(_PIECE)
+    cut = [_cut(batch, _PIECE) for batch in places]
+    pieces = grain.MapDataset.source([piece for pieces in cut for piece in pieces]).map(decode)
     # Two batches ahead, and work for every thread.
-    ahead = max(2 * -(-batch_size // _PIECE), 2 * _THREADS)
+    ahead = max(2 * max(map(len, cut), default=0), 2 * _THREADS)
     options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=ahead)
-    decoded = pieces.to_iter_dataset(options)
-    iterator = iter(grain.experimental.RebatchIterDataset(decoded, batch_size))
+    decoded = iter(pieces.to_iter_dataset(options))
     try:
-        for found in iterator:
-            row, readable = found["row"], found["readable"]
-            if not (skip_unreadable or readable.all()):
-                raise failures[row[~readable][0]]
-            labels = np.where(readable, dataset.labels[row], _UNREADABLE_LABEL)
-            yield Batch(
-                images=found["image"],
-                labels=labels.astype(np.int32),
-                example_ids=dataset.example_ids[row],
-                readable=readable,
-                missing=found.get("missing"),
-            )
+        for batch, pieces in zip(places, cut, strict=True):
+            found = _join([next(decoded) for _ in pieces])
+            if not (skip_unreadable or found.readable.all()):
+                raise failures[batch[int(np.argmin(found.readable))]]
+            yield found
     finally:
         # Threads must not go on decoding for somebody who has stopped listening.
-        iterator.close()
+        decoded.close()
+
+
+def _join(pieces: list[Batch]) -> Batch:
+    fields = {
+        field.name: [getattr(piece, field.name) for piece in pieces]
+        for field in dataclasses.fields(Batch)
+    }
+    missing = fields.pop("missing")
+    joined = {name: np.concatenate(values) for name, values in fields.items()}
+    return Batch(**joined, missing=None if missing[0] is None else np.concatenate(missing))

@@ -1,14 +1,18 @@
 """Images -> CLS vectors, whatever the encoder."""
 
+import collections
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from jist.data import Batch, UnreadableImageError
 from jist.models import Encoder, MAEEncoder
 from jist.placement import at_once, split_batch
 
@@ -49,3 +53,43 @@ def cls_vectors(
     # Strided, so that a part takes as many images from each device over which the batch is split.
     parts = jax.tree.map(lambda x: x.reshape(part, -1, *x.shape[1:]).swapaxes(0, 1), rows)
     return jax.lax.map(encode, parts).swapaxes(0, 1).reshape(len(images), -1)
+
+
+def encode_batches(
+    batches: Iterable[Batch], encode: Callable[[Array, Array], Any], batch_size: int
+) -> Iterator[tuple[Batch, Any]]:
+    """Encodes each batch while the next is decoded and what came of the last is fetched.
+
+    Args:
+        batches: at most `batch_size` images each.
+        encode: from images [B, S, S, 3] and example ids [B], split over the devices, a tree of
+            arrays [B, ...]; it does not wait for them.
+        batch_size: size B that batches are padded to.
+
+    Yields:
+        A batch, and what was computed of its images, as NumPy arrays.
+    """
+    sharding = split_batch(batch_size)
+    pending: collections.deque[tuple[Batch, Any]] = collections.deque()
+
+    def fetch() -> tuple[Batch, Any]:
+        batch, results = pending.popleft()
+        return batch, jax.tree.map(lambda x: np.asarray(x)[: len(batch.labels)], results)
+
+    try:
+        for batch in batches:
+            given = _padded(batch.images, batch_size), _padded(batch.example_ids, batch_size)
+            pending.append((batch, encode(*jax.device_put(given, sharding))))
+            if len(pending) > 1:
+                yield fetch()
+    except UnreadableImageError:
+        while pending:  # it may be what completes a chunk
+            yield fetch()
+        raise
+    while pending:
+        yield fetch()
+
+
+def _padded(rows: np.ndarray, size: int) -> np.ndarray:
+    lacking = size - len(rows)
+    return np.pad(rows, [(0, lacking)] + [(0, 0)] * (rows.ndim - 1)) if lacking else rows

@@ -17,10 +17,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Integer, UInt8
 
 from jist.data import Batch, Dataset, batches
-from jist.features.encoding import cls_vectors, place_weights
+from jist.features.encoding import cls_vectors, encode_batches, place_weights
 from jist.masking import patches_kept, random_keep
 from jist.models import MAEEncoder
-from jist.placement import split_batch
 
 
 def epoch_keep(
@@ -97,17 +96,9 @@ class EpochEncoder:
 
     def __call__(self, epoch: int) -> Float[np.ndarray, "examples dim"]:
         """The CLS vectors of all readable images in an epoch, in the order of the data set."""
-        rows: list[Array] = []
-        done: list[np.ndarray] = []
-        for batch in self._batches():
-            # One batch is encoded while the next is decoded and the one before is fetched.
-            padded = jax.device_put(_padded(batch, self.batch_size), split_batch(self.batch_size))
-            rows.append(self._encode(self._weights, epoch, *padded))
-            if len(rows) > 1:
-                done.append(np.asarray(rows.pop(0)))
-        done += [np.asarray(row) for row in rows]
-        readable = self._readable
-        return np.concatenate(done)[: len(readable)][readable]
+        encode = functools.partial(self._encode, self._weights, epoch)
+        found = encode_batches(self._batches(), encode, self.batch_size)
+        return np.concatenate([cls[batch.readable] for batch, cls in found])
 
     def _fits(self) -> bool:
         needed = len(self.dataset) * 3 * self.encoder.config.image_size**2
@@ -117,7 +108,7 @@ class EpochEncoder:
         if self._decoded:
             yield from self._decoded
             return
-        decoded, readable = [], []
+        decoded = []
         for batch in batches(
             self.dataset,
             image_size=self.encoder.config.image_size,
@@ -125,19 +116,10 @@ class EpochEncoder:
             batch_size=self.batch_size,
             skip_unreadable=self.skip_unreadable,
         ):
-            readable.append(batch.readable)
             if self.in_memory:
                 decoded.append(batch)
             yield batch
-        self._readable, self._decoded = np.concatenate(readable), decoded
-
-
-def _padded(batch: Batch, size: int) -> tuple[np.ndarray, np.ndarray]:
-    padding = size - len(batch.example_ids)
-    if not padding:
-        return batch.images, batch.example_ids
-    images = np.pad(batch.images, [(0, padding), (0, 0), (0, 0), (0, 0)])
-    return images, np.pad(batch.example_ids, (0, padding))
+        self._decoded = decoded
 
 
 # The epoch is an argument, not a constant: all epochs run one compiled program.

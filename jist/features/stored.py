@@ -1,16 +1,29 @@
-"""CLS features on disk, as `jist.features.extract` writes them."""
+"""CLS features on disk: what is in a store, and how it is read.
+
+A feature store is a Zarr v3 group: `cls` [N, D] float32, `label` [N] int32, `keep` [N, K] int32,
+`example_id` [N] uint32; its attributes say which data set, encoder and masks it belongs to. Under
+natural masks K is the number of all patches, and rows of `keep` end with -1.
+"""
 
 import dataclasses
 import functools
+import hashlib
+import importlib.metadata
 import os
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
+import tensorstore as ts
 from jaxtyping import Float, Int, UInt32
 
 from jist import store
+from jist.data import Dataset, MaskedImages, NaturalMasks
+from jist.features.visible import EMPTY, NO_PATCH, UNREADABLE, KeepFor, nothing_visible
+from jist.masking import FixedMask
+from jist.models import Encoder, digest
 
 CHUNK = 1024  # rows; the unit in which work is lost by a kill
 
@@ -36,6 +49,87 @@ class Features:
     def cls(self) -> Float[np.ndarray, "examples dim"]:
         """The CLS vectors [N, D] float32, in memory from their first use on."""
         return self.read_cls()
+
+
+def describe(
+    encoder: Encoder, dataset: Dataset, keep_for: KeepFor | NaturalMasks
+) -> dict[str, Any]:
+    """What a store is to say of itself; `kept` is its K.
+
+    Args: as of `jist.features.extract`.
+    """
+    examples = hashlib.sha256(dataset.example_ids.tobytes() + dataset.labels.tobytes())
+    attributes = {
+        "dataset": dataset.name,
+        "split": dataset.split,
+        "class_names": list(dataset.class_names),
+        "examples": len(dataset),
+        "examples_sha256": examples.hexdigest(),
+        "encoder": dataclasses.asdict(encoder.config),
+        "encoder_sha256": digest(encoder),
+        "masks": None,
+        "versions": {name: importlib.metadata.version(name) for name in ("jist", "jax", "flax")},
+    }
+    if isinstance(keep_for, NaturalMasks):
+        own = {"name": keep_for.name} | dataclasses.asdict(keep_for)
+        masks = dataset.attributes["masks"] if isinstance(dataset, MaskedImages) else own
+        return attributes | {"masks": masks, "kept": encoder.config.patches}
+    if isinstance(keep_for, FixedMask):
+        attributes["masks"] = dataclasses.asdict(keep_for)
+    # Some masks stand for all: they tell apart ratios, seeds and any function of the ids.
+    some = np.asarray(keep_for(jnp.asarray(dataset.example_ids[:CHUNK])))
+    sha256 = hashlib.sha256(some.tobytes()).hexdigest()
+    return attributes | {"masks_sha256": sha256, "kept": some.shape[1]}
+
+
+def create(
+    path: pathlib.Path, rows: int, dim: int, attributes: dict[str, Any]
+) -> dict[str, ts.TensorStore]:
+    """The arrays of a store of N rows, by name, to write; made if missing.
+
+    Raises:
+        ValueError: the store is there and says something else of itself (the fields are named).
+    """
+    free = ("versions", "class_names")
+    store.open_group(path, attributes, holds="features", free=free)
+    layout: dict[str, tuple[type, tuple[int, ...]]] = {
+        "cls": (np.float32, (rows, dim)),
+        "label": (np.int32, (rows,)),
+        "example_id": (np.uint32, (rows,)),
+        "keep": (np.int32, (rows, attributes["kept"])),
+    }
+    return {
+        name: store.create_array(path, name, dtype, shape, chunk=CHUNK)
+        for name, (dtype, shape) in layout.items()
+    }
+
+
+def finish(path: pathlib.Path, dataset: Dataset, *, natural: bool, skip_empty: bool) -> None:
+    """Notes what was left out of a store all of whose rows are written, which completes it.
+
+    Args:
+        path: the store.
+        dataset: the images.
+        natural: whether each image shows as many patches as it has; their share is noted then.
+        skip_empty: whether images without a visible patch may have been left out.
+
+    Raises:
+        EmptyImageError: they may not, and one was.
+    """
+    labels = _read(path, "label")
+    empty = np.flatnonzero(labels == EMPTY)
+    if len(empty) and not skip_empty:  # they were, when the store was written
+        raise nothing_visible(dataset.locate(int(empty[0])))
+    noted: dict[str, Any] = {
+        "skipped": [dataset.locate(int(i)) for i in np.flatnonzero(labels == UNREADABLE)],
+        "empty": [dataset.locate(int(i)) for i in empty],
+    }
+    if natural:
+        keep = _read(path, "keep")
+        counts = (keep != NO_PATCH).sum(axis=1)
+        shown = float(counts[counts > 0].mean()) if counts.any() else 0.0
+        noted["missing_share"] = 1 - shown / keep.shape[1]
+    store.write_attributes(path, store.read_attributes(path) | noted)
 
 
 def load(path: str | os.PathLike) -> Features:

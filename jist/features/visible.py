@@ -49,6 +49,7 @@ def visible_batches(
     *,
     rows: Sequence[int],
     batch_size: int,
+    chunk: int | None = None,
     skip_unreadable: bool = False,
     skip_empty: bool = False,
 ) -> Iterator[Visible]:
@@ -59,7 +60,8 @@ def visible_batches(
         masks: as `jist.features.extract`.
         encoder: whose image size, patches and filter are meant.
         rows: which images, in this order.
-        batch_size: images of a batch; the last may have fewer.
+        batch_size: images of a batch; the last, and the last of a chunk, may have fewer.
+        chunk: batches begin anew after so many rows.
         skip_unreadable: mark images that cannot be decoded instead of stopping at the first.
         skip_empty: the same for images without a visible patch.
 
@@ -75,6 +77,7 @@ def visible_batches(
         interpolation=encoder.preprocessing.interpolation,
         batch_size=batch_size,
         rows=rows,
+        chunk=chunk,
         skip_unreadable=skip_unreadable,
         natural=natural,
     ):

@@ -47,6 +47,19 @@ def test_rows_come_in_the_order_asked_for_in_full_batches(batch_size, rows):
         assert batch.images.shape == (len(wanted), 2, 2, 3)
 
 
+@settings(deadline=None, max_examples=20)
+@given(st.integers(1, 80), st.integers(1, 80), st.integers(0, COUNT))
+def test_batches_begin_anew_with_every_chunk(batch_size, chunk, count):
+    rows = range(count)
+    options = {"image_size": 2, "batch_size": batch_size}
+    found = batches(numbers(), rows=rows, chunk=chunk, **options)
+    starts = range(0, count, chunk)
+    expected = [b for s in starts for b in batches(numbers(), rows=rows[s : s + chunk], **options)]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.example_ids, other.example_ids)
+        np.testing.assert_array_equal(one.images, other.images)
+
+
 def test_by_default_all_rows_come_in_their_order():
     images = [batch.images[:, 0, 0, 0] for batch in batches(numbers(), image_size=2, batch_size=64)]
     np.testing.assert_array_equal(np.concatenate(images), np.arange(COUNT))
@@ -99,6 +112,7 @@ def test_no_thread_outlives_the_iteration():
     [
         ({"image_size": 0}, "image_size must be at least 1 pixel, got 0"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"chunk": 0}, "chunk must be at least 1 row, got 0"),
         ({"interpolation": "cubic"}, "interpolation must be one of .* got 'cubic'"),
         ({"rows": [3, -1]}, "rows from -1 to 3"),
         ({"rows": range(COUNT + 1)}, f"between 0 and {COUNT - 1}, got rows from 0 to {COUNT}"),

@@ -79,9 +79,11 @@ def test_the_store_is_a_zarr_group_that_names_its_origin(encoder, tmp_path):
 
 def test_a_killed_extraction_goes_on_without_computing_a_chunk_twice(encoder, tmp_path):
     count = 2 * features.CHUNK + 100
-    whole = features.extract(encoder, noise(count), tmp_path / "whole", keep_for=masks())
-    broken = frozenset({features.CHUNK + 500})
-    with pytest.raises(UnreadableImageError, match="noise/1524"):
+    once = noise(count)
+    whole = features.extract(encoder, once, tmp_path / "whole", keep_for=masks())
+    assert sorted(once.opened) == list(range(count))
+    broken = frozenset({features.CHUNK + 5})  # in the batch after the last of a chunk
+    with pytest.raises(UnreadableImageError, match="noise/1029"):
         features.extract(
             encoder, noise(count, broken=broken), tmp_path / "killed", keep_for=masks()
         )
