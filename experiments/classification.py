@@ -143,7 +143,7 @@ def train_head(
     return {
         "run": training.name,
         "dataset": plan.images.dataset,
-        "encoder": plan.images.encoder,
+        "encoder": plan.images.encoder_name,
         "image_size": shape["image_size"],
         "patch_size": shape["patch_size"],
         "feature_dim": inputs,

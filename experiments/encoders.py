@@ -53,12 +53,9 @@ class EncodersOptions(Options, HeadOptions, ImageOptions):
 
 def main(options: EncodersOptions) -> None:
     """Extracts, trains and compares."""
-    found = carry_out_all(plans(options), options.run_dir, features_dir=options.features_dir)
-    cells = {
-        result["directory"]: Cell((result,))
-        for result in found
-        if result["encoder"] in options.encoders
-    }
+    wanted = plans(options)
+    found = carry_out_all(wanted, options.run_dir, features_dir=options.features_dir)
+    cells = {r["directory"]: Cell((r,)) for r in found if r["directory"] in wanted}
     table = Table(title="Test images without masks: accuracy in %", box=box.SIMPLE_HEAD)
     table.add_column("encoder")
     for column in ("features", "best", "last"):

@@ -4,6 +4,7 @@ import pathlib
 import re
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax.experimental import multihost_utils
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -31,6 +32,9 @@ RANDOM_ENCODERS = {
 }
 
 
+ENCODE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
 def progress_bar() -> Progress:
     """The progress bar of every script, drawn by the first process."""
     return Progress(
@@ -43,15 +47,26 @@ def progress_bar() -> Progress:
 
 
 def build_encoder(options: ImageOptions) -> Encoder:
-    """The encoder that the options name; a random one is drawn from the seed."""
+    """The encoder that the options name; a random one is drawn from the seed.
+
+    Raises:
+        ValueError: an unknown encoder or compute type.
+        FileNotFoundError: as `jist.models.load_encoder`.
+    """
+    if options.encode_dtype not in ENCODE_DTYPES:
+        raise ValueError(
+            f"encode_dtype must be one of {(*ENCODE_DTYPES,)}, got {options.encode_dtype!r}"
+        )
+    dtype = ENCODE_DTYPES[options.encode_dtype]
     if options.encoder in RANDOM_ENCODERS:
-        return MAEEncoder(RANDOM_ENCODERS[options.encoder](), rngs=nnx.Rngs(options.seed))
+        shape = RANDOM_ENCODERS[options.encoder]()
+        return MAEEncoder(shape, dtype=dtype, rngs=nnx.Rngs(options.seed))
     if options.encoder.startswith("random"):
         raise ValueError(
             f"encoder must be a directory or one of {(*shipped_encoders(), *RANDOM_ENCODERS)}, "
             f"got {options.encoder!r}"
         )
-    return load_any_encoder(options.encoder)
+    return load_any_encoder(options.encoder, dtype=dtype)
 
 
 def prepare_features(

@@ -183,14 +183,14 @@ def load_mae(directory: str | os.PathLike, *, dtype: DTypeLike = jnp.float32) ->
     return mae
 
 
-def load_any_encoder(name: str | os.PathLike) -> Encoder:
-    """Rebuilds an encoder, or a ResNet-50; argument and errors as those of `load_encoder`."""
+def load_any_encoder(name: str | os.PathLike, *, dtype: DTypeLike = jnp.float32) -> Encoder:
+    """Rebuilds an encoder, or a ResNet-50; arguments and errors as those of `load_encoder`."""
     directory = locate(name)
     if (directory / "config.json").is_file():
         config = read_config(directory, "encoder.safetensors", "jist.models.save_encoder")
         if config.get("format") == RESNET_FORMAT:
-            return load_resnet(directory)
-    return load_encoder(name)
+            return load_resnet(directory, dtype=dtype)
+    return load_encoder(name, dtype=dtype)
 
 
 def load_resnet(directory: str | os.PathLike, *, dtype: DTypeLike = jnp.float32) -> ResNet50:

@@ -80,6 +80,25 @@ def test_a_masked_autoencoder_and_a_resnet_are_compared(dataset, directory, tmp_
     )
 
 
+@pytest.mark.parametrize("encoder", ["random-nano", "resnet50"])
+def test_an_encoder_may_compute_in_bfloat16(encoder, dataset, directory, tmp_path):
+    name = str(directory) if encoder == "resnet50" else encoder
+    found, names = {}, {}
+    for dtype in ("float32", "bfloat16"):
+        options = ImageOptions(dataset=f"folder:{dataset}", encoder=name, encode_dtype=dtype)
+        names[dtype] = options.encoder_name
+        built = images.build_encoder(options)
+        with Progress(disable=True) as progress:
+            stores = images.prepare_features(options, 0.0, built, tmp_path, progress)
+        found[dtype] = stores["train"].cls
+    exact, rounded = found["float32"], found["bfloat16"]
+    error = np.linalg.norm(rounded - exact, axis=1) / np.linalg.norm(exact, axis=1)
+    assert 1e-4 < error.max() < 0.05
+    assert names == {"float32": name, "bfloat16": f"{name} in bfloat16"}
+    with pytest.raises(ValueError, match="encode_dtype must be one of .* got 'float16'"):
+        images.build_encoder(ImageOptions(encoder=name, encode_dtype="float16"))
+
+
 def test_a_resnet_goes_without_masks(dataset, directory, tmp_path):
     options = ImageOptions(dataset=f"folder:{dataset}", encoder=str(directory))
     whole = images.build_encoder(options)
