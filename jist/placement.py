@@ -1,4 +1,4 @@
-"""Where arrays lie, and how many of them a device takes at once."""
+"""On which devices work and arrays lie, and how much of it a device takes at once."""
 
 import os
 from collections.abc import Sequence
@@ -37,6 +37,31 @@ def batch_mesh(batch_size: int, devices: Sequence[Any] | None = None) -> Mesh:
     """
     devices = jax.devices() if devices is None else devices
     return Mesh(np.array(devices[: most_that_divide(len(devices), batch_size)]), ("batch",))
+
+
+def workers_mesh(workers: int, devices: int | None = None) -> Mesh:
+    """A mesh for n workers.
+
+    Args:
+        workers: number of workers n.
+        devices: number of devices D; by default the most that are there and divide n.
+
+    Raises:
+        ValueError: no worker, more devices than there are, or than workers, or n is no multiple of
+            D.
+    """
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+    available = jax.device_count()
+    if devices is None:
+        devices = most_that_divide(available, workers)
+    if not 1 <= devices <= available:
+        raise ValueError(f"devices must be between 1 and the {available} there are, got {devices}")
+    if workers % devices:
+        raise ValueError(
+            f"workers must be a multiple of devices, got {workers} workers on {devices} devices"
+        )
+    return Mesh(jax.devices()[:devices], ("workers",))
 
 
 def split_batch(batch_size: int) -> NamedSharding:

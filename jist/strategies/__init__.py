@@ -1,5 +1,6 @@
 """How n workers train one model; one interface, so that a baseline is swapped by one word."""
 
+from jist.placement import workers_mesh as workers_mesh
 from jist.strategies.centralized import Centralized as Centralized
 from jist.strategies.data_parallel import DataParallel as DataParallel
 from jist.strategies.ensemble import Ensemble as Ensemble
@@ -8,4 +9,3 @@ from jist.strategies.local_sgd import LocalSGD as LocalSGD
 from jist.strategies.strategy import State as State
 from jist.strategies.strategy import Strategy as Strategy
 from jist.strategies.strategy import softmax_cross_entropy as softmax_cross_entropy
-from jist.strategies.strategy import workers_mesh as workers_mesh

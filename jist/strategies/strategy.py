@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
 from jist import costs
-from jist.placement import most_that_divide
+from jist.placement import workers_mesh
 
 Examples = Any  # tree of arrays [N, ...]
 Loss = Callable[[nnx.Module, Any], Float[Array, ""]]
@@ -286,28 +286,3 @@ class Strategy(abc.ABC):
 def worker_metrics(losses: Float[Array, "local steps"]) -> dict[str, Array]:
     """The metrics of a round, from the losses of the workers of each device."""
     return {"loss": jax.lax.all_gather(jnp.mean(losses, axis=1), "workers", tiled=True)}
-
-
-def workers_mesh(workers: int, devices: int | None = None) -> Mesh:
-    """A mesh for n workers.
-
-    Args:
-        workers: number of workers n.
-        devices: number of devices D; by default the most that are there and divide n.
-
-    Raises:
-        ValueError: no worker, more devices than there are, or than workers, or n is no multiple of
-            D.
-    """
-    if workers < 1:
-        raise ValueError(f"workers must be at least 1, got {workers}")
-    available = jax.device_count()
-    if devices is None:
-        devices = most_that_divide(available, workers)
-    if not 1 <= devices <= available:
-        raise ValueError(f"devices must be between 1 and the {available} there are, got {devices}")
-    if workers % devices:
-        raise ValueError(
-            f"workers must be a multiple of devices, got {workers} workers on {devices} devices"
-        )
-    return Mesh(jax.devices()[:devices], ("workers",))
