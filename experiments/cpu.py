@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import pathlib
 import sys
 
 import jax
@@ -32,6 +33,12 @@ def make_cores_devices() -> None:
     if "xla_cpu_collective_call_terminate_timeout_seconds" not in flags:
         patience = f"--xla_cpu_collective_call_terminate_timeout_seconds={PATIENCE_SECONDS}"
         os.environ["XLA_FLAGS"] = f"{flags} {patience}".strip()
+
+
+def has_matrix_unit() -> bool:
+    """Whether this CPU has a unit for matrix products in bfloat16 (AMX), as far as Linux tells."""
+    facts = pathlib.Path("/proc/cpuinfo")
+    return facts.exists() and "amx_bf16" in facts.read_text().split()
 
 
 def keep_freed_memory() -> None:

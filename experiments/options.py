@@ -58,7 +58,7 @@ class ImageOptions(NaturalOptions):
     """Images encoded at a time; does not change the features."""
     encode_dtype: str = "float32"
     """Compute type of the encoder: float32; or bfloat16, about 1 % off and faster where the
-    hardware multiplies it faster (GPUs; with JAX 0.11 CPUs with AMX)."""
+    hardware multiplies it faster (GPUs, CPUs with AMX)."""
 
     def __post_init__(self) -> None:
         given = [

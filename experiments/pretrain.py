@@ -30,6 +30,7 @@ from jax.sharding import Mesh
 
 from experiments import processes
 from experiments.cli import Options, run
+from experiments.cpu import has_matrix_unit
 from experiments.images import natural_masks, progress_bar
 from experiments.options import NaturalOptions, ProcessOptions, pick
 from experiments.reconstruct import draw, views
@@ -85,7 +86,7 @@ class PretrainOptions(Options, NaturalOptions, ProcessOptions):
     weight_decay: float = 0.05
     """Of AdamW, on matrices."""
     dtype: str = "auto"
-    """Compute type: float32, bfloat16, or auto (bfloat16 but on CPUs)."""
+    """Compute type: float32, bfloat16, or auto (bfloat16 but on CPUs without AMX)."""
     resident_gb: float = 4.0
     """Images that take more than these GB decoded are decoded anew in every epoch. Every GPU holds
     them; on a CPU the copies of its cores, four at most, count together."""
@@ -104,13 +105,12 @@ FREE = ("run_dir", "debug", "data_dir", "resident_gb", "checkpoint_every", "pict
 
 
 def build_mae(options: PretrainOptions) -> MAE:
-    """The untrained masked autoencoder that the options describe."""
+    """The untrained masked autoencoder that the options describe, auto excepted."""
     if options.encoder not in SIZES:
         raise ValueError(f"encoder must be one of {(*SIZES,)}, got {options.encoder!r}")
     dtypes = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-    dtypes["auto"] = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
     if options.dtype not in dtypes:
-        raise ValueError(f"dtype must be one of {(*dtypes,)}, got {options.dtype!r}")
+        raise ValueError(f"dtype must be one of {(*dtypes, 'auto')}, got {options.dtype!r}")
     encoder, decoder = SIZES[options.encoder]
     encoder = dataclasses.replace(
         encoder,
@@ -123,6 +123,9 @@ def build_mae(options: PretrainOptions) -> MAE:
 def main(options: PretrainOptions) -> None:
     """Pre-trains, saving the encoder as it goes."""
     processes.join(pick(options, ProcessOptions))
+    if options.dtype == "auto":  # settled here: a run must not go on in another type elsewhere
+        fast = jax.default_backend() != "cpu" or has_matrix_unit()
+        options = dataclasses.replace(options, dtype="bfloat16" if fast else "float32")
     config = dataclasses.asdict(options)
     for name in (*FREE, *(field.name for field in dataclasses.fields(ProcessOptions))):
         del config[name]

@@ -61,8 +61,9 @@ class Attention(nnx.Module):
         scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
         if attended is not None:
             scores = jnp.where(attended, scores, -jnp.inf)
-        x = jnp.einsum("bhqk,bhkd->bhqd", jax.nn.softmax(scores).astype(value.dtype), value)
-        x = x.swapaxes(1, 2)
+        weights = jax.nn.softmax(scores).astype(value.dtype)
+        x = jnp.einsum("bhqk,bhkd->bhqd", weights, value, preferred_element_type=jnp.float32)
+        x = x.astype(value.dtype).swapaxes(1, 2)
         return linear(self.out, x.reshape(*x.shape[:2], dim))
 
     def _by_head(

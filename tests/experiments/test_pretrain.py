@@ -11,6 +11,7 @@ import experiments.pretrain
 import experiments.probe
 import experiments.ship
 import jist.models.shipped
+from experiments.cpu import has_matrix_unit
 from experiments.pretrain import SIZES, PretrainOptions
 from experiments.probe import ProbeOptions
 from experiments.ship import ShipOptions
@@ -46,6 +47,8 @@ def test_a_run_leaves_an_encoder_a_picture_and_metrics(pretrained):
     lines = [json.loads(line) for line in (pretrained / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2]
     assert all(line["images_per_second"] > 0 for line in lines)
+    config = json.loads((pretrained / "config.json").read_text())
+    assert config["dtype"] == ("bfloat16" if has_matrix_unit() else "float32")  # not "auto"
 
 
 def test_images_with_holes_are_pretrained_on_as_they_are(tmp_path, monkeypatch):

@@ -42,6 +42,30 @@ def test_linear(outputs):
     )
 
 
+@pytest.mark.parametrize(("inputs", "outputs"), [(6, 40), (40, 6), (200, 130)])
+def test_linear_in_bfloat16_rounds_factors_and_results_only(inputs, outputs):
+    layer = nnx.Linear(inputs, outputs, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    layer.bias[...] = jax.random.normal(jax.random.key(2), (outputs,))
+    x, dy = (
+        jax.random.normal(jax.random.key(key), (3, 11, width), jnp.bfloat16)
+        for key, width in enumerate((inputs, outputs))
+    )
+    graphdef, params = nnx.split(layer)
+    y, back = jax.vjp(lambda params, x: linear(nnx.merge(graphdef, params), x), params, x)
+    of_layer, dx = back(dy)
+    kernel = np.asarray(layer.kernel[...].astype(jnp.bfloat16), np.float64)
+    wide_x, wide_dy = (np.asarray(some, np.float64) for some in (x, dy))
+    for got, expected, dtype in (
+        (y, wide_x @ kernel + np.asarray(layer.bias[...], np.float64), jnp.bfloat16),
+        (dx, wide_dy @ kernel.T, jnp.bfloat16),
+        (of_layer["kernel"][...], np.einsum("abi,abo->io", wide_x, wide_dy), jnp.float32),
+        (of_layer["bias"][...], wide_dy.sum((0, 1)), jnp.float32),
+    ):
+        assert got.dtype == dtype
+        error = np.asarray(got, np.float64) - expected
+        assert np.linalg.norm(error) < 2**-8 * np.linalg.norm(expected)
+
+
 @pytest.mark.parametrize("mean", [0, 50])  # a large mean costs a one-pass variance its digits
 def test_layer_norm(mean):
     layer = nnx.LayerNorm(6, use_fast_variance=False, rngs=nnx.Rngs(0))
