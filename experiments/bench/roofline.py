@@ -79,8 +79,15 @@ def matmul(dtype: str, side: int, count: int) -> Callable[[], object]:
     """Multiplies square matrices one after the other through XLA, compiled."""
     matrix = jax.random.normal(jax.random.key(0), (side, side)) / side**0.5  # so that none grows
     matrix = matrix.astype(dtype)
-    product = functools.partial(jnp.matmul, precision="highest" if dtype == "float32" else None)
-    products = jax.jit(lambda x: jax.lax.fori_loop(0, count, lambda _, x: product(matrix, x), x))
+    if dtype == "float32":
+        product = functools.partial(jnp.matmul, precision="highest")
+    elif jax.default_backend() == "cpu":  # where only products in float32 use the matrix unit
+        product = functools.partial(jnp.matmul, preferred_element_type=jnp.float32)
+    else:
+        product = jnp.matmul
+    products = jax.jit(
+        lambda x: jax.lax.fori_loop(0, count, lambda _, x: product(matrix, x).astype(dtype), x)
+    )
     return lambda: jax.block_until_ready(products(matrix))
 
 
