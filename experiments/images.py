@@ -32,7 +32,7 @@ RANDOM_ENCODERS = {
 }
 
 
-ENCODE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 def progress_bar() -> Progress:
@@ -53,11 +53,11 @@ def build_encoder(options: ImageOptions) -> Encoder:
         ValueError: an unknown encoder or compute type.
         FileNotFoundError: as `jist.models.load_encoder`.
     """
-    if options.encode_dtype not in ENCODE_DTYPES:
+    if options.encode_dtype not in COMPUTE_DTYPES:
         raise ValueError(
-            f"encode_dtype must be one of {(*ENCODE_DTYPES,)}, got {options.encode_dtype!r}"
+            f"encode_dtype must be one of {(*COMPUTE_DTYPES,)}, got {options.encode_dtype!r}"
         )
-    dtype = ENCODE_DTYPES[options.encode_dtype]
+    dtype = COMPUTE_DTYPES[options.encode_dtype]
     if options.encoder in RANDOM_ENCODERS:
         shape = RANDOM_ENCODERS[options.encoder]()
         return MAEEncoder(shape, dtype=dtype, rngs=nnx.Rngs(options.seed))

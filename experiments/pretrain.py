@@ -31,7 +31,7 @@ from jax.sharding import Mesh
 from experiments import processes
 from experiments.cli import Options, run
 from experiments.cpu import has_matrix_unit
-from experiments.images import natural_masks, progress_bar
+from experiments.images import COMPUTE_DTYPES, natural_masks, progress_bar
 from experiments.options import NaturalOptions, ProcessOptions, pick
 from experiments.reconstruct import draw, views
 from experiments.run_directory import RunDirectory
@@ -108,16 +108,16 @@ def build_mae(options: PretrainOptions) -> MAE:
     """The untrained masked autoencoder that the options describe, auto excepted."""
     if options.encoder not in SIZES:
         raise ValueError(f"encoder must be one of {(*SIZES,)}, got {options.encoder!r}")
-    dtypes = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-    if options.dtype not in dtypes:
-        raise ValueError(f"dtype must be one of {(*dtypes, 'auto')}, got {options.dtype!r}")
+    if options.dtype not in COMPUTE_DTYPES:
+        allowed = (*COMPUTE_DTYPES, "auto")
+        raise ValueError(f"dtype must be one of {allowed}, got {options.dtype!r}")
     encoder, decoder = SIZES[options.encoder]
     encoder = dataclasses.replace(
         encoder,
         image_size=options.image_size or encoder.image_size,
         patch_size=options.patch_size or encoder.patch_size,
     )
-    return MAE(encoder, decoder, dtype=dtypes[options.dtype], rngs=nnx.Rngs(options.seed))
+    return MAE(encoder, decoder, dtype=COMPUTE_DTYPES[options.dtype], rngs=nnx.Rngs(options.seed))
 
 
 def main(options: PretrainOptions) -> None:
