@@ -18,6 +18,7 @@ import pathlib
 from experiments.classification import carry_out
 from experiments.cli import Options, run
 from experiments.options import (
+    ExperimentOptions,
     HeadOptions,
     ImageOptions,
     Plan,
@@ -29,15 +30,13 @@ from experiments.results import print_results
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CentralizedOptions(Options, HeadOptions, ImageOptions):
+class CentralizedOptions(Options, ExperimentOptions):
     """Options of centralised training."""
 
     mask: str = "fixed"
     """Masks of the training images: fixed, or random, a new mask for every image and epoch."""
     run_dir: pathlib.Path = pathlib.Path("runs/centralized")
     """Where results are written; the same directory goes on where it stopped."""
-    features_dir: pathlib.Path | None = None
-    """Where features are kept, to share them between runs; by default in the run directory."""
 
 
 def main(options: CentralizedOptions) -> None:

@@ -27,6 +27,7 @@ from rich.table import Table
 from experiments.classification import carry_out
 from experiments.cli import Options, run
 from experiments.options import (
+    ExperimentOptions,
     HeadOptions,
     ImageOptions,
     Plan,
@@ -40,13 +41,11 @@ TOTAL, EACH = "equal examples in total", "equal examples per worker"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CompareOptions(Options, HeadOptions, ImageOptions):
+class CompareOptions(Options, ExperimentOptions):
     """Options of the comparison."""
 
     run_dir: pathlib.Path = pathlib.Path("runs/compare")
     """Where results are written; the same directory goes on where it stopped."""
-    features_dir: pathlib.Path | None = None
-    """Where features are kept, to share them between runs; by default in the run directory."""
     epochs: int = 5
     """How often the examples are seen: by all workers together, and by each of them."""
     workers: tuple[int, ...] = (1, 2, 4, 8)

@@ -25,6 +25,7 @@ from experiments import processes
 from experiments.classification import carry_out
 from experiments.cli import Options, run
 from experiments.options import (
+    ExperimentOptions,
     HeadOptions,
     ImageOptions,
     Plan,
@@ -37,13 +38,11 @@ from experiments.results import print_results
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DistributedOptions(Options, StrategyOptions, HeadOptions, ImageOptions, ProcessOptions):
+class DistributedOptions(Options, StrategyOptions, ExperimentOptions, ProcessOptions):
     """Options of distributed training."""
 
     run_dir: pathlib.Path = pathlib.Path("runs/distributed")
     """Where results are written; the same directory goes on where it stopped."""
-    features_dir: pathlib.Path | None = None
-    """Where features are kept, to share them between runs; by default in the run directory."""
     devices: int | None = None
     """Devices that share the workers, a divisor of their number; by default the most there are."""
 

@@ -26,6 +26,7 @@ from rich.table import Table
 from experiments import figures
 from experiments.cli import Options, run
 from experiments.options import (
+    ExperimentOptions,
     HeadOptions,
     ImageOptions,
     Plan,
@@ -38,15 +39,13 @@ from experiments.summaries import Cell
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EncodersOptions(Options, HeadOptions, ImageOptions):
+class EncodersOptions(Options, ExperimentOptions):
     """Options of the comparison of encoders."""
 
     encoders: tuple[str, ...]
     """Shipped encoders, directories of masked autoencoders or of a ResNet-50, or random-nano, …"""
     run_dir: pathlib.Path = pathlib.Path("runs/encoders")
     """Where results are written; the same directory goes on where it stopped."""
-    features_dir: pathlib.Path | None = None
-    """Where features are kept, to share them between runs; by default in the run directory."""
     encoder: tyro.conf.Suppress[str] = ""
     mask_ratio: tyro.conf.Suppress[float] = 0.0
 

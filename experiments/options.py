@@ -108,6 +108,14 @@ class HeadOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ExperimentOptions(HeadOptions, ImageOptions):
+    """Images, heads that are trained on them, and where what lies between is kept."""
+
+    features_dir: pathlib.Path | None = None
+    """Where features are kept, to share them between runs; by default in the run directory."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class StrategyOptions:
     """How many workers train the head together."""
 

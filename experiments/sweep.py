@@ -25,6 +25,7 @@ from rich.table import Table
 from experiments import paper
 from experiments.cli import Options, run
 from experiments.options import (
+    ExperimentOptions,
     HeadOptions,
     ImageOptions,
     Plan,
@@ -38,13 +39,11 @@ from experiments.summaries import Table as Cells
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SweepOptions(Options, HeadOptions, ImageOptions):
+class SweepOptions(Options, ExperimentOptions):
     """Options of the sweep."""
 
     run_dir: pathlib.Path = pathlib.Path("runs/sweep")
     """Where results are written; the same directory goes on where it stopped, or grows."""
-    features_dir: pathlib.Path | None = None
-    """Where features are kept, to share them between runs; by default in the run directory."""
     ratios: tuple[float, ...] = paper.RATIOS
     """Masking ratios."""
     masks: tuple[str, ...] = ("fixed", "random")

@@ -27,6 +27,7 @@ from rich.table import Table
 from experiments.cli import Options, run
 from experiments.compare import EACH, TOTAL
 from experiments.options import (
+    ExperimentOptions,
     HeadOptions,
     ImageOptions,
     Plan,
@@ -39,13 +40,11 @@ from experiments.several import carry_out_all
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TuneOptions(Options, HeadOptions, ImageOptions):
+class TuneOptions(Options, ExperimentOptions):
     """Options of the search; those of the head are the default recipe's."""
 
     run_dir: pathlib.Path = pathlib.Path("runs/tune")
     """Where results are written; the same directory goes on where it stopped."""
-    features_dir: pathlib.Path | None = None
-    """Where features are kept, to share them between runs; by default in the run directory."""
     epochs: int = 15
     """How often the examples are seen: by all workers together, and by each of them."""
     validation: float = 0.1
