@@ -15,7 +15,7 @@ Images with holes are pre-trained on as they are: with `--natural-masks` (or `--
 
 The defaults for the learning rate are those of He et al., for large models and long schedules;
 small ones on small images want `--base-lr 1e-3`. Expected for the command above on 2 CPU cores:
-about two minutes an epoch.
+about a minute an epoch, two thirds of one where they have AMX.
 """
 
 import dataclasses
