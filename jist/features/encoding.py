@@ -18,8 +18,12 @@ from jist.placement import at_once, split_batch
 
 
 def place_weights(encoder: Encoder, batch_size: int) -> tuple[Any, Any]:
-    """An encoder's graph, and its weights on all devices over which a batch is split."""
+    """An encoder's graph, and its weights on all devices over which a batch is split.
+
+    Matrices are of the type in which they multiply, so that no batch has to convert them.
+    """
     graphdef, weights = nnx.split(encoder)
+    weights = jax.tree.map(lambda x: x.astype(encoder.dtype) if x.ndim > 1 else x, weights)
     return graphdef, jax.device_put(weights, NamedSharding(split_batch(batch_size).mesh, P()))
 
 

@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 
 from jist import placement
-from jist.features import cls_vectors
+from jist.features import cls_vectors, place_weights
 from jist.masking import random_keep
 from jist.models import MAEEncoder, ViTConfig
 from jist.placement import split_batch
@@ -45,3 +45,15 @@ def test_parts_of_a_batch_keep_their_images_and_devices(monkeypatch, batch, part
     for i, count in enumerate(counts):
         kept = jnp.asarray(keep[i, :count])
         np.testing.assert_allclose(cls[i], alone(encoder, jnp.asarray(images[i]), kept), atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_placed_weights_are_those_that_would_be_multiplied(dtype):
+    encoder = MAEEncoder(CONFIG, dtype=dtype, rngs=nnx.Rngs(0))
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
+    keep = random_keep(jax.random.key(0), 3, 16, 0.5)
+    graphdef, weights = place_weights(encoder, 3)
+    assert {x.dtype for x in jax.tree.leaves(weights) if x.ndim > 1} == {jnp.dtype(dtype)}
+    encode = nnx.jit(cls_vectors)
+    placed = encode(nnx.merge(graphdef, weights), images, keep)
+    np.testing.assert_array_equal(placed, encode(encoder, images, keep))
