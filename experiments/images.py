@@ -30,8 +30,6 @@ RANDOM_ENCODERS = {
     "random-small": ViTConfig.small,
     "random-base": ViTConfig.base,
 }
-
-
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
