@@ -18,6 +18,7 @@ import pathlib
 import statistics
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -35,6 +36,7 @@ from experiments.options import HeadOptions, ImageOptions, StrategyOptions
 from experiments.run_directory import RunDirectory
 from jist import trainer
 from jist.data import Dataset, batches, load_dataset
+from jist.features import encode_batches, in_parts, place_weights
 from jist.masking import FixedMask
 from jist.metrics import MetricsLog
 from jist.models import LinearProbe, MAEEncoder
@@ -160,39 +162,43 @@ def build_head(head: str, inputs: int, classes: int, seed: int) -> Strategy:
     return Centralized(linear, optax.adam(1e-3), local_steps=50)
 
 
-Pixels = UInt8[np.ndarray, "batch side side 3"]
-Ids = UInt32[np.ndarray, " batch"]
-
-
-@functools.partial(nnx.jit, static_argnums=3)
-def _encode(
-    encoder: MAEEncoder, images: Pixels, example_ids: Ids, mask: FixedMask
-) -> dict[str, Float[Array, "batch dim"]]:
-    tokens = encoder(encoder.preprocessing.normalize(jnp.asarray(images)), mask(example_ids))
-    tokens = tokens.astype(jnp.float32)
-    return {"cls": tokens[:, 0], "patch mean": tokens[:, 1:].mean(axis=1)}
-
-
 def encode(
     encoder: MAEEncoder, dataset: Dataset, mask: FixedMask, batch_size: int, progress: Progress
 ) -> dict[str, Float[np.ndarray, "examples dim"]]:
     """CLS vectors and means of the patch tokens of a data set, in one pass."""
     bar = progress.add_task(f"{dataset.split} images, ratio {mask.ratio:g}", total=len(dataset))
-    found: dict[str, list[np.ndarray]] = {kind: [] for _, kind in PROBES}
-    for batch in batches(
+    images = batches(
         dataset,
         image_size=encoder.config.image_size,
         interpolation=encoder.preprocessing.interpolation,
         batch_size=batch_size,
-    ):
-        rows = len(batch.labels)
-        # Filled up, so that the last batch is not compiled anew.
-        images = np.pad(batch.images, [(0, batch_size - rows), (0, 0), (0, 0), (0, 0)])
-        ids = np.pad(batch.example_ids, (0, batch_size - rows))
-        for kind, features in _encode(encoder, images, ids, mask).items():
-            found[kind].append(np.asarray(features)[:rows])
-        progress.update(bar, advance=rows)
-    return {kind: np.concatenate(parts) for kind, parts in found.items()}
+    )
+    graphdef, weights = place_weights(encoder, batch_size)
+    of_batch = functools.partial(_encode, graphdef, mask, weights)
+    found = []
+    for batch, features in encode_batches(images, of_batch, batch_size):
+        found.append(features)
+        progress.update(bar, advance=len(batch.labels))
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _encode(
+    graphdef: Any,
+    mask: FixedMask,
+    weights: Any,
+    images: UInt8[Array, "batch side side 3"],
+    example_ids: UInt32[Array, " batch"],
+) -> dict[str, Float[Array, "batch dim"]]:
+    encoder = nnx.merge(graphdef, weights)
+
+    def features(rows: tuple[Array, Array]) -> dict[str, Array]:
+        images, keep = rows
+        tokens = encoder(encoder.preprocessing.normalize(images), keep).astype(jnp.float32)
+        return {"cls": tokens[:, 0], "patch mean": tokens[:, 1:].mean(axis=1)}
+
+    keep = mask(example_ids)
+    return in_parts(features, (images, keep), tokens=1 + keep.shape[1])
 
 
 def print_table(results: list[dict[str, Any]]) -> None:

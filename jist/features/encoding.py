@@ -49,14 +49,29 @@ def cls_vectors(
         cls = encoder(encoder.preprocessing.normalize(images), keep, valid, wanted=1)
         return cls[:, 0].astype(jnp.float32)
 
-    rows = (images, keep, valid)
-    devices = split_batch(len(images)).num_devices
-    part = devices * at_once(len(images) // devices, 1 + keep.shape[1])
-    if part == len(images):
-        return encode(rows)
-    # Strided, so that a part takes as many images from each device over which the batch is split.
+    return in_parts(encode, (images, keep, valid), tokens=1 + keep.shape[1])
+
+
+def in_parts(function: Callable[[Any], Any], rows: Any, *, tokens: int) -> Any:
+    """Applies a function to a batch, to as many rows at once as is fastest; traceable.
+
+    Args:
+        function: from a tree of arrays [P, ...] to another, P of the batch's B rows.
+        rows: a tree of arrays [B, ...].
+        tokens: tokens that the function makes of a row.
+
+    Returns:
+        A tree of arrays [B, ...].
+    """
+    batch_size = len(jax.tree.leaves(rows)[0])
+    devices = split_batch(batch_size).num_devices
+    part = devices * at_once(batch_size // devices, tokens)
+    if part == batch_size:
+        return function(rows)
+    # Strided, so that a part takes as many rows from each device over which the batch is split.
     parts = jax.tree.map(lambda x: x.reshape(part, -1, *x.shape[1:]).swapaxes(0, 1), rows)
-    return jax.lax.map(encode, parts).swapaxes(0, 1).reshape(len(images), -1)
+    done = jax.lax.map(function, parts)
+    return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(batch_size, *x.shape[2:]), done)
 
 
 def encode_batches(
