@@ -31,7 +31,7 @@ class Checkpoints:
         directory: where they are, one directory each, named by the epoch; made if missing.
         metric: the metric whose highest value makes an epoch the best; None if none is.
         keep: how many of the last epochs to keep, beside the best.
-        must_exist: do not make the directory.
+        must_exist: only read; do not make the directory, nor tidy it up.
 
     Raises:
         CheckpointError: the directory must exist and does not.
@@ -54,12 +54,14 @@ class Checkpoints:
         preserve: Any = ocp.training.preservation_policies
         kept = [preserve.LatestN(keep)]
         if metric is not None:
-            kept.append(preserve.BestN(get_metric_fn=lambda m: m[metric], reverse=False, n=1))
+            # Of equals Orbax keeps the last unless told which is better.
+            kept.append(preserve.BestN(get_metric_fn=lambda m: (m[metric], -m["epoch"]), n=1))
         self._checkpointer = ocp.training.Checkpointer(
             str(self.directory),
             save_decision_policy=decide.FixedIntervalPolicy(1),
             preservation_policy=preserve.AnyPreservationPolicy(kept),
-            cleanup_tmp_directories=True,
+            # Nobody who only reads knows whether another program is writing.
+            cleanup_tmp_directories=not must_exist,
         )
 
     @property
@@ -87,7 +89,7 @@ class Checkpoints:
         """
         # Copied, because the next round overwrites the donated state while it is being written.
         copy = jax.tree.map(lambda leaf: jnp.copy(_untyped(leaf)), state)
-        self._checkpointer.save_async(epoch, copy, metrics=dict(metrics))
+        self._checkpointer.save_async(epoch, copy, metrics={**metrics, "epoch": epoch})
 
     def restore(self, like: Tree, epoch: int | None = None) -> Tree:
         """Reads a checkpoint.

@@ -92,9 +92,9 @@ def train(
         where they are made anew).
 
     Raises:
-        ValueError: the batch is larger than the data.
+        ValueError: the batch is larger than the data, or one of every worker together are.
         CheckpointError: the last checkpoint cannot be read.
-        FloatingPointError: the loss is not finite; the last good checkpoint is kept.
+        FloatingPointError: a loss is not finite; the last good checkpoint is kept.
     """
     source = (
         train_examples
@@ -105,6 +105,11 @@ def train(
     shape = {"examples": examples, "workers": strategy.workers, "batch_size": batch_size}
     order = functools.partial(worker_order, seed, **shape, pools=pools)
     order(first_step=0, steps=0)  # tells of a wrong batch size at once
+    if strategy.workers * batch_size > examples:
+        raise ValueError(
+            f"workers x batch_size must be at most the {examples} examples that make an epoch, "
+            f"got {strategy.workers} x {batch_size}"
+        )
     flops_per_step = strategy.flops_per_step(source.shapes, batch_size)
     state = strategy.init(seed)
     now, on_devices = {}, {}
@@ -124,10 +129,7 @@ def train(
             last = steps_until(epoch, **shape)
             state, losses = _epoch(strategy, state, on_devices, order, first, last)
             if not np.isfinite(losses).all():
-                raise FloatingPointError(
-                    f"the training loss of epoch {epoch} is not finite "
-                    f"({losses.tolist()} by worker); the checkpoint of epoch {epoch - 1} is kept"
-                )
+                raise _diverged(f"training loss, {losses.tolist()} by worker,", epoch)
             model = strategy.model(state)
             calibrate(model, calibration_subset(now["x"], calibration_examples, seed))
             metrics = {
@@ -142,6 +144,8 @@ def train(
                 "flops_per_worker": last * flops_per_step,
                 "seconds": round(time.perf_counter() - start, 3),
             }
+            if not np.isfinite(metrics["test_loss"]):  # what the last step made was in no loss yet
+                raise _diverged("test loss", epoch)
             log.append(metrics)
             history.append(metrics)
             saved.save(epoch, _saved(state, model), {metric: metrics[metric]})
@@ -167,6 +171,11 @@ def _epoch(
         state, metrics = strategy.round(state, examples, place(rows, by_worker))
         total = total + steps * metrics["loss"]
     return state, np.asarray(total) / (last - first)
+
+
+def _diverged(what: str, epoch: int) -> FloatingPointError:
+    kept = f"the checkpoint of epoch {epoch - 1} is kept" if epoch > 1 else "nothing is saved yet"
+    return FloatingPointError(f"the {what} of epoch {epoch} is not finite; {kept}")
 
 
 def _saved(state: State, model: nnx.Module) -> dict[str, Any]:

@@ -150,12 +150,23 @@ def test_calibration_examples_are_drawn_from_all_rows():
     np.testing.assert_array_equal(rows, trainer.calibration_subset(np.arange(1000), 100, seed=0))
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_path):
+# 150 examples in batches of 16: epoch 1 ends with step 10, whose outcome no training loss tells.
+@pytest.mark.parametrize(
+    ("step", "message", "last"),
+    [
+        (12, r"training loss, .* of epoch 2 is not finite; .* epoch 1 is kept", 1),
+        (18, "test loss of epoch 2 is not finite; .* epoch 1 is kept", 1),
+        (3, r"training loss, .* of epoch 1 is not finite; nothing is saved yet", None),
+    ],
+)
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
+    tmp_path, step, message, last
+):
     model = MLP((6, 8, 3), norm=None, rngs=nnx.Rngs(0))
-    schedule = optax.piecewise_constant_schedule(0.01, {12: 1e38})
+    schedule = optax.piecewise_constant_schedule(0.01, {step: 1e38})
     strategy = Centralized(model, optax.sgd(schedule), workers=1, local_steps=4)
     with (
-        pytest.raises(FloatingPointError, match="epoch 2 is not finite .* epoch 1 is kept"),
+        pytest.raises(FloatingPointError, match=message),
         MetricsLog(tmp_path, "run") as log,
     ):
         trainer.train(
@@ -169,7 +180,13 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_
             log=log,
         )
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        assert checkpoints.last == 1
+        assert checkpoints.last == last
+
+
+def test_an_epoch_in_which_no_worker_takes_a_step_is_refused(tmp_path):
+    some = {name: array[:100] for name, array in TRAIN.items()}
+    with pytest.raises(ValueError, match="at most the 100 examples .* got 8 x 16"):
+        fit(tmp_path, 3, workers=8, train=some)
 
 
 def test_a_batch_larger_than_the_data_is_refused(tmp_path):

@@ -40,9 +40,18 @@ class Deal:
         shares: Sequence[float] | None = None,
     ):
         self.axes = neuron_axes(model)
-        self.rest_axes = neuron_axes(model, nnx.Not(nnx.Param))
-        params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+        params, rest = (
+            nnx.to_pure_dict(nnx.state(model, kind)) for kind in (nnx.Param, nnx.Not(nnx.Param))
+        )
+        rest_axes = neuron_axes(model, nnx.Not(nnx.Param))
         self.widths = layer_widths(params, self.axes)
+        layer_widths((params, rest), (self.axes, rest_axes))  # tells of other widths in the rest
+        # Neurons without a parameter are not dealt: every worker has all of them.
+        self.rest_axes = jax.tree.map(
+            lambda names: tuple(name if name in self.widths else None for name in names),
+            rest_axes,
+            is_leaf=lambda node: isinstance(node, tuple),
+        )
         self._workers = workers
         self._scheme = scheme
         self._shares = shares

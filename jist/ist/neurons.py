@@ -78,19 +78,35 @@ def optimizer_axes(optimizer: optax.GradientTransformation, params: Any, axes: A
     """The layers of neurons along the axes of an optimiser's state.
 
     Args:
-        optimizer: any Optax transformation or chain.
+        optimizer: any Optax transformation or chain, also of some of the parameters
+            (`optax.masked`, `optax.multi_transform`).
         params: the parameters, or their shapes.
         axes: the tree that `neuron_axes` returns.
 
     Returns:
         A tree like `optimizer.init(params)`: the parameter's axes for every leaf that has the shape
         of a parameter (Adam's moments, momentum), None for every axis of the others (counters).
+
+    Raises:
+        ValueError: what it keeps of a parameter has another shape, so it has no known neurons.
     """
-    state = jax.eval_shape(optimizer.init, params)
+
+    def of_parameter(leaf: Any, param: Any, names: Axes) -> Any:
+        if isinstance(leaf, optax.MaskedNode):
+            return leaf
+        if leaf.shape != param.shape:
+            raise ValueError(
+                f"optimizer keeps an array of the shape {leaf.shape} of a parameter of the shape "
+                f"{param.shape}; to travel with neurons it must have the parameter's shape"
+            )
+        return names
+
     return optax.tree_utils.tree_map_params(
         optimizer,
-        lambda _, names: names,
-        state,
+        of_parameter,
+        jax.eval_shape(optimizer.init, params),
+        params,
         axes,
         transform_non_params=lambda leaf: (None,) * leaf.ndim,
+        is_leaf=lambda node: isinstance(node, optax.MaskedNode),
     )

@@ -82,8 +82,8 @@ def calibrate(model: nnx.Module, x: Array | np.ndarray) -> None:
     """Measures every neuron's deployed mean and variance, in place (VLDB 2022, §2.2).
 
     One pass of the full network over `x` in training mode, in which every `Standardize` remembers
-    what it saw; the model is in evaluation mode afterwards. A model without `Standardize` is only
-    put into evaluation mode.
+    what it saw; the model is in evaluation mode afterwards. Nothing else of it changes, neither
+    running averages nor random streams.
 
     Args:
         model: the full network.
@@ -94,5 +94,7 @@ def calibrate(model: nnx.Module, x: Array | np.ndarray) -> None:
         ValueError: fewer than two examples.
     """
     model.train()
+    others = nnx.to_pure_dict(nnx.state(model, nnx.Not(nnx.Any(nnx.Param, Statistic))))
     _forward(model, x)
+    nnx.update(model, others)
     model.eval()

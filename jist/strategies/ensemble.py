@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
 from jist import ist
+from jist.models import Scale
 from jist.strategies.strategy import (
     Examples,
     Loss,
@@ -33,6 +34,10 @@ class Ensemble(Strategy):
     sums over all of them. What is on every worker, such as the output's bias, is averaged.
 
     Args and errors as for `Strategy`; and as for `IST`, the model names its neurons.
+
+    Raises:
+        ValueError: the model scales activations by how many of its neurons are there: all are in
+            the assembled network, of which each neuron sees those of its own subnet.
     """
 
     def __init__(
@@ -46,10 +51,16 @@ class Ensemble(Strategy):
         loss: Loss = softmax_cross_entropy,
         mesh: Mesh | None = None,
     ):
+        if any(isinstance(module, Scale) for _, module in nnx.iter_modules(model)):
+            raise ValueError(
+                "model must not scale its subnets up (norm='scale'): they stay subnets when an "
+                "ensemble is put together"
+            )
         self._deal = ist.Deal(model, workers, partition)
         super().__init__(
             model, optimizer, workers=workers, local_steps=local_steps, loss=loss, mesh=mesh
         )
+        self._assemble = jax.jit(self._assembled, out_shardings=self.replicated)
 
     def bytes_received(self, rounds: int, steps: int) -> int:
         """None before the end of the training."""
@@ -57,13 +68,11 @@ class Ensemble(Strategy):
 
     def model(self, state: State) -> nnx.Module:
         """The subnets put together, unconnected."""
+        return nnx.merge(self._graphdef, self._assemble(state.params, state.key), self._rest)
 
-        def assemble(subnets: Any, key: Array) -> Any:
-            nothing = jax.tree.map(jnp.zeros_like, self._params)
-            return ist.paste(nothing, subnets, self._deal.axes, self._parts(key))
-
-        params = jax.jit(assemble, out_shardings=self.replicated)(state.params, state.key)
-        return nnx.merge(self._graphdef, params, self._rest)
+    def _assembled(self, subnets: Any, key: Array) -> Any:
+        nothing = jax.tree.map(jnp.zeros_like, self._params)
+        return ist.paste(nothing, subnets, self._deal.axes, self._parts(key))
 
     def _parts(self, key: Array) -> dict[str, Array]:
         """The deal of an IST run's first round, for ever."""

@@ -90,7 +90,8 @@ class IST(Strategy):
         self._carry = optimizer_state == "carry"
         self._deal = ist.Deal(model, workers, partition, shares)
         params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
-        self._opt_axes = ist.optimizer_axes(optimizer, params, self._deal.axes)
+        if self._carry:
+            self._opt_axes = ist.optimizer_axes(optimizer, params, self._deal.axes)
         super().__init__(
             model, optimizer, workers=workers, local_steps=local_steps, loss=loss, mesh=mesh
         )
@@ -117,13 +118,17 @@ class IST(Strategy):
             ]
         return rounds * sum(sizes)
 
-    def _state_specs(self) -> State:
+    def _param_specs(self) -> Any:
         if not self._sharded:
-            return super()._state_specs()
-        params = travel.home_specs(self._params, self._deal.axes)
-        opt_state = jax.eval_shape(self._optimizer.init, self._params)
-        carried = travel.home_specs(opt_state, self._opt_axes) if self._carry else ()
-        return State(params, carried, P(), P())
+            return super()._param_specs()
+        return travel.home_specs(self._params, self._deal.axes)
+
+    def _state_specs(self) -> State:
+        opt_state: Any = P()
+        if self._sharded and self._carry:
+            shapes = jax.eval_shape(self._optimizer.init, self._params)
+            opt_state = travel.home_specs(shapes, self._opt_axes)
+        return State(self._param_specs(), opt_state, P(), P())
 
     def _worker_shapes(self) -> tuple[Any, Any]:
         return self._deal.subnet_shapes(self._params, self._rest)

@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
 from jist import costs
-from jist.placement import workers_mesh
+from jist.placement import place, workers_mesh
 
 Examples = Any  # tree of arrays [N, ...]
 Loss = Callable[[nnx.Module, Any], Float[Array, ""]]
@@ -91,9 +91,13 @@ class Strategy(abc.ABC):
         self.local_steps = local_steps
         self._optimizer = optimizer
         self._loss = loss
+        model = nnx.clone(model)  # the caller's own keeps its mode
         model.train()
         self._graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-        self._params = nnx.to_pure_dict(params)
+        # Copied to the host: no device need hold more of them than its share of the state.
+        self._params = jax.tree.map(
+            lambda x: np.array(x) if isinstance(x, jax.Array) else x, nnx.to_pure_dict(params)
+        )
         self._rest = nnx.to_pure_dict(rest)
         self.mesh = workers_mesh(workers, self._devices()) if mesh is None else mesh
         if self.mesh.axis_names != ("workers",):
@@ -122,13 +126,18 @@ class Strategy(abc.ABC):
         """The state before the first round: the model's own values, a key from `seed`."""
 
         def start(params: Any, key: Array) -> State:
-            # Copied, because a round donates its state and the model's arrays must outlive it.
+            # Copied, because a round donates its state and the host's arrays must outlive it.
             params = jax.tree.map(jnp.copy, params)
             return State(*self._start(params, key), jnp.zeros((), jnp.int32), key)
 
         specs = self._state_specs()
         shardings = jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), specs)
-        return jax.jit(start, out_shardings=shardings)(self._params, jax.random.key(seed))
+        params = jax.tree.map(
+            lambda array, spec: place(array, NamedSharding(self.mesh, spec)),
+            self._params,
+            self._param_specs(),
+        )
+        return jax.jit(start, out_shardings=shardings)(params, jax.random.key(seed))
 
     def round(
         self,
@@ -160,7 +169,10 @@ class Strategy(abc.ABC):
         return self._round(state, self._rest, examples, order)
 
     def model(self, state: State) -> nnx.Module:
-        """The full network with the state's parameters, to calibrate, evaluate or export."""
+        """The full network with the state's parameters, to calibrate, evaluate or export.
+
+        Of use until the next round, which takes the state's arrays.
+        """
         return nnx.merge(self._graphdef, state.params, self._rest)
 
     @property
@@ -202,6 +214,10 @@ class Strategy(abc.ABC):
     @property
     def _on_cpu(self) -> bool:
         return self.mesh.devices.flat[0].platform == "cpu"
+
+    def _param_specs(self) -> Any:
+        """How the full parameters lie on the mesh; by default every device holds all of them."""
+        return jax.tree.map(lambda _: P(), self._params)
 
     def _state_specs(self) -> State:
         """How the state lies on the mesh; by default every device holds all of it."""

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import optax
 import pytest
@@ -42,6 +43,22 @@ def test_moments_lie_along_the_neurons_of_their_parameters_and_counters_along_no
     assert adam.mu == axes
     assert adam.nu == axes
     assert adam.count == ()
+
+
+def test_an_optimiser_may_leave_parameters_out():
+    model = MLP((4, 6, 3), rngs=nnx.Rngs(0))
+    params, axes = params_of(model), neuron_axes(model)
+    of_kernels = optax.masked(optax.adam(1e-3), lambda p: jax.tree.map(lambda x: x.ndim > 1, p))
+    state_axes = optimizer_axes(of_kernels, params, axes)
+    first, last = state_axes.inner_state[0].mu["layers"].values()
+    assert first["kernel"] == (None, "hidden1")
+    assert last == {"kernel": ("hidden1", None), "bias": optax.MaskedNode()}
+
+
+def test_an_optimiser_whose_state_has_other_shapes_is_refused():
+    model = MLP((200, 300, 3), rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match=r"optimizer keeps an array of the shape .* \(200, 300\)"):
+        optimizer_axes(optax.adafactor(1e-3), params_of(model), neuron_axes(model))
 
 
 def test_metadata_of_the_wrong_length_is_refused():

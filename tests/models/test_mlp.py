@@ -43,6 +43,26 @@ def test_calibration_deploys_the_statistics_of_the_full_network():
     np.testing.assert_allclose(model.corrections[0].var[...], first.var(0), rtol=1e-5)
 
 
+def test_calibration_leaves_running_averages_and_random_streams_alone():
+    rngs = nnx.Rngs(0)
+    model = nnx.Sequential(
+        nnx.BatchNorm(6, rngs=rngs), nnx.Dropout(0.5, rngs=rngs), MLP((6, 8, 3), rngs=rngs)
+    )
+    others = nnx.to_pure_dict(nnx.state(model, nnx.Not(Statistic)))
+    before = jax.tree.map(jnp.copy, others)
+    jist.calibrate(model, 5 + jax.random.normal(jax.random.key(1), (32, 6)))
+    after = nnx.to_pure_dict(nnx.state(model, nnx.Not(Statistic)))
+    jax.tree.map(np.testing.assert_array_equal, *map(_data, (before, after)))
+    assert not np.allclose(model.layers[2].corrections[0].mean[...], 0)
+
+
+def _data(tree):
+    return jax.tree.map(
+        lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x,
+        tree,
+    )
+
+
 def test_standardisation_is_safe_for_constant_neurons():
     model = MLP((4, 3, 2), rngs=nnx.Rngs(0))
     x = jnp.ones((8, 4))

@@ -10,9 +10,9 @@ import pytest
 from flax import nnx
 
 from jist.ist import neuron_axes, partition
-from jist.models import MLP
+from jist.models import MLP, Standardize
 from jist.models.resnet import Bottleneck
-from jist.strategies import IST
+from jist.strategies import IST, Ensemble
 
 LECUN, ZEROS = nnx.initializers.lecun_normal(), nnx.initializers.zeros_init()
 
@@ -201,3 +201,41 @@ def test_the_scale_module_is_that_factor_on_every_worker():
         logits = (hidden * 7 / len(own)) @ last["kernel"][own] + last["bias"]
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, examples["y"][:8]).mean()
         np.testing.assert_allclose(metrics["loss"][worker], loss, rtol=1e-5)
+
+
+class Normed(nnx.Module):
+    """Statistics of inputs, which no parameter shares an axis with, before a head."""
+
+    def __init__(self, rngs, name="inputs"):
+        self.inputs = Standardize(6, name)
+        self.head = MLP((6, 12, 3), rngs=rngs)
+
+    def __call__(self, x):
+        return self.head(self.inputs(x))
+
+
+def test_what_no_parameter_shares_is_held_by_every_worker():
+    examples = {"x": jax.random.normal(jax.random.key(1), (40, 6)), "y": EXAMPLES["y"]}
+    order = np.random.default_rng(0).integers(0, 40, (2, 3, 8)).astype(np.int32)
+    strategy = IST(Normed(nnx.Rngs(0)), optax.sgd(0.1), workers=2, local_steps=3)
+    _, metrics = strategy.round(strategy.init(7), examples, order)
+    assert np.isfinite(metrics["loss"]).all()
+
+
+def test_statistics_of_another_width_than_their_layer_are_refused():
+    with pytest.raises(ValueError, match="neurons 'hidden1' must have one width, got 12 and.* 6"):
+        IST(Normed(nnx.Rngs(0), "hidden1"), optax.sgd(0.1), workers=2, local_steps=3)
+
+
+def test_the_model_that_is_given_keeps_its_mode():
+    model = MLP((6, 12, 3), rngs=nnx.Rngs(0))
+    model.eval()
+    strategy = IST(model, optax.sgd(0.1), workers=2, local_steps=3)
+    assert model.corrections[0].use_running_average
+    assert not strategy.model(strategy.init(0)).corrections[0].use_running_average
+
+
+def test_an_ensemble_refuses_subnets_that_are_scaled():
+    model = MLP((6, 12, 3), norm="scale", rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="model must not scale its subnets up"):
+        Ensemble(model, optax.sgd(0.1), workers=2, local_steps=3)

@@ -1,5 +1,7 @@
 """The sharded exchange against the replicated one, and what really travels."""
 
+import collections
+import gc
 import math
 import re
 
@@ -188,6 +190,21 @@ def test_no_device_comes_near_the_whole_network():
     # Parameters, gradients, two moments, one buffer to pack, and what XLA does not reuse.
     assert memory.temp_size_in_bytes < 8 * subnet
     assert memory.argument_size_in_bytes + memory.temp_size_in_bytes < 0.5 * 3 * network
+
+
+def test_no_device_starts_with_more_than_its_share():
+    there = {id(array) for array in jax.live_arrays()}
+    strategy = ist("sharded", hidden=(512, 1024))
+    state = strategy.init(0)
+    gc.collect()
+    held = collections.Counter()
+    for array in jax.live_arrays():
+        if id(array) not in there:
+            for shard in array.addressable_shards:
+                held[shard.device] += shard.data.nbytes
+    network = costs.size_bytes(state.params)
+    assert len(held) == 4
+    assert max(held.values()) < 1.05 * 3 * network / 4
 
 
 def test_evaluation_gathers_no_parameter():
