@@ -4,6 +4,7 @@ Under `jax.distributed` every process does all of it but extraction, which is th
 alone prints and writes, on a file system that all share.
 """
 
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -149,12 +150,9 @@ def train_head(
         "feature_dim": inputs,
         "mask": mask,
         "ratio": ratio,
-        "strategy": how.strategy,
-        "workers": how.workers,
-        "norm": head.norm,
-        "epochs": head.epochs,
+        **dataclasses.asdict(how),
+        **dataclasses.asdict(head),
         "seed": seed,
-        "worker_data": how.worker_data,
         "train_examples": len(fixed["y"]),
         "validation_examples": int(held.sum()),
         "test_examples": len(stores["test"].label),

@@ -72,9 +72,16 @@ def plans(options: EncodersOptions) -> dict[str, Plan]:
     """One plan for each encoder, called by the last part of its path.
 
     Raises:
-        ValueError: two encoders have the same name.
+        ValueError: two encoders have the same name, or the images come with masks.
     """
     images = pick(options, ImageOptions)
+    if images.natural:
+        raise ValueError(
+            "encoders are compared on unmasked images, without --natural-masks, --no-data, "
+            f"--simulate-clouds and masked: data sets; got dataset={images.dataset}, "
+            f"natural_masks={images.natural_masks}, no_data={images.no_data}, "
+            f"simulate_clouds={images.simulate_clouds}"
+        )
     central = StrategyOptions(strategy="centralized", workers=1)
     found = {
         pathlib.PurePath(encoder).name: Plan(

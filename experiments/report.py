@@ -12,6 +12,7 @@ What was run on unmasked images alone is in Figure 3 only. Takes seconds.
 import dataclasses
 import pathlib
 import re
+from collections.abc import Sequence
 
 from experiments import figures, paper
 from experiments.cli import Options, run
@@ -87,19 +88,32 @@ def table_1(page: Page, studies: dict[Study, Table]) -> None:
 def figure_3(page: Page, studies: dict[Study, Table]) -> None:
     """Figure 3, for each data set that several encoders saw without masks."""
     for dataset in dict.fromkeys(study.dataset for study in studies):
-        cells = {
-            f"{short(study.encoder)}, {study.epochs} epochs": table[FIXED][0.0]
+        found = {
+            study: table[FIXED][0.0]
             for study, table in studies.items()
             if study.dataset == dataset and 0.0 in table.get(FIXED, {})
         }
-        if len(cells) < 2:
+        if len({study.encoder for study in found}) < 2:
             continue
+        cells = dict(zip(told_apart([*found]), found.values(), strict=True))
         page.heading(f"Encoders on unmasked images of {short(dataset)} (Figure 3)")
         page.quote(paper.CLAIMS["figure 3"])
         rows = [[name, cell.percent(BEST), cell.percent(LAST)] for name, cell in cells.items()]
         page.table(["encoder", "best", "last"], rows)
         title = f"Unmasked {short(dataset)}, centralised"
         page.figure(f"figure-3-{short(dataset)}", figures.encoders(title, cells))
+
+
+def told_apart(studies: Sequence[Study]) -> list[str]:
+    """Names of studies of one data set, no longer than it takes to tell them apart."""
+    short_names = [f"{short(study.encoder)}, {study.epochs} epochs" for study in studies]
+    full_names = [f"{study.encoder}, {study.epochs} epochs" for study in studies]
+    all_facts = [
+        f"{name}, {study.train_examples:,} training images, {study.options or 'default options'}"
+        for name, study in zip(full_names, studies, strict=True)
+    ]
+    candidates = (short_names, full_names, all_facts)
+    return next(names for names in candidates if len(set(names)) == len(studies))
 
 
 def section(page: Page, number: int, study: Study, table: Table) -> None:
@@ -169,8 +183,8 @@ def differences(study: Study, table: Table, known: PaperDataset | None) -> list[
         )
     if study.epochs != 30:
         found.append(f"{study.epochs} epochs; the paper's 30.")
-    if study.norm != "standardize" or study.worker_data != "shared":
-        found.append(f"Norm {study.norm}, examples of workers {study.worker_data}.")
+    if study.options:
+        found.append(f"Options unlike the paper's: {study.options}.")
     found.append(f"Seeds: {', '.join(map(str, sorted(seeds)))}. The paper does not say how many.")
     return found
 

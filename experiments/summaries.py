@@ -6,7 +6,12 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from experiments.heads import STRATEGIES
+from experiments.options import HeadOptions, StrategyOptions
 from experiments.run_directory import read_json
+
+# What results that were written before they held all options were trained with.
+DEFAULTS = dataclasses.asdict(HeadOptions()) | dataclasses.asdict(StrategyOptions())
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -18,7 +23,10 @@ class Study:
         encoder: the encoder's name.
         train_examples: examples that heads were trained on.
         epochs: epochs of training.
+        hidden: widths of the hidden layers.
         norm: what corrects subnets.
+        learning_rate: of Adam.
+        batch_size: examples in a worker's batch.
         worker_data: examples of each worker, shared or sharded.
     """
 
@@ -26,8 +34,17 @@ class Study:
     encoder: str
     train_examples: int
     epochs: int
+    hidden: tuple[int, ...]
     norm: str
+    learning_rate: float
+    batch_size: int
     worker_data: str
+
+    @property
+    def options(self) -> str:
+        """The options of the heads, but for the epochs, that are not the defaults, in words."""
+        names = ("hidden", "norm", "learning_rate", "batch_size", "worker_data")
+        return _in_words({name: getattr(self, name) for name in names})
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -38,18 +55,21 @@ class Way:
         strategy: its name.
         workers: number of workers.
         mask: masks of the training images.
+        options: those of the strategy's own that are not the defaults, in words.
     """
 
     strategy: str
     workers: int
     mask: str
+    options: str = ""
 
     def __str__(self) -> str:
         name = {"centralized": "centralised", "ist": "IST"}.get(self.strategy, self.strategy)
+        options = f", {self.options}" if self.options else ""
         if self.strategy == "centralized":
-            return f"{name}, {self.mask} masks"
+            return f"{name}, {self.mask} masks{options}"
         mask = "" if self.mask == "fixed" else f", {self.mask} masks"
-        return f"{name}, {self.workers} worker{'s' if self.workers > 1 else ''}{mask}"
+        return f"{name}, {self.workers} worker{'s' if self.workers > 1 else ''}{mask}{options}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,10 +111,11 @@ def read_results(runs: Iterable[pathlib.Path]) -> list[dict[str, Any]]:
             raise FileNotFoundError(f"no results at {run}: {path} is missing")
         for result in read_json(path)["results"]:
             key = (_study(result), _way(result), result["ratio"], result["seed"])
-            known = found.setdefault(key, result | {"source": str(run)})
+            source = run / result.get("directory", "")
+            known = found.setdefault(key, result | {"source": str(source)})
             if known["best_test_accuracy"] != result["best_test_accuracy"]:
                 raise ValueError(
-                    f"{known['source']} and {run} both hold {result['run']} of {key[0].dataset} "
+                    f"{known['source']} and {source} both hold {result['run']} of {key[0].dataset} "
                     f"with seed {result['seed']}, with different results; give one of them"
                 )
     return list(found.values())
@@ -116,8 +137,24 @@ def by_study(results: Sequence[dict[str, Any]]) -> dict[Study, Table]:
 
 
 def _study(result: dict[str, Any]) -> Study:
-    return Study(**{field.name: result[field.name] for field in dataclasses.fields(Study)})
+    facts = DEFAULTS | result
+    facts["hidden"] = tuple(facts["hidden"])
+    return Study(**{field.name: facts[field.name] for field in dataclasses.fields(Study)})
 
 
 def _way(result: dict[str, Any]) -> Way:
-    return Way(**{field.name: result[field.name] for field in dataclasses.fields(Way)})
+    facts = DEFAULTS | result
+    strategy = facts["strategy"]
+    _, takes = STRATEGIES[strategy]
+    # Elsewhere no round ends with an exchange, and it does not matter how long it is.
+    rounds = ("local_steps",) if strategy in ("ist", "local_sgd") else ()
+    options = _in_words({name: facts[name] for name in (*rounds, *takes, "alpha")})
+    return Way(strategy, facts["workers"], facts["mask"], options)
+
+
+def _in_words(options: dict[str, Any]) -> str:
+    """Those that are not the defaults, as "hidden 500-500, batch size 32"."""
+    unlike = {name: value for name, value in options.items() if value != DEFAULTS[name]}
+    if "hidden" in unlike:
+        unlike["hidden"] = "-".join(map(str, unlike["hidden"]))
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in unlike.items())

@@ -100,8 +100,9 @@ def plans(options: SweepOptions) -> dict[str, Plan]:
 
 def print_cells(study: Study, cells: Cells) -> None:
     """Prints the best test accuracy of every way to train at every ratio."""
+    of = (study.dataset, study.encoder, f"{study.epochs} epochs", study.options)
     table = Table(
-        title=f"{study.dataset}, {study.encoder}: best test accuracy in %",
+        title=f"{', '.join(filter(None, of))}: best test accuracy in %",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )

@@ -11,7 +11,9 @@ the other seeds as well. The test accuracy is looked at only then, of these two 
 
 As in `experiments.compare`, n workers train for n times `--epochs` epochs, and two comparisons are
 read off the same curve: at equal examples in total, up to `--epochs`, and at equal examples per
-worker. Writes `tuning.json`; run again, it goes on where it stopped.
+worker. Writes `tuning.json`, which says what was searched; run again, it goes on where it stopped,
+and with further numbers of workers it grows. A search with any other option, such as another
+masking ratio, has a run directory of its own.
 """
 
 import dataclasses
@@ -35,7 +37,7 @@ from experiments.options import (
     Training,
     pick,
 )
-from experiments.run_directory import write_json
+from experiments.run_directory import read_json, write_json
 from experiments.several import carry_out_all
 
 
@@ -99,12 +101,12 @@ def main(options: TuneOptions) -> None:
         raise ValueError(f"validation must lie in (0, 1), got {options.validation}")
     if not options.seeds:
         raise ValueError("seeds must name at least one, got none")
-    report: dict[str, Any] = {TOTAL: {}, EACH: {}}
+    report = begun(options)
     for workers in options.workers:
         found = {}
         recipes = varied(options, workers)
         scores = train(options, workers, recipes, options.seeds[0])
-        for comparison in report:
+        for comparison in (TOTAL, EACH):
             together = combined(recipes, scores[comparison])
             later = train(options, workers, [together], options.seeds[0])[comparison]
             candidates = scores[comparison] | later
@@ -119,6 +121,41 @@ def main(options: TuneOptions) -> None:
             write_json(options.run_dir / "tuning.json", report)
     print_report(report)
     print(f"written: {options.run_dir}/tuning.json")
+
+
+def begun(options: TuneOptions) -> dict[str, Any]:
+    """The report in the run directory, with the numbers of workers that are done, or an empty one.
+
+    Raises:
+        ValueError: it is of another search.
+    """
+    file, here = options.run_dir / "tuning.json", searched(options)
+    if not file.exists():
+        return {"options": here, TOTAL: {}, EACH: {}}
+    report = read_json(file)
+    there = report.get("options")
+    if there is None:  # written by an earlier version
+        differ = ["it does not say what it is of"]
+    else:
+        differ = [
+            f"{name} is {there.get(name)!r} there and {value!r} here"
+            for name, value in here.items()
+            if there.get(name) != value
+        ]
+    if differ:
+        raise ValueError(
+            f"{file} is not of this search; choose another --run-dir or remove the file (what has "
+            "been trained is not trained again): " + "; ".join(differ)
+        )
+    return report
+
+
+def searched(options: TuneOptions) -> dict[str, Any]:
+    """The options that decide what is found for a number of workers, as they read back."""
+    found = dataclasses.asdict(options) | {"mask_ratio": options.ratio}
+    for name in ("run_dir", "features_dir", "data_dir", "encode_batch", "debug", "seed", "workers"):
+        del found[name]
+    return json.loads(json.dumps(found))
 
 
 def default(options: TuneOptions) -> Recipe:
@@ -171,7 +208,10 @@ def train(
     plans = {name: plan(options, workers, recipe, seed) for recipe, name in names.items()}
     features = options.features_dir or options.run_dir / "features"
     carry_out_all(plans, options.run_dir, features_dir=features)
-    curves = {recipe: read_curve(options.run_dir / name) for recipe, name in names.items()}
+    curves = {
+        recipe: read_curve(options.run_dir / name, plans[name].trainings[0].name)
+        for recipe, name in names.items()
+    }
     last = {TOTAL: options.epochs, EACH: workers * options.epochs}
     return {
         comparison: {recipe: score(curve, epochs) for recipe, curve in curves.items()}
@@ -201,9 +241,10 @@ def plan(options: TuneOptions, workers: int, recipe: Recipe, seed: int) -> Plan:
     )
 
 
-def read_curve(run_dir: pathlib.Path) -> list[dict[str, Any]]:
-    """The metrics of every epoch of a run with one training."""
-    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+def read_curve(run_dir: pathlib.Path, training: str) -> list[dict[str, Any]]:
+    """The metrics of every epoch of one training, which others may share the directory with."""
+    lines = map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines())
+    return [metrics for metrics in lines if metrics["run"] == training]
 
 
 def score(curve: list[dict[str, Any]], epochs: int) -> Score:
@@ -230,12 +271,12 @@ def confirm(options: TuneOptions, workers: int, recipe: Recipe, comparison: str)
 
 def print_report(report: dict[str, Any]) -> None:
     """Prints the default and the chosen recipe of every number of workers."""
-    for comparison, rows in report.items():
+    for comparison in (TOTAL, EACH):
         table = Table(title=f"Test accuracy, {comparison}", box=box.SIMPLE_HEAD, pad_edge=False)
         for column in ("workers", "default", "chosen"):
             table.add_column(column, justify="right", no_wrap=True)
         table.add_column("chosen recipe")
-        for workers, row in rows.items():
+        for workers, row in sorted(report[comparison].items(), key=lambda item: int(item[0])):
             shown = [_percent(row[which]["test_accuracy"]) for which in ("default", "chosen")]
             recipe = row["chosen"]["recipe"]
             table.add_row(

@@ -84,6 +84,12 @@ def test_without_a_patch_removed_random_masks_are_the_fixed_ones(images, tmp_pat
     assert random["test_accuracy_per_epoch"] == fixed["test_accuracy_per_epoch"]
 
 
+def test_results_say_how_heads_were_trained(images, tmp_path):
+    (result,) = classification.carry_out(plan(images, HEAD, "fixed"), tmp_path)
+    options = dataclasses.asdict(HEAD) | dataclasses.asdict(CENTRAL) | {"hidden": [12]}
+    assert {name: result[name] for name in options} == options
+
+
 def test_the_epoch_is_chosen_by_held_out_training_images(images, tmp_path):
     head = dataclasses.replace(HEAD, validation=0.25)
     fixed, random = classification.carry_out(plan(images, head, "fixed", "random"), tmp_path)

@@ -111,6 +111,17 @@ def test_a_resnet_goes_without_masks(dataset, directory, tmp_path):
         images.random_masks(options, 0.0, whole)
 
 
+@pytest.mark.parametrize(
+    "option",
+    [{"simulate_clouds": 0.3}, {"natural_masks": True}, {"no_data": 0}, {"dataset": "masked:x"}],
+)
+def test_images_with_masks_are_refused(option, tmp_path):
+    options = EncodersOptions(encoders=("random-nano",), run_dir=tmp_path, **option)
+    (name, value) = option.popitem()
+    with pytest.raises(ValueError, match=f"compared on unmasked images, .* got .*{name}={value}"):
+        encoders.main(options)
+
+
 def test_encoders_of_one_name_are_refused(tmp_path):
     options = EncodersOptions(encoders=("a/base", "b/base"), run_dir=tmp_path)
     with pytest.raises(ValueError, match="encoders must have names of their own"):

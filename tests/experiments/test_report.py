@@ -2,15 +2,17 @@
 
 import html.parser
 import json
+import pathlib
 import re
 
 import pytest
 from PIL import Image
 
 from experiments import dataset_size, figures, paper, report
-from experiments.sizes import measured_rows, printed_rows
+from experiments.sizes import FIXED, measured_rows, printed_rows
 from experiments.summaries import Way, by_study, read_results
 
+RESULTS = pathlib.Path(report.__file__).parent / "results"
 CIFAR = {
     "run": "x",
     "dataset": "folder:data/cifar10",
@@ -113,6 +115,58 @@ def test_measured_and_printed_numbers_stand_in_one_row(runs, tmp_path):
     for picture in pictures:
         with Image.open(picture) as image:
             image.verify()
+
+
+def unmasked(encoder, **others):
+    how = {"strategy": "centralized", "workers": 1, "mask": "fixed", "ratio": 0.0, "seed": 0}
+    return result(0.4, encoder=encoder, **how | others)
+
+
+def figure_3(tmp_path, *results):
+    """The first column of Figure 3's table."""
+    (tmp_path / "runs.json").write_text(json.dumps({"class_names": [], "results": results}))
+    options = report.ReportOptions(runs=(tmp_path / "runs.json",), out=tmp_path / "out")
+    report.main(options)
+    page = Cells()
+    page.feed((tmp_path / "out" / "report.html").read_text())
+    rows = [row[0] for row in page.rows]
+    return rows[rows.index("encoder") + 1 :] if "encoder" in rows else []
+
+
+def test_encoders_of_one_name_both_stand_in_figure_3(tmp_path):
+    assert figure_3(tmp_path, unmasked("runs/a/encoder"), unmasked("runs/b/encoder")) == [
+        "runs/a/encoder, 2 epochs",
+        "runs/b/encoder, 2 epochs",
+    ]
+    assert figure_3(
+        tmp_path, unmasked("a/x"), unmasked("b/y"), unmasked("b/y", hidden=[500], seed=1)
+    ) == [
+        "a/x, 2 epochs, 50,000 training images, default options",
+        "b/y, 2 epochs, 50,000 training images, hidden 500",
+        "b/y, 2 epochs, 50,000 training images, default options",
+    ]
+
+
+def test_one_encoder_under_several_heads_is_no_comparison_of_encoders(tmp_path):
+    assert figure_3(tmp_path, unmasked("a"), unmasked("a", hidden=[500])) == []
+
+
+def test_heads_unlike_the_papers_are_told(runs, tmp_path):
+    summary = json.loads(runs[0].read_text())
+    for one in summary["results"]:
+        one |= {"hidden": [500, 500], "learning_rate": 3e-3}
+    runs[0].write_text(json.dumps(summary))
+    report.main(report.ReportOptions(runs=(runs[0],), out=tmp_path / "out"))
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "Options unlike the paper&#x27;s: hidden 500-500, learning rate 0.003." in text
+
+
+@pytest.mark.parametrize("name", ["sweep-cifar10", "sweep-aid"])
+def test_the_committed_results_are_one_study_each(name):
+    """They were written before results held all options, with the default ones."""
+    (table,) = by_study(read_results([RESULTS / f"{name}.json"])).values()
+    assert all(way.options == "" for way in table)
+    assert {len(table[FIXED][ratio].results) for ratio in (0.0, 0.5, 0.75)} == {3}
 
 
 def test_what_validation_chose_is_told(runs, tmp_path):

@@ -1,8 +1,10 @@
+import dataclasses
 import json
 import statistics
 
 import pytest
 
+from experiments.options import HeadOptions, StrategyOptions
 from experiments.summaries import Way, by_study, read_results
 
 RESULT = {
@@ -50,6 +52,64 @@ def test_mean_and_deviation_over_the_seeds_of_all_directories(tmp_path):
     assert line[0.5].percent("best_test_accuracy") == "53.0 ± 3.6"
     assert line[0.75].deviation("best_test_accuracy") is None
     assert line[0.75].percent("best_test_accuracy") == "50.0"
+
+
+HEAD = {"hidden": [500], "learning_rate": 3e-3, "batch_size": 32, "norm": "scale"}
+HOW = {
+    "local_steps": 200,
+    "partition": "stratified",
+    "optimizer_state": "reset",
+    "exchange": "sharded",
+    "exchange_dtype": "bfloat16",
+    "shares": "0.75,0.25",
+    "alpha": 0.1,
+}
+IST = RESULT | {"strategy": "ist", "workers": 2}
+
+
+@pytest.mark.parametrize("option", [*HEAD, *HOW, "worker_data"])
+def test_what_was_trained_otherwise_is_not_another_seed(option, tmp_path):
+    value = (HEAD | HOW | {"worker_data": "sharded"})[option]
+    other = IST | {option: value, "seed": 1, "best_test_accuracy": 0.9}
+    studies = by_study(read_results([write(tmp_path / "a", IST, other)]))
+    lines = [(study, way, line) for study, table in studies.items() for way, line in table.items()]
+    assert len(lines) == 2
+    for _, _, line in lines:
+        assert line[0.5].deviation("best_test_accuracy") is None
+    # And a reader can see in what they differ.
+    words = f"{option.replace('_', ' ')} {value[0] if option == 'hidden' else value}"
+    assert {f"{study.options}{way.options}" for study, way, _ in lines} == {"", words}
+
+
+def test_results_that_do_not_say_all_options_are_of_the_defaults(tmp_path):
+    said = dataclasses.asdict(StrategyOptions()) | dataclasses.asdict(HeadOptions()) | IST
+    results = IST, said | {"seed": 1}
+    ((table,),) = [by_study(read_results([write(tmp_path / "a", *results)])).values()]
+    assert list(table) == [Way("ist", 2, "fixed")]
+    assert len(table[Way("ist", 2, "fixed")][0.5].results) == 2
+
+
+def test_rounds_do_not_tell_trainings_apart_that_exchange_nothing(tmp_path):
+    central = write(tmp_path / "a", RESULT, RESULT | {"local_steps": 200, "seed": 1})
+    (table,) = by_study(read_results([central])).values()
+    assert list(table) == [Way("centralized", 1, "fixed")]
+    assert str(Way("ist", 2, "random", "local steps 200")) == (
+        "IST, 2 workers, random masks, local steps 200"
+    )
+
+
+def test_the_recipes_of_one_search_do_not_contradict_each_other(tmp_path):
+    """`experiments.tune` trains many, all with the first seed."""
+    tried = [
+        IST | option | {"directory": f"recipe-{i}", "best_test_accuracy": i / 10}
+        for i, option in enumerate(({}, {"learning_rate": 3e-3}, {"local_steps": 10}))
+    ]
+    directory = write(tmp_path / "tune", *tried)
+    assert len(read_results([directory])) == 3
+    again = tried[0] | {"directory": "again", "best_test_accuracy": 1}
+    write(directory, *tried, again)
+    with pytest.raises(ValueError, match="tune/recipe-0 and .*tune/again both hold"):
+        read_results([directory])
 
 
 def test_results_that_contradict_each_other_are_refused(tmp_path):

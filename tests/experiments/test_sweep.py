@@ -61,6 +61,22 @@ def test_a_sweep_grows_and_does_no_cell_twice(images, tmp_path, capsys):
     assert (tmp_path / "seed-0" / "metrics.jsonl").read_text() == written
 
 
+def test_a_seed_of_other_heads_is_not_averaged_with_the_others(images, tmp_path, capsys):
+    few = {"ratios": (0.5,), "masks": ("fixed",), "workers": ()}
+    sweep.main(options(images, tmp_path, seeds=(0, 1), **few))
+    capsys.readouterr()
+    sweep.main(options(images, tmp_path, seeds=(2,), hidden=(4,), **few))
+    out = " ".join(capsys.readouterr().out.split())
+    results = json.loads((tmp_path / "summary.json").read_text())["results"]
+    assert [r["hidden"] for r in results] == [[8], [8], [4]]
+    assert [r["local_steps"] for r in results] == [2, 2, 2]
+    tables = out.split("best test accuracy")[1:]
+    assert len(tables) == 2
+    assert "hidden 4" in out
+    assert "hidden 8" in out
+    assert ["±" in table for table in tables] == [False, True]
+
+
 def test_random_masks_are_for_centralised_training_as_in_the_paper(images, tmp_path):
     (plan,) = sweep.plans(options(images, tmp_path, ratios=(0.0, 0.5), seeds=(3,))).values()
     assert plan.images.seed == 3

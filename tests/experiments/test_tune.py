@@ -1,5 +1,6 @@
 """Recipes are chosen by validation accuracy, and only by it."""
 
+import dataclasses
 import json
 
 import pytest
@@ -45,15 +46,26 @@ def test_an_epoch_is_chosen_by_validation_among_those_compared():
     assert tune.score(curve, epochs=4) == Score(4, 0.4, 0.7)
 
 
-def test_a_search_ends_with_the_recipe_that_validates_best(tmp_path, monkeypatch):
-    """The learning rate stands for the accuracy; test accuracies would choose the contrary."""
+@pytest.fixture
+def search(tmp_path, monkeypatch):
+    """Searches without training: the learning rate stands for the accuracy.
+
+    Test accuracies would choose the contrary, and so would another training in the same file.
+    """
 
     def carry_out_all(plans, directory, **_):
         for name, plan in plans.items():
             (directory / name).mkdir(parents=True, exist_ok=True)
+            (training,) = plan.trainings
             accuracy = 100 * plan.head.learning_rate + plan.images.seed / 1000
             lines = [
-                {"epoch": e, "validation_accuracy": accuracy + e / 1e4, "test_accuracy": -accuracy}
+                {
+                    "run": run,
+                    "epoch": e,
+                    "validation_accuracy": validation + e / 1e4,
+                    "test_accuracy": -accuracy,
+                }
+                for run, validation in (("other ratio", 1 - accuracy), (training.name, accuracy))
                 for e in range(1, plan.head.epochs + 1)
             ]
             text = "".join(json.dumps(line) + "\n" for line in lines)
@@ -63,14 +75,55 @@ def test_a_search_ends_with_the_recipe_that_validates_best(tmp_path, monkeypatch
     options = TuneOptions(
         mask_ratio=0.5, epochs=2, hidden=(8,), workers=(1, 2), seeds=(0, 1), run_dir=tmp_path
     )
-    tune.main(options)
-    report = json.loads((tmp_path / "tuning.json").read_text())
+
+    def searched(**others):
+        tune.main(dataclasses.replace(options, **others))
+        return json.loads((tmp_path / "tuning.json").read_text())
+
+    return searched
+
+
+def test_a_search_ends_with_the_recipe_that_validates_best(search):
+    report = search()
     for comparison, last in ((TOTAL, [2, 2]), (EACH, [4, 4])):
         row = report[comparison]["2"]
         assert row["chosen"]["recipe"]["learning_rate"] == 3e-3
         assert row["chosen"]["epochs"] == last
         assert row["chosen"]["test_accuracy"] == pytest.approx([-0.3, -0.301])
         assert row["default"]["test_accuracy_mean"] == pytest.approx(-0.1005)
+
+
+def test_a_curve_is_that_of_one_training(tmp_path):
+    lines = [{"run": run, "epoch": 1} for run in ("ist-2-ratio-0.5", "ist-2-ratio-0.75")]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert tune.read_curve(tmp_path, "ist-2-ratio-0.75") == lines[1:]
+
+
+def test_a_search_grows_by_numbers_of_workers_and_by_nothing_else(search, tmp_path):
+    first = search(workers=(2,))
+    grown = search(workers=(1,))
+    whole = search()
+    for comparison in (TOTAL, EACH):
+        assert grown[comparison].keys() == {"1", "2"}
+        assert grown[comparison]["2"] == first[comparison]["2"]
+    assert whole == grown
+    assert grown["options"] == first["options"]
+    assert grown["options"]["mask_ratio"] == 0.5
+
+    for other, told in (
+        ({"mask_ratio": 0.75}, "mask_ratio is 0.5 there and 0.75 here"),
+        ({"seeds": (0,)}, r"seeds is \[0, 1\] there and \[0\] here"),
+        ({"encode_dtype": "bfloat16"}, "encode_dtype is 'float32' there"),
+    ):
+        with pytest.raises(ValueError, match=f"tuning.json is not of this search; .*: {told}"):
+            search(**other)
+    assert json.loads((tmp_path / "tuning.json").read_text()) == whole
+
+
+def test_a_report_that_does_not_say_what_it_is_of_is_not_added_to(search, tmp_path):
+    (tmp_path / "tuning.json").write_text(json.dumps({TOTAL: {}, EACH: {}}))
+    with pytest.raises(ValueError, match="it does not say what it is of"):
+        search()
 
 
 def test_without_held_out_images_nothing_can_be_chosen():
