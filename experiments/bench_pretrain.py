@@ -7,11 +7,11 @@ The same model, batch, precision and single device; PyTorch eager and through `t
 views, uint8 images on the device, and one mask for each: random crops and the drawing of masks,
 which `experiments.pretrain` adds, are left out on both. First they must do the same work: from the
 same weights, 20 steps of AdamW in float32, warm-up included, give losses within 1e-4 relative.
-Then the sides take turns: in every repeat each takes `steps` steps, and large square matrices are
-multiplied in jist's compute type, the rate that a step's operations are compared with. Compilation,
-with the first step, is timed apart. Prints medians with their least and greatest values; writes all
-samples. Expected: jist at least 1.3 times as fast as eager float32 on a CPU, and 1.2 times as fast
-as compiled bfloat16 on a GPU.
+Then the sides take turns: in every repeat each takes `steps` steps. Compilation, with the first
+step, is timed apart. A step's operations are compared with a rate that is measured before all: of
+large square products in the same compute type, by XLA or PyTorch, whichever is faster. Prints
+medians with their least and greatest values; writes all samples. Expected: jist at least 1.3 times
+as fast as eager float32 on a CPU, and 1.2 times as fast as compiled bfloat16 on a GPU.
 """
 
 import contextlib
@@ -28,9 +28,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from experiments.bench.hardware import machine, take_device
-from experiments.bench.race import seconds, spread
-from experiments.bench.roofline import DTYPES, MATMUL, matmul
+from experiments.bench.hardware import commit, machine, take_device
+from experiments.bench.race import hold, seconds, spread
+from experiments.bench.roofline import DTYPES, MATMUL, matmul_rates, product_contest
 from experiments.bench_sides import Steps, check, make_work, step_flops
 from experiments.cli import Options, run
 from experiments.pretrain import SIZES
@@ -70,15 +70,20 @@ def main(options: BenchOptions) -> None:
         if getattr(options, name) < 1:
             raise ValueError(f"{name} must be positive, got {getattr(options, name)}")
     take_device(options.device)
+    code = commit()  # before others may change it
+    product = product_contest(options.dtype, options.device, *MATMUL[options.device])
+    products = hold(product, options.repeats)
     with tempfile.TemporaryDirectory() as caches:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = caches  # empty, since compilation is timed
         same_work, measured = compare(options)
-    results = summarise(measured, options)
+    results = summarise(measured, matmul_rates([products])[options.dtype], options)
     print_table(results, options)
     report = {
         "command": " ".join(["python -m experiments.bench_pretrain", *sys.argv[1:]]),
         "options": dataclasses.asdict(options) | {"out": str(options.out)},
+        "commit": code,
         "machine": machine(),
+        "products": products,
         "same_work": same_work,
         "step_flops": step_flops(*SIZES[options.encoder], options.batch_size),
         "results": results,
@@ -112,37 +117,39 @@ def compare(options: BenchOptions) -> tuple[dict[str, Any], dict[str, Any]]:
         if name != "jist":
             print(f"{name}: {CHECK_STEPS} losses within {difference:.1e} of jist's")
     with exact if options.dtype == "float32" else contextlib.nullcontext():
-        measured = race(sides, work.order[2:], options)
-    return same_work, {**measured, "first_step_s": first}
+        step_s = race(sides, work.order[2:], options)
+    return same_work, {"step_s": step_s, "first_step_s": first}
 
 
-def race(sides: dict[str, Steps], order: np.ndarray, options: BenchOptions) -> dict[str, Any]:
-    """All samples: seconds of a step by side, operations per second of a matrix product."""
-    side, count = MATMUL[options.device]
-    products = matmul(options.dtype, side, count)
-    products()
-    samples, rates = {name: [] for name in sides}, []
+def race(
+    sides: dict[str, Steps], order: np.ndarray, options: BenchOptions
+) -> dict[str, list[float]]:
+    """All samples: seconds of a step by side."""
+    samples: dict[str, list[float]] = {name: [] for name in sides}
     for part in order.reshape(options.repeats, options.steps, -1):
         for name, steps in sides.items():
             taken = seconds(functools.partial(steps, part))
             samples[name].append(taken / options.steps)
-        rates.append(2 * count * side**3 / seconds(products))
-    return {"step_s": samples, "matmul_flops_per_s": rates}
+    return samples
 
 
-def summarise(measured: dict[str, Any], options: BenchOptions) -> dict[str, Any]:
+def summarise(measured: dict[str, Any], rate: float, options: BenchOptions) -> dict[str, Any]:
     """Of every side median, least and greatest: images per second, share of the product's rate.
 
     jist's gain over a side is taken repeat by repeat, so that what slows both down cancels.
+
+    Args:
+        measured: samples, as `compare` returns them.
+        rate: floating-point operations per second of a matrix product.
+        options: those of the script.
     """
     step_s = {name: np.asarray(samples) for name, samples in measured["step_s"].items()}
-    rates = np.asarray(measured["matmul_flops_per_s"])
     flops = step_flops(*SIZES[options.encoder], options.batch_size)
     results = {}
     for name, samples in step_s.items():
         results[name] = {
             "images_per_s": spread((options.batch_size / samples).tolist()),
-            "share_of_matmul": spread((flops / samples / rates).tolist()),
+            "share_of_matmul": spread((flops / samples / rate).tolist()),
             "jist_is_faster_by": spread((samples / step_s["jist"]).tolist()),
             "first_step_s": measured["first_step_s"][name],
         }

@@ -1,21 +1,18 @@
 """What makes XLA fast on a CPU and has to be said before its first computation."""
 
-import ctypes
 import os
 import pathlib
-import sys
 
 import jax
 
+from experiments import malloc
 from jist.placement import available_cores
 
 # Each holds its own copy of an encoder, and of the features that a head is trained on.
 MOST_DEVICES = 4
 # Devices wait for each other at the end of a round; XLA would end the process after 40 s.
 PATIENCE_SECONDS = 3600
-# Names of glibc's malloc.h.
-M_TRIM_THRESHOLD = -1
-M_MMAP_MAX = -4
+CPUINFO = pathlib.Path("/proc/cpuinfo")
 
 
 def make_cores_devices() -> None:
@@ -35,25 +32,24 @@ def make_cores_devices() -> None:
         os.environ["XLA_FLAGS"] = f"{flags} {patience}".strip()
 
 
+def processor_facts() -> dict[str, str]:
+    """What Linux tells of the last core, such as "model name" and "flags"; elsewhere nothing."""
+    lines = CPUINFO.read_text().splitlines() if CPUINFO.exists() else []
+    pairs = (line.split(":", 1) for line in lines if ":" in line)
+    return {name.strip(): value.strip() for name, value in pairs}
+
+
 def has_matrix_unit() -> bool:
     """Whether this CPU has a unit for matrix products in bfloat16 (AMX), as far as Linux tells."""
-    facts = pathlib.Path("/proc/cpuinfo")
-    return facts.exists() and "amx_bf16" in facts.read_text().split()
+    return "amx_bf16" in processor_facts().get("flags", "").split()
 
 
 def keep_freed_memory() -> None:
     """Makes steps on the CPU reuse their memory.
 
-    XLA:CPU asks for a program's temporary memory anew at every execution, in one piece. glibc gets
-    large pieces from the operating system and returns them at once, so each execution takes a page
-    fault for every 4 KB that it touches. Here they stay on the heap, and programs are executed
-    by the thread that calls them: only its heap is not made of small parts. The resident memory of
-    the process stays at its peak. GPUs are not concerned.
+    XLA:CPU asks for a program's temporary memory anew at every execution, in one piece. Here such
+    pieces stay on the heap, and programs are executed by the thread that calls them: only its heap
+    is not made of small parts. GPUs are not concerned.
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # not every C library of Linux has it
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, -1)
+    malloc.keep_freed()

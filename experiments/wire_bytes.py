@@ -6,8 +6,9 @@ Starts four processes, one worker each, in a network namespace of their own wher
 one, so that its loopback interface carries nothing else. After a round in which connections are
 made, reads the interface's count of received bytes before and after some rounds of every strategy;
 a worker's share is a quarter. What is beyond the payload are headers and acknowledgements (Yuan et
-al., VLDB 2022, §2.3, count the payload). Writes a table and JSON.
-Expected on 2 CPU cores: two minutes, and every strategy within 5 % of its count.
+al., VLDB 2022, §2.3, count the payload). Writes a table and JSON, which says whether the namespace
+was their own. Expected on 2 CPU cores: two minutes, and every strategy within 5 % of its
+count.
 """
 
 import dataclasses
@@ -31,7 +32,7 @@ from rich.table import Table
 from experiments import processes
 from experiments.cli import Options, run
 from experiments.options import ProcessOptions, pick
-from experiments.run_directory import write_json
+from experiments.run_directory import read_json, write_json
 from jist.models import MLP
 from jist.strategies import IST, DataParallel, LocalSGD, Strategy
 
@@ -76,13 +77,16 @@ def main(options: WireBytesOptions) -> None:
         return
     launcher = [sys.executable, "-m", "experiments.launch", "-n", str(WORKERS), "--"]
     command = [*launcher, "experiments.wire_bytes", *_own_arguments(options)]
-    if namespaces_allowed():
+    own_namespace = namespaces_allowed()
+    if own_namespace:
         command = [*NAMESPACE, 'ip link set lo up && exec "$@"', "sh", *command]
     else:
         print("no network namespace: other traffic over loopback is counted too", file=sys.stderr)
     ended = subprocess.run(command, check=False)
     if ended.returncode:
         raise RuntimeError(f"the processes ended with exit code {ended.returncode}")
+    # Which the processes cannot tell.
+    write_json(options.out, read_json(options.out) | {"own_namespace": own_namespace})
 
 
 NAMESPACE = ("unshare", "--net", "--map-root-user", "sh", "-c")

@@ -5,8 +5,9 @@ r"""How fast jist is, beside PyTorch on the same machine and beside what the mac
 
 Each benchmark lets jist and PyTorch do the same work on the same data. Results are compared first,
 then both are warmed up and take turns. Medians with their least and greatest values are printed;
-the file holds all samples, the machine, the versions and the command. Without PyTorch (the `test`
-extra) jist runs alone.
+the file holds all samples, the machine, the versions, the commit and the command. Without PyTorch
+(the `test` extra) jist runs alone. A side's first run, compilation included, is the work of a turn
+or, of heads and rounds, the first `check_steps` steps, after which results are compared.
 
 `roofline` is always run, and first: where a benchmark knows how many operations its matrix products
 take, the share of the machine's rate that each side reaches is printed.
@@ -23,7 +24,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments.bench.hardware import machine, take_device
+from experiments.bench.hardware import commit, machine, take_device
 from experiments.bench.race import JIST, hold
 from experiments.bench.roofline import add_shares, matmul_rates
 from experiments.cli import Options, run
@@ -57,6 +58,7 @@ def main(options: BenchOptions) -> None:
     take_device(options.device)
     report: dict[str, Any] = {
         "command": " ".join(["python -m experiments.bench", *sys.argv[1:]]),
+        "commit": commit(),
         "machine": machine(),
         "results": {},
     }

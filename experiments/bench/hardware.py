@@ -1,15 +1,21 @@
-"""The machine that times were measured on: its parts, its packages, its devices."""
+"""What times were measured on: the machine, its packages, its devices, and the code."""
 
 import importlib.metadata
 import importlib.util
 import os
 import pathlib
 import platform
+import re
+import subprocess
 from typing import Any
 
 import jax
 
+from experiments.cpu import processor_facts
+
 DEVICES = ("cpu", "gpu")
+# Variables on which the devices of JAX depend, and what XLA makes of a program.
+VARIABLES = ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")
 
 
 def take_device(device: str) -> None:
@@ -43,21 +49,21 @@ def has_torch() -> bool:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, device and versions."""
-    cpus = pathlib.Path("/proc/cpuinfo")
-    lines = cpus.read_text().splitlines() if cpus.exists() else []
-    facts = dict(
-        line.replace("\t", "").split(":", 1) for line in lines if ":" in line
-    )  # of the last core
+    """Processor, cores, devices, what JAX was told of them, and versions."""
+    facts = processor_facts()
     flags = facts.get("flags", "").split()
     packages = ("jist", "jax", "jaxlib", "flax", "optax", "numpy", "torch", "transformers")
     return {
-        "processor": facts.get("model name", platform.processor()).strip(),
+        "processor": facts.get("model name", platform.processor()),
         "cores": len(os.sched_getaffinity(0)),
         "vector_units": [
             flag for flag in flags if flag.startswith(("avx512f", "avx512_bf", "amx"))
         ],
         "device": jax.devices()[0].device_kind,
+        "device_count": jax.device_count(),
+        "environment": {
+            name: _without_paths(os.environ[name]) for name in VARIABLES if name in os.environ
+        },
         "versions": {"python": platform.python_version()}
         | {
             name: importlib.metadata.version(name)
@@ -65,3 +71,23 @@ def machine() -> dict[str, Any]:
             if importlib.util.find_spec(name) is not None
         },
     }
+
+
+def _without_paths(flags: str) -> str:
+    return re.sub(r"[^\s=]*/\S*", "PATH", flags)
+
+
+def commit() -> str | None:
+    """The commit of this code, as "1ff309d" or "1ff309d, modified"; None if it is no checkout."""
+    file = pathlib.Path(__file__)
+
+    def git(*arguments: str) -> str:
+        command = ["git", "--no-optional-locks", "-C", str(file.parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", file.name)  # it may be installed inside another checkout
+        changed = git("status", "--porcelain", "--untracked-files=all", "--", ":/*.py")
+        return git("rev-parse", "--short", "HEAD") + (", modified" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

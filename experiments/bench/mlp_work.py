@@ -21,8 +21,8 @@ OPTIMIZERS = {"adam": optax.adam(1e-3), "sgd": optax.sgd(1e-2)}
 LOSS_TOLERANCE, PARAMETER_TOLERANCE = 1e-4, 1e-2
 
 Arrays = list[np.ndarray]  # the kernels [in, out] of all layers, then the bias of the last
-# A side beside jist: an order [workers, steps, B] -> the mean loss, and what reads its parameters.
-Other = tuple[Callable[[np.ndarray], float], Callable[[], Arrays]]
+Play = Callable[[np.ndarray], float]  # an order [workers, steps, B] -> the mean loss
+Other = tuple[Play, Callable[[], Arrays]]  # a side beside jist, and what reads its parameters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +112,8 @@ def rounds_contest(
 ) -> Contest:
     """A round by jist and by others, after they have shown that they do the same work.
 
+    The first run of every side is the round that is compared.
+
     Args:
         jist: the side of jist.
         order: the examples of each worker in each of its steps [workers, steps, B].
@@ -123,14 +125,13 @@ def rounds_contest(
         RuntimeError: a side does other work.
     """
     work, first = jist.work, order[:, :check_steps]
-    ours = jist(first), jist.arrays()
-    sides = {JIST: Side(functools.partial(jist, order), order.size)}
+    taken, ours = _first_round(jist, jist.arrays, first)
+    sides = {JIST: Side(functools.partial(jist, order), order.size, first_run_s=taken)}
     differences = {}
     for name, start in others.items():
         play, read = start()
-        losses: list[float] = []
-        taken = seconds(lambda play=play, losses=losses: losses.append(play(first)))
-        differences[name] = compare(name, ours, (losses[0], read()), work.start)
+        taken, theirs = _first_round(play, read, first)
+        differences[name] = compare(name, ours, theirs, work.start)
         sides[name] = Side(functools.partial(play, order), order.size, first_run_s=taken)
     workers, steps = order.shape[:2]
     return Contest(
@@ -142,6 +143,15 @@ def rounds_contest(
         facts={"check_steps": first.shape[1], "differences": differences},
         conclude=conclude,
     )
+
+
+def _first_round(
+    play: Play, read: Callable[[], Arrays], order: np.ndarray
+) -> tuple[float, tuple[float, Arrays]]:
+    """Seconds of a side's first round, compilation included; its mean loss, and its parameters."""
+    losses: list[float] = []
+    taken = seconds(lambda: losses.append(play(order)))
+    return taken, (losses[0], read())
 
 
 def arrays(params: Any) -> Arrays:

@@ -22,7 +22,7 @@ class Side:
         dtype: its compute type, where it is not the contest's.
         flops: operations that an item needs at least, likewise.
         first_run_s: seconds of its first run, compilation included, where that is behind it (to
-            compare results, to choose a batch).
+            compare results, which may take less than the whole work; to choose a batch).
     """
 
     run: Callable[[], object]
@@ -64,8 +64,9 @@ def hold(contest: Contest, repeats: int) -> dict[str, Any]:
         repeats: turns of each.
 
     Returns:
-        All samples in seconds, and of every side: the first run (compilation included), items per
-        second, and by what factor jist is faster, taken turn by turn.
+        All samples in seconds, and of every side: the first run (compilation included; see
+        `Side.first_run_s`), items per second, and by what factor jist is faster, taken turn by
+        turn.
     """
     first = {
         name: seconds(side.run) if side.first_run_s is None else side.first_run_s

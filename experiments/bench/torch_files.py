@@ -1,7 +1,7 @@
 """Image files to CLS vectors on disk in PyTorch: a DataLoader that decodes while others encode.
 
-Its processes import this module and nothing else of the repository, so it imports neither JAX nor
-jist.
+Its processes import this module, so it imports neither JAX nor jist. They keep the memory that they
+free, as the process does in which jist runs.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+
+from experiments import malloc
 
 
 class Files(Dataset):
@@ -65,6 +67,7 @@ def make_extract(
         persistent_workers=workers > 0,
         # A fork would copy JAX's threads in the middle of whatever they hold.
         multiprocessing_context="spawn" if workers else None,
+        worker_init_fn=_start,
     )
 
     def extract() -> np.ndarray:
@@ -78,3 +81,8 @@ def make_extract(
         return cls
 
     return extract
+
+
+def _start(worker: int) -> None:
+    """What a process that decodes does first."""
+    malloc.keep_freed()

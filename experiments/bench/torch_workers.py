@@ -1,7 +1,8 @@
 """n workers in PyTorch, a process each, that talk over gloo.
 
 The processes are started once and told by pipes what to do, so that their start is not timed. Each
-holds the full network, as in jist's replicated exchange and in data parallel training.
+holds the full network, as in jist's replicated exchange and in data parallel training. It keeps the
+memory that it frees, as the process does in which jist runs.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from experiments import malloc
 from experiments.bench.torch_mlp import (
     OPTIMIZERS,
     Arrays,
@@ -121,6 +123,7 @@ class TorchWorkers(contextlib.ExitStack):
 def _worker(
     pipe: Connection, rank: int, workers: int, threads: int, folder: str, optimizer: str
 ) -> None:
+    malloc.keep_freed()
     torch.set_num_threads(threads)
     loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
     os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)

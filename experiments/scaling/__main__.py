@@ -3,10 +3,11 @@
     python -m experiments.scaling --out runs/scaling
     python -m experiments.scaling --only memory --out runs/memory
 
-Writes `scaling.json` (all samples, the machine, the versions, the commands) and `scaling.png`.
-Parts that are not measured again stay as they are there, if the machine is the same. Expected:
-about 9 minutes on one CPU core. Time of extraction grows linearly and its memory does not; time of
-a step follows the operations of its matrix products.
+Writes `scaling.json` (all samples, the machine, the versions; of each part the command and the
+commit) and `scaling.png`. Parts that are not measured again stay as they are there, if the machine
+is the same, whatever the commit. Expected: about 9 minutes on one CPU core. Time of extraction
+grows linearly and its memory does not; time of a step follows the operations of its matrix
+products.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments.bench.hardware import machine, take_device
+from experiments.bench.hardware import commit, machine, take_device
 from experiments.cli import Options, run
 from experiments.figures import save
 from experiments.run_directory import read_json, write_json
@@ -42,7 +43,7 @@ class ScalingOptions(Options):
     out: pathlib.Path = pathlib.Path("runs/scaling")
     """The directory in which results are written."""
     note: str = ""
-    """Written down with the results: the commit, and what else the machine did."""
+    """Written down with the results: what else the machine did."""
 
 
 def main(options: ScalingOptions) -> None:
@@ -59,13 +60,17 @@ def main(options: ScalingOptions) -> None:
     report = here | {"results": {}} | (read_json(file) if file.exists() else {})
     if {name: report[name] for name in here} != json.loads(json.dumps(here)):
         raise ValueError(
-            f"{file} was measured on another machine, device or version; "
+            f"{file} was measured on another machine, device or version, or with other XLA flags; "
             f"choose another --out or remove it: {report['machine']}"
         )
-    command = " ".join(["python -m experiments.scaling", *sys.argv[1:]])
+    measured_by = {
+        "command": " ".join(["python -m experiments.scaling", *sys.argv[1:]]),
+        "commit": commit(),
+        "note": options.note,
+    }
     for name in options.only:
         found = measure(name, options)
-        report["results"][name] = {"command": command, "note": options.note, **found}
+        report["results"][name] = measured_by | found
         write_json(file, report)
         save(picture.draw(report), options.out / "scaling.png")
         print_part(name, found)

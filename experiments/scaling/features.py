@@ -1,8 +1,9 @@
 """Extraction of ever more images: time and peak memory, each size in a process of its own.
 
-Images are drawn when they are opened, as a function of their number, so nothing of them stays in
-memory or comes from a disk. The encoder has the width of the shipped one, 192, and a single block:
-what is measured is all that surrounds an encoder.
+Such a process takes cores and memory as every script does (`experiments.cpu`). Images are drawn
+when they are opened, as a function of their number, so nothing of them stays in memory or comes
+from a disk. The encoder has the width of the shipped one, 192, and a single block: what is measured
+is all that surrounds an encoder.
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ from flax import nnx
 from PIL import Image
 
 from experiments.bench.race import spread
+from experiments.cpu import keep_freed_memory, make_cores_devices
 from experiments.scaling.clock import CLOCKS, linear_fit, timed
 from jist import features
 from jist.data import Dataset
@@ -128,5 +130,12 @@ def _in_a_process(images: int, device: str) -> dict[str, float]:
     return json.loads(child.stdout.splitlines()[-1])
 
 
+def main(images: int, device: str) -> None:
+    """What such a process does."""
+    make_cores_devices()
+    keep_freed_memory()
+    print(json.dumps(extract_once(images, device)))
+
+
 if __name__ == "__main__":
-    print(json.dumps(extract_once(int(sys.argv[1]), sys.argv[2])))
+    main(int(sys.argv[1]), sys.argv[2])

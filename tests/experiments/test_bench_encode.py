@@ -14,6 +14,7 @@ from flax import nnx
 from experiments import cli
 from experiments.bench import __main__ as bench
 from experiments.bench import encode, pipeline, race, roofline
+from experiments.bench.hardware import has_torch
 from jist.costs import matmul_flops
 from jist.data import load_dataset
 from jist.features import cls_vectors
@@ -36,12 +37,15 @@ def work(encoder):
 def test_cls_vectors_agree_before_the_race(work, dtype, batches):
     pytest.importorskip("transformers", reason="the other side")
     contest = encode.contest("small", work, dtype, batches, compiled=False)
-    tolerances = {race.JIST: 0, encode.EAGER: encode.TOLERANCES[dtype]}
+    tolerances = {encode.EAGER: encode.TOLERANCES[dtype]}
     if dtype == "float32":
         tolerances[encode.ROUNDED] = encode.TOLERANCES["bfloat16"]
-    assert tolerances.keys() == contest.sides.keys()
+    # jist's own vectors are what the others are compared with.
+    assert tolerances.keys() == contest.facts["difference"].keys()
+    assert {race.JIST, *tolerances} == contest.sides.keys()
     for side, tolerance in tolerances.items():
         assert contest.facts["difference"][side] <= tolerance
+    for side in contest.sides:
         rates = contest.facts["images_per_s_of_batch"][side]
         assert contest.sides[side].items == max(rates, key=rates.get)
     row = race.hold(contest, 2)
@@ -94,7 +98,8 @@ def test_files_give_the_same_features_in_both_pipelines(encoder, tmp_path, monke
     contest = pipeline.contest(encoder, dataset, "cpu", 3, "float32", str(tmp_path))
     row = race.hold(contest, 2)
     assert row["sides"][race.JIST]["items"] == 8
-    assert row["facts"]["difference"].keys() >= {race.JIST, pipeline.DECODED}
+    torch = {f"{encode.EAGER}, workers: 0"} if has_torch() else set()
+    assert row["facts"]["difference"].keys() == {pipeline.DECODED} | torch
     pairs = zip(
         *(row["sides"][side]["samples_s"] for side in (race.JIST, pipeline.DECODED)), strict=True
     )
@@ -135,6 +140,7 @@ def test_the_machine_is_measured_before_what_is_compared_with_it(monkeypatch, tm
     bench.main(bench.BenchOptions(only=("encode",), repeats=2, out=out))
     results = json.loads(out.read_text())["results"]
     assert list(results) == ["roofline", "encode"]
+    # As STREAM asks for, either array is four times the last cache.
     assert results["roofline"][-1]["facts"]["bytes"] == 4 * 1024
     found = results["encode"][0]["sides"][race.JIST]
     share = (

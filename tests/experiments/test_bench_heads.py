@@ -3,11 +3,14 @@
 import contextlib
 import dataclasses
 import functools
+import multiprocessing
+import pathlib
+import platform
 
 import numpy as np
 import pytest
 
-from experiments.bench import head, ist, race, wide
+from experiments.bench import head, ist, mlp_work, race, wide
 from experiments.bench.mlp_work import OPTIMIZERS, Rounds, arrays, compare, make_work
 from experiments.bench.race import JIST, Contest, Side
 from jist import strategies
@@ -106,6 +109,31 @@ def test_processes_train_in_every_way_as_jist_does(work, capfd):
     assert "IndexError" in capfd.readouterr().err
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="is about glibc's malloc")
+def test_processes_keep_the_memory_that_they_free():
+    pytest.importorskip("torch", reason="the other side")
+    from experiments.bench.torch_workers import TorchWorkers
+
+    # A gradient of 33.5 MB a step, more than glibc by itself ever keeps.
+    work = make_work((2048, 4096, 2), optimizer="sgd", batch=4, examples=8)
+    order = work.order(1, 4)
+    before = {*multiprocessing.active_children()}
+    with TorchWorkers(1, *(work.start, work.x, work.y), optimizer="sgd") as torch:
+        (process,) = {*multiprocessing.active_children()} - before
+        faults = [page_faults(process.pid)]
+        for _ in range(6):
+            torch.local_sgd(order)
+            faults.append(page_faults(process.pid))
+    # The least, because it takes some steps until the heap has its final shape.
+    assert min(np.diff(faults)) < 1000  # in place of 8,192 a step
+
+
+def page_faults(process):
+    """How often it touched a page for the first time."""
+    fields = pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[7])
+
+
 def test_another_deal_is_other_work(work):
     torch_mlp = pytest.importorskip("experiments.bench.torch_mlp", exc_type=ImportError)
     results = []
@@ -157,6 +185,24 @@ def test_turns_are_counted(clock):
 def test_without_pytorch_jist_goes_alone(work, monkeypatch):
     monkeypatch.setattr(head, "has_torch", lambda: False)
     assert head.head_contest(work, "cpu").sides.keys() == {JIST}
+
+
+def test_the_first_run_of_every_side_is_the_one_that_is_compared(work, monkeypatch):
+    taken = iter([7, 5])  # seconds of jist, which is first, and of the other
+
+    def seconds(run):
+        run()
+        return next(taken)
+
+    monkeypatch.setattr(mlp_work, "seconds", seconds)
+    strategy = strategies.Centralized(work.model, OPTIMIZERS["adam"], local_steps=4)
+    jist = Rounds(strategy, work)
+    same = Rounds(strategy, work)
+    others = {"other": lambda: (same, same.arrays)}
+    contest = mlp_work.rounds_contest(jist, work.order(1, 4), others, check_steps=2)
+    assert {name: side.first_run_s for name, side in contest.sides.items()} == {JIST: 7, "other": 5}
+    row = race.hold(contest, repeats=1)
+    assert row["sides"][JIST]["first_run_s"] == 7
 
 
 def test_the_start_is_what_the_model_holds(work):

@@ -17,6 +17,7 @@ def encoder():
 def test_all_encode_every_image(encoder):
     contest = masks.contest("tiny", encoder, masks.digits(12), masks.digits(3), ratio=0.5)
     assert contest.facts["largest_difference"] < 1e-5
+    assert contest.sides[race.JIST].first_run_s > 0  # the one that was compared, which compiles
     row = race.hold(contest, repeats=2)
     assert [side["items"] for side in row["sides"].values()] == [12, 12, 3]
     assert [len(side["samples_s"]) for side in row["sides"].values()] == [2, 2, 2]

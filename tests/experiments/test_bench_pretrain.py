@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 from experiments import bench_pretrain, bench_sides, pretrain
+from experiments.bench.hardware import commit, has_torch
 from experiments.bench_pretrain import BenchOptions
 from jist.costs import matmul_flops
 from jist.models import DecoderConfig, ViTConfig
@@ -82,6 +83,14 @@ def test_it_measures_and_writes_all_samples(work, monkeypatch, tmp_path, capsys)
     report = json.loads(out.read_text())
     assert all(len(samples) == 3 for samples in report["samples"]["step_s"].values())
     assert report["results"]["jist"]["images_per_s"]["median"] > 0
+    assert report["commit"] == commit()
+    # As in the other benchmarks: of the faster of two products.
+    products = report["products"]["sides"]
+    assert products.keys() == ({"jist", "torch"} if has_torch() else {"jist"})
+    rate = 1e9 * max(side["items_per_s"]["median"] for side in products.values())
+    step = np.median(report["samples"]["step_s"]["jist"])
+    share = report["results"]["jist"]["share_of_matmul"]["median"]
+    assert share == pytest.approx(report["step_flops"] / step / rate)
     assert "jist" in capsys.readouterr().out
 
 

@@ -59,6 +59,15 @@ def test_a_process_of_its_own_extracts_and_knows_its_memory():
     assert found["seconds"] > 0
 
 
+def test_the_process_that_extracts_is_set_up_as_scripts_are(monkeypatch, capsys):
+    done = []
+    monkeypatch.setattr(features, "make_cores_devices", lambda: done.append("devices"))
+    monkeypatch.setattr(features, "keep_freed_memory", lambda: done.append("memory"))
+    monkeypatch.setattr(features, "extract_once", lambda *given: done.append(given))
+    features.main(40, "cpu")
+    assert done == ["devices", "memory", (40, "cpu")]
+
+
 def test_time_and_memory_of_extraction_are_fitted(monkeypatch):
     def made_up(images, device):
         return {"seconds": 0.5 + images / 1000, "warm_bytes": 2e8, "peak_bytes": 3e8 + 10 * images}
@@ -183,13 +192,13 @@ def test_parts_measured_before_stay_unless_the_machine_was_another(tmp_path, mon
     monkeypatch.setattr(scaling, "measure", lambda part, options: {"of": part})
     monkeypatch.setattr(scaling, "print_part", lambda name, part: None)
     monkeypatch.setattr(picture, "draw", lambda report: Figure())
+    commits = iter(("1ff309d", "1ff309d, modified", "0fe43d5"))
+    monkeypatch.setattr(scaling, "commit", lambda: next(commits))
     for part, note in (("widths", "a"), ("steps", "a"), ("steps", "b")):
         scaling.main(ScalingOptions(only=(part,), out=tmp_path, note=note))
     report = json.loads((tmp_path / "scaling.json").read_text())
-    assert {name: part["note"] for name, part in report["results"].items()} == {
-        "widths": "a",
-        "steps": "b",
-    }
+    found = {name: (part["note"], part["commit"]) for name, part in report["results"].items()}
+    assert found == {"widths": ("a", "1ff309d"), "steps": ("b", "0fe43d5")}
     (tmp_path / "scaling.json").write_text(json.dumps(report | {"machine": {"cores": 0}}))
     with pytest.raises(ValueError, match="measured on another machine"):
         scaling.main(ScalingOptions(only=("steps",), out=tmp_path))
