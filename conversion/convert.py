@@ -16,7 +16,7 @@ from conversion.names import Rule
 from conversion.plan import Plan, Wishes, make_plan
 from conversion.source import Source, open_source
 from conversion.writer import blank, write_safetensors
-from jist.models import MAE, DecoderConfig, MAEEncoder, ResNet50, weights
+from jist.models import MAE, DecoderConfig, MAEEncoder, Preprocessing, ResNet50, weights
 from jist.models.storage import staged, tensors
 
 Report = Callable[[str], None]
@@ -188,11 +188,19 @@ def _describe(source: Source, plan: Plan) -> list[str]:
                 "warning: no tensor tells the decoder's heads, so it is written but cannot be "
                 "rebuilt; --decoder-heads says how many"
             )
+    lines.append(_describe_pixels(source, plan.preprocessing))
     lines += _describe_extra(source, plan)
     other = sorted({source.tensors[name].dtype for name in _used(plan)} - {"float32"})
     if other:
         lines.append(f"note     tensors in {', '.join(other)} are converted to float32")
     return lines
+
+
+def _describe_pixels(source: Source, wanted: Preprocessing) -> str:
+    mean, std = (", ".join(f"{x:g}" for x in values) for values in (wanted.mean, wanted.std))
+    told = source.preprocessor or (source.config or {}).get("pretrained_cfg")
+    how = "as its files say" if told else "assumed: no file beside it says how"
+    return f"pixels   less {mean}, over {std}, {wanted.interpolation}; {how}"
 
 
 def _describe_extra(source: Source, plan: Plan) -> list[str]:

@@ -18,6 +18,9 @@ from conversion.writer import blank, write_safetensors
 from jist.models import weights
 from jist.models.storage import read_config, staged
 
+# What options of a conversion may have overruled.
+OVERRULED = ("num_attention_heads", "decoder_num_attention_heads", "layer_norm_eps")
+
 
 def export(
     directory: pathlib.Path, destination: pathlib.Path, to: str, *, overwrite: bool = False
@@ -164,7 +167,11 @@ def _write_huggingface(directory: pathlib.Path, config: dict[str, Any], tensors:
 
     write_safetensors(directory / "model.safetensors", blanks, arrays())
     source = config.get("source") or {}
-    theirs = source.get("config") or huggingface_config(config)
+    theirs, ours = source.get("config"), huggingface_config(config)
+    if theirs:
+        theirs |= {key: ours[key] for key in OVERRULED if key in ours}
+    else:
+        theirs = ours
     (directory / "config.json").write_text(json.dumps(theirs, indent=2) + "\n")
     preprocessor = source.get("preprocessor") or _preprocessor(config)
     (directory / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2) + "\n")

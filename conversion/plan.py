@@ -224,13 +224,15 @@ def _check_resnet_config(config: Mapping[str, Any]) -> None:
 
 
 def _preprocessing(source: Source, interpolation: str) -> Preprocessing:
-    said = source.preprocessor or {}
     default = Preprocessing(interpolation=interpolation)
+    said = source.preprocessor or {}
+    timm = (source.config or {}).get("pretrained_cfg") or {}
+    resized = RESAMPLING.get(said.get("resample", -1), timm.get("interpolation", interpolation))
     return _valid(
         Preprocessing,
-        mean=tuple(said.get("image_mean", default.mean)),
-        std=tuple(said.get("image_std", default.std)),
-        interpolation=RESAMPLING.get(said.get("resample", -1), interpolation),
+        mean=tuple(said.get("image_mean", timm.get("mean", default.mean))),
+        std=tuple(said.get("image_std", timm.get("std", default.std))),
+        interpolation=resized,
     )
 
 

@@ -41,10 +41,16 @@ def run(main: Callable[[AnyOptions], None], options: type[AnyOptions], descripti
     try:
         main(parsed)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         processes.leave(130)
     except Exception as error:  # whatever it is, the user gets one message
         if parsed.debug:
             raise
-        print(f"error: {error or type(error).__name__}", file=sys.stderr)
+        print(f"error: {message_of(error)}", file=sys.stderr)
         processes.leave(2 if isinstance(error, ValueError) else 1)
+
+
+def message_of(error: Exception) -> str:
+    """What an error says, with its kind where that says next to nothing without it."""
+    text, kind = str(error), type(error).__name__
+    return f"{kind}: {text}" if isinstance(error, KeyError) else text or kind

@@ -4,6 +4,7 @@
 
 Prints accuracy, loss and the accuracy of every class, and writes them to `evaluation.json` in the
 run directory. The accuracy of the last checkpoint is that of the last line of `metrics.jsonl`.
+Trainings that are not done are named and left out.
 """
 
 import dataclasses
@@ -44,7 +45,11 @@ def main(options: EvaluateOptions) -> None:
     features_dir = options.features_dir or options.run_dir / "features"
     encoder = build_encoder(images)
     evaluations = {}
+    results = {r["run"] for r in read_json(options.run_dir / "summary.json")["results"]}
     for training in plan.trainings:
+        if training.name not in results:
+            print(f"left out, not trained to the end: {training.name}")
+            continue
         model, class_names = restore_head(
             options.run_dir, plan, training, encoder, options.checkpoint
         )

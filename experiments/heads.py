@@ -36,9 +36,19 @@ def build_strategy(
     seed: int,
     devices: int | None = None,
 ) -> strategies.Strategy:
-    """The untrained head and the strategy that trains it."""
+    """The untrained head and the strategy that trains it.
+
+    Raises:
+        ValueError: an unknown strategy or option, one that the strategy does not take, or as the
+            strategy itself.
+    """
     if how.strategy not in STRATEGIES:
         raise ValueError(f"strategy must be one of {(*STRATEGIES,)}, got {how.strategy!r}")
+    strategy, takes = STRATEGIES[how.strategy]
+    for option in IST_OPTIONS:
+        value = getattr(how, option)
+        if option not in takes and value != getattr(StrategyOptions, option):
+            raise ValueError(f"{option}={value} does not go with --strategy {how.strategy}")
     if how.exchange_dtype not in EXCHANGE_DTYPES:
         raise ValueError(
             f"exchange_dtype must be one of {(*EXCHANGE_DTYPES,)}, got {how.exchange_dtype!r}"
@@ -49,7 +59,6 @@ def build_strategy(
         rngs=nnx.Rngs(seed),
     )
     optimizer = optax.adam(head.learning_rate)
-    strategy, takes = STRATEGIES[how.strategy]
     given = dataclasses.asdict(how) | {
         "exchange_dtype": EXCHANGE_DTYPES[how.exchange_dtype],
         "shares": parse_shares(how.shares),

@@ -11,6 +11,7 @@ the true bytes beside the paper's formula. Expected: a minute for 60,000 CIFAR-1
 """
 
 import dataclasses
+import math
 import pathlib
 
 from rich import box
@@ -22,6 +23,7 @@ from experiments.images import build_encoder, dataset_of, masks_of, progress_bar
 from experiments.options import ImageOptions
 from experiments.run_directory import write_json
 from jist import costs
+from jist.data import Dataset
 from jist.masked_images import write_masked
 from jist.models import MAEEncoder
 
@@ -55,10 +57,16 @@ def main(options: MaskDatasetOptions) -> None:
                 skip_empty=options.skip_empty,
                 progress=progress,
             )
-        width, height = dataset.open(0).size
-        sizes.append(row(split, group, (width * height) ** 0.5))
+        sizes.append(row(split, group, side_of_first(dataset, group["skipped"])))
     write_json(options.out / "sizes.json", {"sizes": sizes})
     show(sizes)
+
+
+def side_of_first(dataset: Dataset, skipped: list[str]) -> float:
+    """Side in pixels of a square as large as the first image that can be decoded; 0 if none can."""
+    readable = (i for i in range(len(dataset)) if dataset.locate(i) not in skipped)
+    first = next(readable, None)
+    return 0.0 if first is None else math.prod(dataset.open(first).size) ** 0.5
 
 
 def row(split: str, group: dict, side: float) -> dict:
@@ -67,7 +75,7 @@ def row(split: str, group: dict, side: float) -> dict:
     Args:
         split: its name.
         group: what `write_masked` returns.
-        side: side of the original images in pixels.
+        side: side of the original images in pixels, taken to be that of the first.
     """
     left_out = len(group["skipped"]) + len(group["empty"])
     images = group["examples"] - left_out
@@ -126,7 +134,7 @@ def show(sizes: list[dict]) -> None:
         f"{first['image_size']} pixels and their indices, one byte a channel. on disk: all files, "
         "compressed.\npaper: its formula, H × W × (1 - r) × 4 bytes an image, which leaves the "
         f"channels out; at full size, of the {first['original_size']:.0f} × "
-        f"{first['original_size']:.0f} pixels that the images had"
+        f"{first['original_size']:.0f} pixels that the first image had"
     )
 
 

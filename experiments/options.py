@@ -228,7 +228,16 @@ class Plan:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Plan":
-        """The plan of a `config.json`."""
+        """The plan of a `config.json`.
+
+        Raises:
+            ValueError: it is of a script that trains no classifier.
+        """
+        if "trainings" not in config:
+            raise ValueError(
+                "run_dir must be one of a script that trains classifiers, got one of "
+                f"experiments.{config.get('experiment')}"
+            )
         head = HeadOptions(**config["head"] | {"hidden": tuple(config["head"]["hidden"])})
         trainings = tuple(
             Training(**t | {"how": StrategyOptions(**t["how"])}) for t in config["trainings"]

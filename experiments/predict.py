@@ -3,9 +3,9 @@
     python -m experiments.predict --run-dir runs/cifar10-ist-4 --images cat.jpg photos/
 
 Removes the share of patches that the run was trained with, or, of a run with natural masks, those
-that each image lacks, encodes the rest, and prints the most likely class of every image with its
-probability, as text or, with `--json-lines`, as one JSON object a line with the probabilities of
-all classes.
+that each image lacks; a run on masked images tells from these which it was. Encodes the rest, and
+prints the most likely class of every image with its probability, as text or, with `--json-lines`,
+as one JSON object a line with the probabilities of all classes.
 """
 
 import dataclasses
@@ -20,13 +20,15 @@ from flax import nnx
 from experiments.classification import restore_head
 from experiments.cli import Options, run
 from experiments.images import build_encoder, masks_of
-from experiments.options import Plan, Training
+from experiments.options import ImageOptions, Plan, Training
 from experiments.run_directory import read_json
 from jist.data import (
     IMAGE_SUFFIXES,
+    MaskedImages,
     NaturalMasks,
     example_id,
     is_image,
+    load_dataset,
     read_image,
     read_with_missing,
     resize,
@@ -67,7 +69,7 @@ def main(options: PredictOptions) -> None:
     encoder = build_encoder(plan.images)
     encoder.eval()
     head, class_names = restore_head(options.run_dir, plan, training, encoder, options.checkpoint)
-    masks = masks_of(plan.images, training.mask_ratio, encoder)
+    masks = masks_of_run(plan.images, training.mask_ratio, encoder)
     for start in range(0, len(paths), options.batch_size):
         batch = paths[start : start + options.batch_size]
         if isinstance(masks, NaturalMasks):
@@ -76,6 +78,21 @@ def main(options: PredictOptions) -> None:
             cls = encode(encoder, masks, batch)
         for path, row in zip(batch, np.asarray(jax.nn.softmax(predict(head, cls))), strict=True):
             show(path, row, class_names, options.json_lines)
+
+
+def masks_of_run(
+    images: ImageOptions, mask_ratio: float, encoder: Encoder
+) -> FixedMask | NaturalMasks:
+    """The masks of the run's images; of images that were masked before, those that masked them."""
+    if not images.dataset.startswith("masked:"):
+        return masks_of(images, mask_ratio, encoder)
+    masked = load_dataset(images.dataset, "train")
+    assert isinstance(masked, MaskedImages)
+    made = dict(masked.attributes["masks"])
+    if made.pop("name") == "fixed":
+        return FixedMask(**made)
+    made["fill"] = tuple(made["fill"])
+    return NaturalMasks(**made)
 
 
 def encode(encoder: Encoder, masks: FixedMask, paths: list[pathlib.Path]) -> jax.Array:

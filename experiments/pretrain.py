@@ -93,7 +93,7 @@ class PretrainOptions(Options, NaturalOptions, ProcessOptions):
     checkpoint_every: int = 5
     """Epochs between checkpoints."""
     picture_every: int = 25
-    """Epochs between pictures of reconstructed training images, at the next checkpoint."""
+    """Epochs between pictures of reconstructed training images, at the next checkpoint; 0: none."""
     seed: int = 0
     """Decides initialisation, order, views and masks."""
     run_dir: pathlib.Path = pathlib.Path("runs/pretrain")
@@ -123,6 +123,9 @@ def build_mae(options: PretrainOptions) -> MAE:
 def main(options: PretrainOptions) -> None:
     """Pre-trains, saving the encoder as it goes."""
     processes.join(pick(options, ProcessOptions))
+    for name, least in (("checkpoint_every", 1), ("picture_every", 0)):
+        if getattr(options, name) < least:
+            raise ValueError(f"{name} must be at least {least}, got {getattr(options, name)}")
     if options.dtype == "auto":  # settled here: a run must not go on in another type elsewhere
         fast = jax.default_backend() != "cpu" or has_matrix_unit()
         options = dataclasses.replace(options, dtype="bfloat16" if fast else "float32")
@@ -155,7 +158,7 @@ def main(options: PretrainOptions) -> None:
     )
     preprocessing = mae.encoder.preprocessing
     masks = natural_masks(options, preprocessing, options.seed) if options.natural else None
-    given = dataset, pretraining, preprocessing.interpolation, masks
+    given = dataset, pretraining, masks
     channels = 3 if masks is None else 4
     decoded_gb = len(dataset) * channels * mae.encoder.config.image_size**2 / 1e9
     if jax.default_backend() == "cpu":
@@ -170,9 +173,7 @@ def main(options: PretrainOptions) -> None:
             if jax.process_index() != 0:
                 return
             save(mae, options, epoch)
-            pictured = epoch // options.picture_every
-            before = (epoch - options.checkpoint_every) // options.picture_every
-            if pictured > before or epoch == options.epochs:
+            if picture_is_due(options, epoch):
                 picture(mae, dataset, masks, options, epoch)
 
         pretrain(
@@ -200,6 +201,14 @@ def cores_mesh(options: PretrainOptions) -> Mesh | None:
     if jax.default_backend() != "cpu" or jax.process_count() > 1:
         return None
     return batch_mesh(options.batch_size // (options.accumulate or 1))
+
+
+def picture_is_due(options: PretrainOptions, epoch: int) -> bool:
+    """Whether a picture goes with the checkpoint of an epoch."""
+    every = options.picture_every
+    if every == 0:
+        return False
+    return epoch == options.epochs or epoch // every > (epoch - options.checkpoint_every) // every
 
 
 def save(mae: MAE, options: PretrainOptions, epoch: int) -> None:

@@ -54,6 +54,7 @@ class ShipOptions(Options):
 def main(options: ShipOptions) -> None:
     """Writes encoder, card and curve."""
     encoder = load_encoder(options.pretrain_dir / "encoder")
+    check_probe(options)
     epochs = read_epochs(options.pretrain_dir)
     staging = DIRECTORY / f".{options.name}"
     shutil.rmtree(staging, ignore_errors=True)
@@ -76,9 +77,24 @@ def main(options: ShipOptions) -> None:
     print(f"written: {target}, {size_mb:.2f} MB")
 
 
+def check_probe(options: ShipOptions) -> None:
+    """Checks that the accuracies are those of this encoder.
+
+    Raises:
+        ValueError: they are of another.
+    """
+    probed = read_json(options.probe_dir / "config.json")["encoder"]
+    if pathlib.Path(probed).resolve() != (options.pretrain_dir / "encoder").resolve():
+        raise ValueError(
+            f"probe_dir must hold the probe of {options.pretrain_dir / 'encoder'}, got {probed}'s"
+        )
+
+
 def read_epochs(pretrain_dir: pathlib.Path) -> list[dict[str, Any]]:
-    """The metrics of every epoch of a pre-training."""
-    return [json.loads(line) for line in (pretrain_dir / "metrics.jsonl").read_text().splitlines()]
+    """The metrics of every epoch that the encoder of a pre-training has behind it."""
+    done = read_json(pretrain_dir / "encoder" / "config.json")["source"]["epochs"]
+    lines = (pretrain_dir / "metrics.jsonl").read_text().splitlines()
+    return [epoch for epoch in map(json.loads, lines) if epoch["epoch"] <= done]
 
 
 def command(options: ShipOptions) -> str:
@@ -91,7 +107,8 @@ def command(options: ShipOptions) -> str:
         if name not in (*FREE, "dataset") and name in config and config[name] != defaults[name]
     }
     flags = [
-        f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in given.items()
+        f"--{name.replace('_', '-')}" + ("" if value is True else f" {shlex.quote(str(value))}")
+        for name, value in given.items()
     ]
     return " ".join(["python -m experiments.pretrain", *flags])
 
@@ -101,6 +118,7 @@ def card(options: ShipOptions, epochs: list[dict[str, Any]], facts: dict[str, An
     config = facts["config"]
     results = read_json(options.probe_dir / "summary.json")["results"]
     hours = sum(epoch["seconds"] for epoch in epochs) / 3600
+    seed = read_json(options.pretrain_dir / "config.json")["seed"]
     seeds = len({result["seed"] for result in results})
     paragraphs = [
         f"# {options.name}",
@@ -108,7 +126,8 @@ def card(options: ShipOptions, epochs: list[dict[str, Any]], facts: dict[str, An
         f"{config.image_size} pixels, patches of {config.patch_size}, {config.dim} wide, "
         f"{config.depth} blocks, {config.heads} heads, {facts['parameters']:,} parameters, "
         f"{facts['size_mb']:.2f} MB in float16. Its feature is the CLS token.",
-        f"**Data.** {options.data}. No label and no test image was seen in pre-training.",
+        f"**Data.** {options.data}. Pre-training saw the training split (of seed {seed}) alone, and "
+        "no label.",
         f"**Pre-training.** {epochs[-1]['epoch']} epochs, {hours:.1f} hours on {options.hardware}; "
         f"mean loss of the last epoch {epochs[-1]['loss']:.4f}. The command:",
         f"```\n{command(options)}\n```",

@@ -8,7 +8,6 @@ patches end with zeros. Written chunk by chunk like features, so a killed run go
 """
 
 import dataclasses
-import hashlib
 import os
 import pathlib
 from typing import Any
@@ -18,7 +17,7 @@ from rich.progress import Progress
 
 from jist import store
 from jist.data import Dataset, NaturalMasks
-from jist.features.visible import EMPTY, NO_PATCH, UNREADABLE, nothing_visible, visible_batches
+from jist.features.visible import NO_PATCH, left_out, visible_batches
 from jist.masking import FixedMask
 from jist.models import MAEEncoder
 
@@ -90,17 +89,17 @@ def write_masked(
             target.write(values.astype(target.dtype.numpy_dtype)).result()
         if progress is not None and bar is not None:
             progress.update(bar, advance=len(some.labels))
-    labels = np.asarray(arrays["label"].read().result())
-    empty = np.flatnonzero(labels == EMPTY)
-    if len(empty) and not skip_empty:  # they were, when the group was written
-        raise nothing_visible(dataset.locate(int(empty[0])))
     counts = np.asarray(arrays["count"].read().result())
-    noted = attributes | {
-        "skipped": [dataset.locate(int(row)) for row in np.flatnonzero(labels == UNREADABLE)],
-        "empty": [dataset.locate(int(row)) for row in empty],
-        "patches_kept": int(counts.sum(dtype=np.int64)),
-        "bytes": _sizes(out, counts, arrays),
-    }
+    labels = np.asarray(arrays["label"].read().result())
+    missing = left_out(dataset, labels, skip_unreadable=skip_unreadable, skip_empty=skip_empty)
+    noted = (
+        attributes
+        | missing
+        | {
+            "patches_kept": int(counts.sum(dtype=np.int64)),
+            "bytes": _sizes(out, counts, arrays),
+        }
+    )
     store.write_attributes(out, noted)
     return noted
 
@@ -108,13 +107,7 @@ def write_masked(
 def _attributes(
     dataset: Dataset, masks: FixedMask | NaturalMasks, encoder: MAEEncoder
 ) -> dict[str, Any]:
-    examples = hashlib.sha256(dataset.example_ids.tobytes() + dataset.labels.tobytes())
-    return {
-        "dataset": dataset.name,
-        "split": dataset.split,
-        "class_names": list(dataset.class_names),
-        "examples": len(dataset),
-        "examples_sha256": examples.hexdigest(),
+    return dataset.describe() | {
         "image_size": encoder.config.image_size,
         "patch_size": encoder.config.patch_size,
         "interpolation": encoder.preprocessing.interpolation,

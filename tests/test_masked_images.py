@@ -130,6 +130,8 @@ def test_images_that_were_left_out_are_left_out(encoder, tmp_path):
     group = write_masked(full, tmp_path / "m" / "train", **arguments, **skip)
     assert group["skipped"] == ["train/5"]
     assert 0 < len(group["empty"]) < 39
+    with pytest.raises(UnreadableImageError, match="train/5 could not be decoded"):
+        write_masked(full, tmp_path / "m" / "train", **arguments, skip_empty=True)
     masked = load_dataset(f"masked:{tmp_path / 'm'}", "train")
     assert len(masked) == 39 - len(group["empty"])
     store = features.extract(encoder, masked, tmp_path / "f", keep_for=NaturalMasks())
@@ -145,6 +147,9 @@ def test_what_is_not_there_cannot_be_had(encoder, tmp_path):
         features.extract(encoder, masked, tmp_path / "f", keep_for=FixedMask(16, 0.5))
     with pytest.raises(DataError, match="visible patches of images and nothing else"):
         EpochEncoder(encoder, masked, ratio=0.5, seed=0)(1)
+    for more in (NaturalMasks(clouds=0.3), NaturalMasks(no_data=0)):
+        with pytest.raises(ValueError, match="would hide more of .*, which brings its own masks"):
+            features.extract(encoder, masked, tmp_path / "f", keep_for=more)
     other = MAEEncoder(dataclasses.replace(CONFIG, patch_size=4), rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="patches of 2 pixels, of images of 8; the encoder takes"):
         features.extract(other, masked, tmp_path / "g", keep_for=NaturalMasks())

@@ -4,6 +4,7 @@ import abc
 import dataclasses
 import functools
 import hashlib
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt32
@@ -71,6 +72,17 @@ class Dataset(abc.ABC):
         if no_data is None:
             return image, np.zeros((image.height, image.width), bool)
         return image, (np.asarray(image) == no_data).all(axis=-1)
+
+    def describe(self) -> dict[str, Any]:
+        """What a file made of it says of it, as JSON; equal for equal examples."""
+        examples = hashlib.sha256(self.example_ids.tobytes() + self.labels.tobytes())
+        return {
+            "dataset": self.name,
+            "split": self.split,
+            "class_names": list(self.class_names),
+            "examples": len(self),
+            "examples_sha256": examples.hexdigest(),
+        }
 
     def locate(self, index: int) -> str:
         """Where an image comes from, for messages."""

@@ -59,10 +59,10 @@ def extract(
 
     Raises:
         ValueError: `out` holds features of other data, another encoder or other masks (the fields
-            that differ are named), `batch_size` is not positive, or the encoder cannot do without
-            the missing regions.
-        UnreadableImageError: an image cannot be decoded.
-        EmptyImageError: nothing of an image is visible.
+            that differ are named), `batch_size` is not positive, the encoder cannot do without the
+            missing regions, or masks would be laid over those of masked images.
+        UnreadableImageError: an image cannot be decoded, or could not when `out` was begun.
+        EmptyImageError: the same of an image of which nothing is visible.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -70,6 +70,13 @@ def extract(
     if isinstance(dataset, MaskedImages):
         dataset.check(encoder.config.image_size, encoder.config.patch_size)
         length = dataset.kept
+        if (
+            isinstance(keep_for, NaturalMasks)
+            and (keep_for.no_data, keep_for.clouds) != (None,) * 2
+        ):
+            raise ValueError(
+                f"keep_for={keep_for} would hide more of {dataset.name}, which brings its own masks"
+            )
     if isinstance(keep_for, NaturalMasks):
         if not isinstance(encoder, MAEEncoder):
             raise ValueError(f"keep_for={keep_for} needs an encoder that can leave patches out")
@@ -96,7 +103,8 @@ def extract(
         # `cls` last: its presence says that the whole chunk is there.
         for name in ("label", "example_id", "keep", "cls"):
             arrays[name][chunk.start : chunk.stop].write(found[name]).result()
-    finish(out, dataset, natural=isinstance(keep_for, NaturalMasks), skip_empty=skip_empty)
+    natural = isinstance(keep_for, NaturalMasks)
+    finish(out, dataset, natural=natural, skip_unreadable=skip_unreadable, skip_empty=skip_empty)
     return load(out)
 
 

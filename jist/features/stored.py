@@ -21,7 +21,7 @@ from jaxtyping import Float, Int, UInt32
 
 from jist import store
 from jist.data import Dataset, MaskedImages, NaturalMasks
-from jist.features.visible import EMPTY, NO_PATCH, UNREADABLE, KeepFor, nothing_visible
+from jist.features.visible import NO_PATCH, KeepFor, left_out
 from jist.masking import FixedMask
 from jist.models import Encoder, digest
 
@@ -58,13 +58,7 @@ def describe(
 
     Args: as of `jist.features.extract`.
     """
-    examples = hashlib.sha256(dataset.example_ids.tobytes() + dataset.labels.tobytes())
-    attributes = {
-        "dataset": dataset.name,
-        "split": dataset.split,
-        "class_names": list(dataset.class_names),
-        "examples": len(dataset),
-        "examples_sha256": examples.hexdigest(),
+    attributes = dataset.describe() | {
         "encoder": dataclasses.asdict(encoder.config),
         "encoder_sha256": digest(encoder),
         "masks": None,
@@ -104,26 +98,34 @@ def create(
     }
 
 
-def finish(path: pathlib.Path, dataset: Dataset, *, natural: bool, skip_empty: bool) -> None:
+def finish(
+    path: pathlib.Path,
+    dataset: Dataset,
+    *,
+    natural: bool,
+    skip_unreadable: bool,
+    skip_empty: bool,
+) -> None:
     """Notes what was left out of a store all of whose rows are written, which completes it.
 
     Args:
         path: the store.
         dataset: the images.
         natural: whether each image shows as many patches as it has; their share is noted then.
-        skip_empty: whether images without a visible patch may have been left out.
+        skip_unreadable: as for `left_out`.
+        skip_empty: as for `left_out`.
 
     Raises:
-        EmptyImageError: they may not, and one was.
+        UnreadableImageError, EmptyImageError: as `left_out`.
     """
-    labels = _read(path, "label")
-    empty = np.flatnonzero(labels == EMPTY)
-    if len(empty) and not skip_empty:  # they were, when the store was written
-        raise nothing_visible(dataset.locate(int(empty[0])))
-    noted: dict[str, Any] = {
-        "skipped": [dataset.locate(int(i)) for i in np.flatnonzero(labels == UNREADABLE)],
-        "empty": [dataset.locate(int(i)) for i in empty],
-    }
+    noted: dict[str, Any] = dict(
+        left_out(
+            dataset,
+            _read(path, "label"),
+            skip_unreadable=skip_unreadable,
+            skip_empty=skip_empty,
+        )
+    )
     if natural:
         keep = _read(path, "keep")
         counts = (keep != NO_PATCH).sum(axis=1)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, UInt8, UInt32
 
-from jist.data import Dataset, EmptyImageError, NaturalMasks, batches
+from jist.data import Dataset, EmptyImageError, NaturalMasks, UnreadableImageError, batches
 from jist.masking import visible_patches
 from jist.models import MAEEncoder
 
@@ -104,6 +104,42 @@ def natural_keep(
     found, valid = visible_patches(missing, patch_size, max_missing)
     keep[:, : found.shape[1]] = np.where(valid, found, NO_PATCH)
     return keep
+
+
+def left_out(
+    dataset: Dataset,
+    labels: Int[np.ndarray, " examples"],
+    *,
+    skip_unreadable: bool,
+    skip_empty: bool,
+) -> dict[str, list[str]]:
+    """Which images of a data set were left out, to be noted.
+
+    Args:
+        dataset: the images.
+        labels: what was written for each [N], `UNREADABLE` and `EMPTY` among them.
+        skip_unreadable: whether images that cannot be decoded may have been.
+        skip_empty: whether images without a visible patch may have been.
+
+    Returns:
+        {"skipped": [...], "empty": [...]}, those that cannot be decoded and those without a patch.
+
+    Raises:
+        UnreadableImageError: they may not, and one was: by an earlier call that allowed it.
+        EmptyImageError: the same.
+    """
+    noted = {
+        name: [dataset.locate(int(row)) for row in np.flatnonzero(labels == mark)]
+        for name, mark in (("skipped", UNREADABLE), ("empty", EMPTY))
+    }
+    if noted["skipped"] and not skip_unreadable:
+        raise UnreadableImageError(
+            f"image {noted['skipped'][0]} could not be decoded and was left out before; "
+            "--skip-unreadable leaves such images out"
+        )
+    if noted["empty"] and not skip_empty:
+        raise nothing_visible(noted["empty"][0])
+    return noted
 
 
 def nothing_visible(image: str) -> EmptyImageError:

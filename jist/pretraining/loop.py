@@ -10,7 +10,10 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Int, UInt8
@@ -34,8 +37,7 @@ class Resident:
 
     Args:
         dataset: the images.
-        pretraining: whose size and devices are taken.
-        interpolation: how images are resized.
+        pretraining: whose size, filter and devices are taken.
         natural: how the images' missing regions are found; None if they have none.
         progress: shows a bar, if given.
 
@@ -47,7 +49,6 @@ class Resident:
         self,
         dataset: Dataset,
         pretraining: Pretraining,
-        interpolation: str,
         natural: NaturalMasks | None = None,
         progress: Progress | None = None,
     ):
@@ -56,7 +57,7 @@ class Resident:
         for batch in batches(
             dataset,
             image_size=pretraining.config.image_size,
-            interpolation=interpolation,
+            interpolation=pretraining.preprocessing.interpolation,
             batch_size=1024,
             natural=natural,
         ):
@@ -78,8 +79,7 @@ class Streamed:
 
     Args:
         dataset: the images.
-        pretraining: whose size and devices are taken.
-        interpolation: how images are resized.
+        pretraining: whose size, filter and devices are taken.
         natural: how the images' missing regions are found; None if they have none.
     """
 
@@ -87,12 +87,10 @@ class Streamed:
         self,
         dataset: Dataset,
         pretraining: Pretraining,
-        interpolation: str,
         natural: NaturalMasks | None = None,
     ):
         self._dataset = dataset
         self._pretraining = pretraining
-        self._interpolation = interpolation
         self._natural = natural
 
     def __len__(self) -> int:
@@ -105,7 +103,7 @@ class Streamed:
         for batch in batches(
             self._dataset,
             image_size=self._pretraining.config.image_size,
-            interpolation=self._interpolation,
+            interpolation=self._pretraining.preprocessing.interpolation,
             batch_size=batch_size,
             rows=order.reshape(-1),
             natural=self._natural,
@@ -148,7 +146,8 @@ def pretrain(
             the epoch), "learning_rate" (of its last step), "images_per_second", "seconds".
         learning_rate: what the optimiser uses, for the log.
         checkpoint_every: epochs between checkpoints; the last epoch has one in any case.
-        after_checkpoint: called with epoch and model after each checkpoint.
+        after_checkpoint: called with epoch and model after each checkpoint, and again where a run
+            goes on from one: it may have been killed before the first call was done.
         progress: shows a bar, if given.
 
     Returns:
@@ -157,7 +156,7 @@ def pretrain(
     Raises:
         ValueError: the batch is larger than the data.
         CheckpointError: the last checkpoint cannot be read.
-        FloatingPointError: the loss is not finite; the last good checkpoint is kept.
+        FloatingPointError: the loss or a parameter is not finite; the last good checkpoint is kept.
     """
     shape = {"examples": len(source), "workers": 1, "batch_size": batch_size}
     order_of = functools.partial(worker_order, seed, **shape, pools=None)
@@ -167,6 +166,8 @@ def pretrain(
         done = saved.last or 0
         if done:
             state = saved.restore(state, done)
+            if after_checkpoint is not None:
+                after_checkpoint(done, pretraining.model(state))
         log.rewind(done)
         total = steps_until(epochs, **shape)
         bar = progress and progress.add_task(
@@ -184,9 +185,10 @@ def pretrain(
             try:
                 state, losses = _epoch(pretraining, state, source(order), report)
             except FloatingPointError as error:
+                kept = f"the checkpoint of epoch {done} is kept" if done else "nothing is saved yet"
                 raise FloatingPointError(
-                    f"{error} of epoch {epoch}; the checkpoint of epoch {done} is kept; a lower "
-                    "learning rate or a longer warm-up may help"
+                    f"{error} of epoch {epoch}; {kept}; a lower learning rate or a longer warm-up "
+                    "may help"
                 ) from None
             seconds = time.perf_counter() - start
             log.append(
@@ -232,4 +234,11 @@ def _epoch(
             look()
     while pending:
         look()
+    if not _all_finite(state.params):
+        raise FloatingPointError(f"a parameter is not finite after step {len(losses)}")
     return state, losses
+
+
+@jax.jit
+def _all_finite(params: Any) -> Array:
+    return jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]))

@@ -121,7 +121,7 @@ class Pretraining:
         self._accumulate = accumulate
         self._tokens = 1 + kept
         self.config = mae.encoder.config
-        self._preprocessing = mae.encoder.preprocessing
+        self.preprocessing = mae.encoder.preprocessing
         self._optimizer = optimizer
         self._graphdef, params, rest = nnx.split(mae, nnx.Param, ...)
         self._params = nnx.to_pure_dict(params)
@@ -229,7 +229,7 @@ class Pretraining:
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
         mae = nnx.merge(self._graphdef, params, rest)
         views, *masks = self._masked_views(images, rows, keys)
-        return mae.squared_error(self._preprocessing.normalize(views), *masks)
+        return mae.squared_error(self.preprocessing.normalize(views), *masks)
 
     def _masked_views(
         self, images: Array, rows: Int[Array, " batch"], keys: Array

@@ -52,6 +52,16 @@ def test_huggingface(kind, hf_mae, tmp_path):
     )
 
 
+def test_what_an_option_overruled_goes_back_as_overruled(hf_mae, tmp_path):
+    checkpoints.write_directory("single", hf_mae, tmp_path / "hf")
+    said = json.loads((tmp_path / "hf/config.json").read_text())
+    options = ["--heads", "8", "--layer-norm-eps", "1e-6"]
+    assert main([str(tmp_path / "hf"), str(tmp_path / "jist"), *options]) == 0
+    assert main([str(tmp_path / "jist"), str(tmp_path / "back"), "--to", "huggingface"]) == 0
+    back = json.loads((tmp_path / "back/config.json").read_text())
+    assert back == said | {"num_attention_heads": 8, "layer_norm_eps": 1e-6}
+
+
 def test_facebook_to_huggingface_runs_in_transformers(mae, images, keep, tmp_path):
     transformers = pytest.importorskip("transformers", reason="reads what is written")
     torch.save(mae.state_dict(), tmp_path / "mae.pth")

@@ -1,5 +1,6 @@
 """Every kind of source, through the command line: PyTorch writes the file, both models run."""
 
+import dataclasses
 import hashlib
 import json
 import pathlib
@@ -54,6 +55,26 @@ def test_safetensors_with_facebook_names(mae, images, keep, tmp_path):
     save_file(mae.state_dict(), tmp_path / "mae.safetensors")
     assert main([str(tmp_path / "mae.safetensors"), str(tmp_path / "out"), "--heads", "4"]) == 0
     assert_agrees(tmp_path / "out", mae, images, keep)
+
+
+def test_timm_directory_says_how_its_images_are_normalised(mae, tmp_path, capsys):
+    (tmp_path / "timm").mkdir()
+    save_file(mae.state_dict(), tmp_path / "timm" / "model.safetensors")
+    wanted = {"mean": [0.5, 0.5, 0.5], "std": [0.4, 0.5, 0.6], "interpolation": "bilinear"}
+    config = {"architecture": "vit_base_patch16_224", "pretrained_cfg": wanted | {"crop_pct": 0.9}}
+    (tmp_path / "timm" / "config.json").write_text(json.dumps(config))
+    assert main([str(tmp_path / "timm"), str(tmp_path / "out"), "--heads", "4"]) == 0
+    assert "pixels   less 0.5, 0.5, 0.5, over 0.4, 0.5, 0.6, bilinear" in capsys.readouterr().out
+    preprocessing = load_encoder(tmp_path / "out").preprocessing
+    assert dataclasses.asdict(preprocessing) == {
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.4, 0.5, 0.6),
+        "interpolation": "bilinear",
+    }
+    assert (
+        main([str(tmp_path / "timm/model.safetensors"), str(tmp_path / "o"), "--heads", "4"]) == 0
+    )
+    assert "bicubic; assumed: no file beside it says how" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

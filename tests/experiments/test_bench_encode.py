@@ -140,7 +140,7 @@ def test_the_machine_is_measured_before_what_is_compared_with_it(monkeypatch, tm
     bench.main(bench.BenchOptions(only=("encode",), repeats=2, out=out))
     results = json.loads(out.read_text())["results"]
     assert list(results) == ["roofline", "encode"]
-    # As STREAM asks for, either array is four times the last cache.
+    # The two arrays together are four times the last cache.
     assert results["roofline"][-1]["facts"]["bytes"] == 4 * 1024
     found = results["encode"][0]["sides"][race.JIST]
     share = (

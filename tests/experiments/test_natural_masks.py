@@ -1,14 +1,17 @@
 """Images with missing regions, and data sets of masked images, through the scripts."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from experiments import centralized, extract, mask_dataset, predict
+from experiments.images import build_encoder
 from experiments.options import HeadOptions, ImageOptions, Plan, StrategyOptions, Training
 from jist.data import EmptyImageError
+from jist.masking import FixedMask
 
 SMALL = {"hidden": (12, 9), "batch_size": 8, "epochs": 2}
 
@@ -85,6 +88,38 @@ def test_training_runs_from_masked_images_alone(images, tmp_path, capsys):
     same = ("mask", "ratio", "last_test_accuracy", "train_examples", "test_examples")
     assert [full[key] for key in same] == [patches[key] for key in same]
     assert full["last_test_loss"] == pytest.approx(patches["last_test_loss"], rel=1e-4)
+    capsys.readouterr()
+    told = []
+    for run_dir in ("full", "patches"):
+        predict.main(
+            predict.PredictOptions(
+                run_dir=tmp_path / run_dir, images=(images / "red",), json_lines=True
+            )
+        )
+        lines = capsys.readouterr().out.splitlines()
+        told.append([json.loads(line)["probabilities"]["red"] for line in lines])
+    np.testing.assert_allclose(*told, atol=1e-3)
+
+
+def test_predictions_take_the_masks_that_masked_the_training_images(images, tmp_path):
+    options = {"dataset": f"folder:{images}", "mask_ratio": 0.5, "seed": 3}
+    mask_dataset.main(mask_dataset.MaskDatasetOptions(**options, out=tmp_path / "m"))
+    masked = ImageOptions(dataset=f"masked:{tmp_path / 'm'}")
+    encoder = build_encoder(masked)
+    assert predict.masks_of_run(masked, 0.0, encoder) == FixedMask(64, 0.5, 3)
+
+
+def test_the_first_image_may_be_unreadable(images, tmp_path, capsys):
+    root = shutil.copytree(images, tmp_path / "images")
+    for folder in root.iterdir():
+        for path in list(folder.iterdir())[:15]:  # in either split some
+            path.write_bytes(path.read_bytes()[:60])
+    options = {"dataset": f"folder:{root}", "skip_unreadable": True}
+    mask_dataset.main(mask_dataset.MaskDatasetOptions(**options, out=tmp_path / "m"))
+    (train, test) = json.loads((tmp_path / "m" / "sizes.json").read_text())["sizes"]
+    assert train["left_out"] + test["left_out"] == 30
+    assert train["original_size"] == 32
+    assert "32 × 32 pixels that the first image had" in capsys.readouterr().out
 
 
 def test_what_is_left_out_is_counted(tmp_path, capsys):

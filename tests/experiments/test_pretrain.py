@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -72,6 +73,17 @@ def test_images_with_holes_are_pretrained_on_as_they_are(tmp_path, monkeypatch):
     assert losses[0] == losses[1] > 0
 
 
+@pytest.mark.parametrize(
+    ("every", "checkpoint_every", "epochs"),
+    [(0, 1, []), (1, 1, [1, 2, 3, 4, 5]), (2, 1, [2, 4, 5]), (3, 2, [4, 5]), (25, 5, [5])],
+)
+def test_pictures_come_with_the_checkpoint_after_they_are_due(every, checkpoint_every, epochs):
+    options = PretrainOptions(epochs=5, checkpoint_every=checkpoint_every, picture_every=every)
+    saved = [epoch for epoch in range(1, 6) if epoch % checkpoint_every == 0 or epoch == 5]
+    due = [epoch for epoch in saved if experiments.pretrain.picture_is_due(options, epoch)]
+    assert due == epochs
+
+
 def test_another_configuration_is_refused(pretrained, options):
     with pytest.raises(ValueError, match=r"mask_ratio is 0.5 there and 0.75 here"):
         experiments.pretrain.main(dataclasses.replace(options, mask_ratio=0.75))
@@ -82,6 +94,8 @@ def test_another_configuration_is_refused(pretrained, options):
     [
         ({"encoder": "giant"}, "encoder must be one of .*'nano'.* got 'giant'"),
         ({"dtype": "float8"}, "dtype must be one of .* got 'float8'"),
+        ({"checkpoint_every": 0}, "checkpoint_every must be at least 1, got 0"),
+        ({"picture_every": -1}, "picture_every must be at least 0, got -1"),
         ({"patch_size": 5}, "image_size must be a multiple of patch_size"),
         ({"max_missing": 0.1}, "--max-missing goes with --natural-masks or --simulate-clouds"),
     ],
@@ -114,16 +128,23 @@ def test_it_is_probed_and_shipped(pretrained, directory, monkeypatch, capsys):
 
     monkeypatch.setattr(jist.models.shipped, "DIRECTORY", directory)
     monkeypatch.setattr(experiments.ship, "DIRECTORY", directory)
-    experiments.ship.main(
-        ShipOptions(
-            name="mae-test-digits",
-            pretrain_dir=pretrained,
-            probe_dir=probe.run_dir,
-            dataset="folder:digits",
-            data="Digits",
-            hardware="a test",
-        )
+    ship = ShipOptions(
+        name="mae-test-digits",
+        pretrain_dir=pretrained,
+        probe_dir=probe.run_dir,
+        dataset="folder:digits",
+        data="Digits",
+        hardware="a test",
     )
+    with pytest.raises(ValueError, match="probe_dir must hold the probe of .*other/encoder, got"):
+        other = shutil.copytree(pretrained, directory / "other")
+        experiments.ship.main(dataclasses.replace(ship, pretrain_dir=other))
+    # Of an epoch that has no checkpoint yet, the encoder knows nothing.
+    log = pretrained / "metrics.jsonl"
+    last = json.loads(log.read_text().splitlines()[-1])
+    with log.open("a") as file:
+        file.write(json.dumps(last | {"epoch": 3}) + "\n")
+    experiments.ship.main(ship)
     assert "mae-test-digits" in shipped_encoders()
     arrays = load_file(directory / "mae-test-digits" / "encoder.safetensors")
     assert {array.dtype for array in arrays.values()} == {np.dtype(np.float16)}
@@ -134,4 +155,5 @@ def test_it_is_probed_and_shipped(pretrained, directory, monkeypatch, capsys):
     text = (directory / "mae-test-digits" / "README.md").read_text()
     assert "--dataset folder:digits --mask-ratio 0.5 --epochs 2 --base-lr 0.001" in text
     assert "2 seeds" in text
+    assert "2 epochs" in text
     assert (directory / "mae-test-digits" / "loss.png").is_file()

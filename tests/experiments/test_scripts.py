@@ -128,6 +128,11 @@ def test_features_are_shared_between_scripts(run, images, tmp_path):
         (("--dataset", "mnist"), "dataset must be"),
         (("--strategy", "magic"), "strategy must be one of"),
         (("--norm", "batch"), "norm must be one of"),
+        (("--strategy", "ensemble", "--shares", "1,2"), "shares=1,2 does not go with --strategy"),
+        (
+            ("--strategy", "local_sgd", "--exchange-dtype", "bfloat16"),
+            "exchange_dtype=bfloat16 does not go with --strategy local_sgd",
+        ),
     ],
 )
 def test_wrong_options_end_with_one_message_and_code_2(run, images, tmp_path, arguments, message):
@@ -179,6 +184,32 @@ def test_a_missing_run_and_a_missing_checkpoint_are_told(run, images, tmp_path):
     code, _, err = run(evaluate, "--run-dir", tmp_path / "r")
     assert code == 1
     assert "no checkpoints" in err
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "config.json").write_text(json.dumps({"experiment": "pretrain"}))
+    code, _, err = run(evaluate, "--run-dir", tmp_path / "p")
+    assert code == 2
+    assert "a script that trains classifiers, got one of experiments.pretrain" in err
+
+
+def test_what_is_not_done_is_left_out_of_the_evaluation(run, images, tmp_path):
+    arguments = ("--dataset", f"folder:{images}", "--run-dir", tmp_path / "r", *SMALL)
+    assert run(distributed, *arguments)[0] == 0
+    file = tmp_path / "r" / "config.json"
+    config = json.loads(file.read_text())
+    config["trainings"].append(config["trainings"][0] | {"mask_ratio": 0.5})
+    file.write_text(json.dumps(config))
+    code, out, err = run(evaluate, "--run-dir", tmp_path / "r")
+    assert (code, err) == (0, "")
+    assert "left out, not trained to the end: ist-2-ratio-0.5" in out
+    assert list(json.loads((tmp_path / "r" / "evaluation.json").read_text())) == [
+        "ist-2-ratio-0.75"
+    ]
+
+
+def test_every_error_says_something():
+    assert cli.message_of(ValueError("n must be positive")) == "n must be positive"
+    assert cli.message_of(KeyError("head")) == "KeyError: 'head'"
+    assert cli.message_of(MemoryError()) == "MemoryError"
 
 
 def test_debug_shows_the_traceback(run, tmp_path):

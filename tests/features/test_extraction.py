@@ -108,6 +108,9 @@ def test_unreadable_images_are_left_out_and_listed(encoder, tmp_path):
     assert len(store.cls) == 18
     np.testing.assert_array_equal(store.label, np.delete(dataset.labels, [3, 11]))
     assert np.isfinite(store.cls).all()
+    # They do not vanish unnoticed where they were not to be left out.
+    with pytest.raises(UnreadableImageError, match="noise/3 could not be decoded .*--skip-unread"):
+        features.extract(encoder, dataset, tmp_path / "f", keep_for=masks(), batch_size=8)
 
 
 @pytest.mark.parametrize(

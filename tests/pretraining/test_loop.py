@@ -37,7 +37,7 @@ def build(optimizer):
 def recipe():
     optimizer, learning_rate = adamw(1e-2, BATCH, steps=607, warmup_steps=60)
     pretraining = build(optimizer)
-    return pretraining, learning_rate, Resident(digits(), pretraining, "bicubic")
+    return pretraining, learning_rate, Resident(digits(), pretraining)
 
 
 def pretrained(directory, epochs=EPOCHS, **options):
@@ -115,22 +115,51 @@ def test_going_on_is_the_same_as_never_having_stopped(beginning, tmp_path):
     assert [line["loss"] for line in history] == [line["loss"] for line in expected]
 
 
+def test_what_follows_the_last_checkpoint_is_made_up_for(beginning, tmp_path):
+    def kill(epoch, model):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrained(tmp_path / "run", epochs=3, checkpoint_every=3, after_checkpoint=kill)
+    calls = []
+    model, _ = pretrained(
+        tmp_path / "run", epochs=3, after_checkpoint=lambda *call: calls.append(call)
+    )
+    ((epoch, given),) = calls
+    assert epoch == 3
+    for other in (model, beginning[0]):
+        jax.tree.map(
+            np.testing.assert_array_equal, nnx.state(given, nnx.Param), nnx.state(other, nnx.Param)
+        )
+
+
 def test_streamed_images_train_the_same_model(beginning, tmp_path):
-    source = Streamed(digits(), recipe()[0], "bicubic")
+    source = Streamed(digits(), recipe()[0])
     _, history = pretrained(tmp_path / "run", source=source, epochs=3)
     assert [line["loss"] for line in history] == [line["loss"] for line in beginning[1]]
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_path):
-    rate = lambda step: jnp.where(step < 24, 1e-3, jnp.inf)  # noqa: E731
+# Epochs of 12 and 11 steps; what the last step of an epoch makes is in no loss of it.
+@pytest.mark.parametrize(
+    ("good_steps", "message", "last"),
+    [
+        (24, "the loss is nan in step 3 of epoch 3; the checkpoint of epoch 2 is kept", 2),
+        (22, "a parameter is not finite after step 11 of epoch 2; the checkpoint of epoch 1 is", 1),
+        (4, "the loss is nan in step 6 of epoch 1; nothing is saved yet", None),
+    ],
+)
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
+    tmp_path, good_steps, message, last
+):
+    rate = lambda step: jnp.where(step < good_steps, 1e-3, jnp.inf)  # noqa: E731
     pretraining = build(optax.sgd(rate))
     with (
         MetricsLog(tmp_path, "pretrain") as log,
-        pytest.raises(FloatingPointError, match=r"step 3 of epoch 3; the checkpoint of epoch 2 is"),
+        pytest.raises(FloatingPointError, match=message),
     ):
         pretrain(
             pretraining,
-            Resident(digits(), pretraining, "bicubic"),
+            Resident(digits(), pretraining),
             epochs=5,
             batch_size=BATCH,
             seed=0,
@@ -139,4 +168,4 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_
             learning_rate=rate,
         )
     with Checkpoints(tmp_path / "checkpoints", metric=None, must_exist=True) as saved:
-        assert saved.last == 2
+        assert saved.last == last
