@@ -126,8 +126,8 @@ def card(options: ShipOptions, epochs: list[dict[str, Any]], facts: dict[str, An
         f"{config.image_size} pixels, patches of {config.patch_size}, {config.dim} wide, "
         f"{config.depth} blocks, {config.heads} heads, {facts['parameters']:,} parameters, "
         f"{facts['size_mb']:.2f} MB in float16. Its feature is the CLS token.",
-        f"**Data.** {options.data}. Pre-training saw the training split (of seed {seed}) alone, and "
-        "no label.",
+        f"**Data.** {options.data}. Pre-training saw no label, and the training split (of seed "
+        f"{seed}) alone.",
         f"**Pre-training.** {epochs[-1]['epoch']} epochs, {hours:.1f} hours on {options.hardware}; "
         f"mean loss of the last epoch {epochs[-1]['loss']:.4f}. The command:",
         f"```\n{command(options)}\n```",

@@ -136,8 +136,8 @@ def test_it_is_probed_and_shipped(pretrained, directory, monkeypatch, capsys):
         data="Digits",
         hardware="a test",
     )
+    other = shutil.copytree(pretrained, directory / "other")
     with pytest.raises(ValueError, match="probe_dir must hold the probe of .*other/encoder, got"):
-        other = shutil.copytree(pretrained, directory / "other")
         experiments.ship.main(dataclasses.replace(ship, pretrain_dir=other))
     # Of an epoch that has no checkpoint yet, the encoder knows nothing.
     log = pretrained / "metrics.jsonl"
