@@ -10,8 +10,8 @@ same weights, 20 steps of AdamW in float32, warm-up included, give losses within
 Then the sides take turns: in every repeat each takes `steps` steps. Compilation, with the first
 step, is timed apart. A step's operations are compared with a rate that is measured before all: of
 large square products in the same compute type, by XLA or PyTorch, whichever is faster. Prints
-medians with their least and greatest values; writes all samples. Expected: jist at least 1.3 times
-as fast as eager float32 on a CPU, and 1.2 times as fast as compiled bfloat16 on a GPU.
+medians with their least and greatest values; writes all samples. Aims: 1.3 times as fast as eager
+float32 on a CPU (measured so far: BUILD_NOTES.md), 1.2 times as fast as compiled bfloat16 on a GPU.
 """
 
 import contextlib

@@ -3,8 +3,8 @@
     python -m experiments.evaluate --run-dir runs/cifar10-ist-4
 
 Prints accuracy, loss and the accuracy of every class, and writes them to `evaluation.json` in the
-run directory. The accuracy of the last checkpoint is that of the last line of `metrics.jsonl`.
-Trainings that are not done are named and left out.
+run directory. The accuracy of the last checkpoint is that of the training's last line in
+`metrics.jsonl`. Trainings that are not done are named and left out.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 r"""How good an encoder's features are: a linear probe and the papers' MLP, at some masking ratios.
 
-    python -m experiments.probe --dataset folder:data/cifar10 --encoder mae-nano-cifar10 \
+    python -m experiments.probe --dataset folder:data/cifar10 --encoder runs/pretrain/encoder \
         --ratios 0 0.25 0.5 0.75 0.9 --seeds 0 1 2 --run-dir runs/probe-nano
 
 The linear probe is a linear map behind a batch normalisation without an affine part, as in He et
@@ -51,9 +51,9 @@ class ProbeOptions(Options):
     """Options of the probe."""
 
     dataset: str = "digits"
-    """digits, cifar10, or folder:PATH."""
+    """digits, cifar10, resisc45, aid, or folder:PATH."""
     data_dir: pathlib.Path | None = None
-    """Where TFDS keeps its prepared data sets (cifar10 only)."""
+    """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45 or aid."""
     encoder: str = "mae-nano-cifar10"
     """Name of a shipped encoder, directory of one, or random-nano, -tiny, -small, -base."""
     ratios: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 0.9)

@@ -3,9 +3,10 @@ r"""Every table and figure of the study, measured beside the paper's, as one HTM
     python -m experiments.report --runs runs/cifar10-sweep runs/aid-sweep --out runs/report
 
 Reads run directories, or copies of their `summary.json`, and writes `report.html`, which holds all
-pictures and needs no other file, and the pictures as PNGs beside it. For each data set and encoder:
-Table 4 (accuracies and sizes), Figures 4 to 7, and in what data and encoder differ from those of
-Kariotakis et al. (CPAL 2024); Figure 3 where several encoders saw unmasked images of one data set.
+pictures and needs no other file, and the pictures as PNGs beside it. For each data set, encoder and
+way to train a head (epochs, widths, ...): Table 4 (accuracies and sizes), Figures 4 to 7, and what
+differs from Kariotakis et al. (CPAL 2024); Figure 3 where several encoders saw unmasked images of
+one data set.
 What was run on unmasked images alone is in Figure 3 only. Takes seconds.
 """
 

@@ -1,12 +1,15 @@
 r"""Makes a pre-trained encoder one of those that come with the package.
 
+    python -m experiments.probe --encoder runs/pretrain-nano/encoder --dataset folder:data/cifar10 \
+        --seeds 0 1 2 --run-dir runs/probe-nano
     python -m experiments.ship --name mae-nano-cifar10 --pretrain-dir runs/pretrain-nano \
         --probe-dir runs/probe-nano --dataset folder:data/cifar10 \
         --data "CIFAR-10 as lossy JPEG copies, 50,000 training images" --hardware "2 CPU cores"
 
 Writes `jist/models/encoders/NAME/`, in place of the one that is there: `encoder.safetensors` in
 float16, `config.json`, and a model card (`README.md` with `loss.png`) whose figures are read from
-the two run directories. `jist.models.load_encoder(NAME)` then finds it.
+the two run directories; the probe must be of this very encoder. `jist.models.load_encoder(NAME)`
+then finds it.
 """
 
 import dataclasses
@@ -119,7 +122,7 @@ def card(options: ShipOptions, epochs: list[dict[str, Any]], facts: dict[str, An
     results = read_json(options.probe_dir / "summary.json")["results"]
     hours = sum(epoch["seconds"] for epoch in epochs) / 3600
     seed = read_json(options.pretrain_dir / "config.json")["seed"]
-    seeds = len({result["seed"] for result in results})
+    seeds = sorted({result["seed"] for result in results})
     paragraphs = [
         f"# {options.name}",
         f"The encoder of a masked autoencoder (He et al., arXiv 2111.06377): images of "
@@ -133,9 +136,10 @@ def card(options: ShipOptions, epochs: list[dict[str, Any]], facts: dict[str, An
         f"```\n{command(options)}\n```",
         "![Loss of every epoch](loss.png)",
         f"**Accuracy** on the test images in %, last of {results[0]['epochs']} epochs, "
-        f"{seeds} seed{'s' if seeds > 1 else ''} (`python -m experiments.probe`): a linear probe "
-        "and the MLP of CPAL 2024 on CLS and, to compare, a linear probe on the mean of the patch "
-        "tokens.",
+        f"mean ± deviation of {len(seeds)} seed{'s' if len(seeds) > 1 else ''} (`python -m "
+        f"experiments.probe --dataset {options.dataset} --seeds {' '.join(map(str, seeds))}`): a "
+        "linear probe and the MLP of CPAL 2024 on CLS and, to compare, a linear probe on the mean "
+        "of the patch tokens.",
         accuracies(results),
         *([options.note] if options.note else []),
     ]

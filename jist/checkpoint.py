@@ -55,7 +55,8 @@ class Checkpoints:
         kept = [preserve.LatestN(keep)]
         if metric is not None:
             # Of equals Orbax keeps the last unless told which is better.
-            kept.append(preserve.BestN(get_metric_fn=lambda m: (m[metric], -m["epoch"]), n=1))
+            better = lambda m: (m[metric], -m.get("epoch", 0))  # noqa: E731
+            kept.append(preserve.BestN(get_metric_fn=better, n=1))
         self._checkpointer = ocp.training.Checkpointer(
             str(self.directory),
             save_decision_policy=decide.FixedIntervalPolicy(1),

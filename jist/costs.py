@@ -34,12 +34,15 @@ def size_bytes(tree: Any) -> int:
 def matmul_flops(function: Callable[..., Any], *arguments: Any) -> int:
     """Floating-point operations of the matrix products and convolutions in a function.
 
-    Counted in its jaxpr: 2 for each multiplication and addition, loops as often as they run; what
-    is done element by element is left out, as in the paper.
+    Counted in its jaxpr: 2 for each multiplication and addition, scans as often as they run, of
+    branches the dearest; what is done element by element is left out, as in the paper.
 
     Args:
         function: traceable.
         *arguments: its arguments, or their shapes.
+
+    Raises:
+        ValueError: there are products in a `while` loop, whose length nobody knows.
     """
     return _flops(jax.make_jaxpr(function)(*arguments).jaxpr)
 
@@ -57,8 +60,16 @@ def _flops(jaxpr: Any) -> int:
             out_features = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
             inner = math.prod(kernel) // out_features
             total += 2 * math.prod(equation.outvars[0].aval.shape) * inner
-        repeats = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
-        total += repeats * sum(_flops(inner) for inner in jaxprs_in_params(equation.params))
+        inside = [_flops(inner) for inner in jaxprs_in_params(equation.params)]
+        match equation.primitive.name:
+            case "scan":
+                total += equation.params["length"] * sum(inside)
+            case "cond":
+                total += max(inside)
+            case "while" if sum(inside):
+                raise ValueError("function has products in a while loop; they cannot be counted")
+            case _:
+                total += sum(inside)
     return total
 
 

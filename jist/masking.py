@@ -8,6 +8,7 @@ masks an image has one mask for ever; under *random* masks it gets a new one eve
 """
 
 import dataclasses
+import math
 from typing import Any, TypeVar
 
 import jax
@@ -28,9 +29,10 @@ def patches_kept(patches: int, ratio: float) -> int:
         raise ValueError(f"ratio must lie in [0, 1), got {ratio}")
     kept = int(patches * (1 - ratio))
     if kept == 0:
+        # Rounded down: with a little more there would be none again.
+        greatest = max(0, math.floor(1e4 * (1 - 1 / patches) - 1e-6)) / 1e4
         raise ValueError(
-            f"ratio {ratio} keeps none of the {patches} patches; "
-            f"at most {1 - 1 / patches:.4f} keeps one"
+            f"ratio {ratio} keeps none of the {patches} patches; at most {greatest} keeps one"
         )
     return kept
 

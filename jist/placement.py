@@ -1,6 +1,7 @@
 """On which devices work and arrays lie, and how much of it a device takes at once."""
 
 import os
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -92,3 +93,21 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # not everywhere
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def available_memory_bytes(root: pathlib.Path = pathlib.Path("/")) -> int:
+    """How much memory this process may use: the machine's, or its control group's if less.
+
+    Args:
+        root: of the file system, where Linux tells of control groups.
+    """
+    found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    own = root / "proc/self/cgroup"
+    for line in own.read_text().splitlines() if own.exists() else []:
+        if line.startswith("0::/"):  # of all controllers, in version 2
+            group = root / "sys/fs/cgroup" / line.removeprefix("0::/")
+            for directory in (group, *group.parents):
+                limit = directory / "memory.max"
+                if limit.exists() and limit.read_text().strip().isdigit():
+                    found = min(found, int(limit.read_text()))
+    return found

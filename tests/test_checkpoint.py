@@ -49,6 +49,16 @@ def test_the_last_and_the_best_are_kept(tmp_path):
     assert sum(path.is_dir() for path in (tmp_path / "c").iterdir()) == 2
 
 
+def test_checkpoints_that_do_not_say_their_epoch_are_gone_on_with(tmp_path):
+    """As they were written before it counted among equals."""
+    state = {"a": jnp.zeros(3)}
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        checkpoints._checkpointer.save(1, state, metrics={"test_accuracy": 0.9})
+        for epoch in (2, 3):
+            checkpoints.save(epoch, state, {"test_accuracy": 0.9})
+        assert checkpoints.best == 1
+
+
 def test_what_is_saved_is_the_state_at_the_call(tmp_path):
     """A donated state is overwritten in place by the next round, while the file is written."""
     state = {"a": jnp.arange(1_000_000.0)}

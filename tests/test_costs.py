@@ -84,6 +84,23 @@ def test_matrix_products_of_a_step_by_formula():
     assert part.flops_per_step(examples, batch) == wanted
 
 
+def test_of_branches_the_dearest_counts_and_loops_without_a_length_are_refused():
+    w, x = jnp.zeros((3, 3)), jnp.zeros((2, 3))
+
+    def branches(x, w):
+        return jax.lax.cond(x[0, 0] > 0, lambda: x @ w @ w, lambda: x @ w)
+
+    assert costs.matmul_flops(branches, x, w) == 2 * (2 * 2 * 9)
+
+    def endless(x, w):
+        return jax.lax.while_loop(lambda x: x[0, 0] < 1, lambda x: x @ w, x)
+
+    with pytest.raises(ValueError, match="products in a while loop"):
+        costs.matmul_flops(endless, x, w)
+    counted = lambda x: jax.lax.while_loop(lambda x: x[0, 0] < 1, lambda x: x + 1, x)  # noqa: E731
+    assert costs.matmul_flops(counted, x) == 0
+
+
 def test_loops_and_convolutions_are_counted():
     def repeated(x, w):
         return jax.lax.scan(lambda c, _: (c @ w, None), x, length=5)[0]

@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -54,6 +56,14 @@ def test_truncation_is_that_of_mae():
     assert patches_kept(196, 0.9) == 19
     with pytest.raises(ValueError, match="ratio 0.9 keeps none of the 10 patches"):
         patches_kept(10, 0.9)
+
+
+def test_the_greatest_ratio_that_is_named_keeps_one():
+    for patches in range(1, 1000):
+        with pytest.raises(ValueError, match="keeps none") as error:
+            patches_kept(patches, 1 - 1e-9)
+        greatest = float(re.search(r"at most ([\d.]+) keeps one", str(error.value))[1])
+        assert patches_kept(patches, greatest) == 1
 
 
 @pytest.mark.parametrize("ratio", [-0.1, 1.0, 1.5])

@@ -15,7 +15,8 @@ def example_id(key: str) -> int:
     """The stable id of an example: the first 4 bytes of the BLAKE2b hash of its key.
 
     Two among N examples share an id with probability about N² / 2³³ (a third for 50,000); they
-    then share a fixed mask, and nothing else depends on ids being different.
+    then share what is drawn by id (masks, clouds, a place in the validation split), which does no
+    harm.
     """
     # A file name that is not UTF-8 reaches Python with surrogates.
     encoded = key.encode("utf-8", "surrogateescape")

@@ -52,7 +52,8 @@ def held_out_in_all(
     """As `held_out`, for a number of examples in place of a share.
 
     Each class gives its share of `count` rounded down, and those with the largest remainders one
-    more until `count` is reached; that of a class is exact to one example.
+    more until `count` is reached; that of a class is exact to one example. At least one of every
+    class is held out, even if that makes more than `count`, and at least one is not.
 
     Args:
         keys: the examples' keys [N].

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from jist.data.errors import UnreadableImageError
@@ -74,13 +74,26 @@ def to_rgb(image: Image.Image) -> Image.Image:
         )
     if image.mode in _SIXTEEN_BIT_GREY:
         # Pillow would clip at 255 instead of scaling.
-        grey = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
+        grey = (np.asarray(image).astype(np.uint32) + 128) // 257
+        grey[fully_transparent(image)] = 255
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         # The colours under transparent pixels are leftovers that nobody was meant to see.
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
     return image.convert("RGB")
+
+
+def fully_transparent(image: Image.Image) -> Bool[np.ndarray, "height width"]:
+    """Which pixels of an image show nothing of it."""
+    if image.mode in _SIXTEEN_BIT_GREY:
+        # Pillow would look for the value among those that it has clipped.
+        value = image.info.get("transparency")
+        stored = np.asarray(image)
+        return np.zeros(stored.shape, bool) if value is None else stored == value
+    if image.has_transparency_data:
+        return np.asarray(image.convert("RGBA"))[:, :, 3] == 0
+    return np.zeros((image.height, image.width), bool)
 
 
 def resize(

@@ -31,8 +31,8 @@ def load_dataset(
         split: "train" or "test".
         data_dir: where TFDS keeps its prepared data sets, or the extracted folder or one above it;
             the others do not look at it.
-        seed: decides the split of data sets that bring none (all but `cifar10` and folders with
-            `train/` and `test/`).
+        seed: decides the split of data sets that bring none (all but `cifar10`, folders with
+            `train/` and `test/`, and masked images).
         test_share: share of every class held out for testing in `digits` and in folders without
             `train/` and `test/`.
 

@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from PIL import Image
 
 from jist.data.errors import UnreadableImageError
-from jist.data.images import decode_image, to_rgb
+from jist.data.images import decode_image, fully_transparent, to_rgb
 
 MASK_SUFFIX = ".mask.png"
 
@@ -23,9 +23,10 @@ def read_with_missing(
     """Decodes an image file to RGB, and which of its pixels are missing [H, W].
 
     A pixel is missing if it is fully transparent, if all its channels (but the transparency) hold
-    `no_data` as they are stored, or if it is not zero in the mask file beside the image, whose name
-    ends in `.mask.png` in place of the suffix (`scene.jpg`, `scene.mask.png`). A pixel that is
-    transparent in part is there, laid on white as everywhere else.
+    `no_data` as they are stored (colours of 16 bits: as decoded to 8), or if it is not zero in the
+    mask file beside the image, whose name ends in `.mask.png` in place of the suffix (`scene.jpg`,
+    `scene.mask.png`). A pixel that is transparent in part is there, laid on white as everywhere
+    else.
 
     Args:
         path: the file.
@@ -52,12 +53,10 @@ def read_with_missing(
 
 def _with_missing(image: Image.Image, no_data: int | None) -> tuple[Image.Image, np.ndarray]:
     rgb = to_rgb(image)
-    missing = np.zeros((image.height, image.width), bool)
-    if image.has_transparency_data:
-        missing |= np.asarray(image.convert("RGBA"))[:, :, 3] == 0
+    missing = fully_transparent(image)
     if no_data is not None:
         stored = image.convert({"1": "L", "P": "RGB", "PA": "RGBA"}.get(image.mode, image.mode))
-        missing |= _all_equal(stored, no_data)
+        missing = missing | _all_equal(stored, no_data)
     return rgb, missing
 
 

@@ -1,7 +1,6 @@
 """Batches of decoded images, in a given order, decoded in parallel through grain."""
 
 import dataclasses
-import os
 from collections.abc import Generator, Sequence
 
 import grain
@@ -13,6 +12,7 @@ from jist.data.errors import UnreadableImageError
 from jist.data.images import resize
 from jist.data.natural import NaturalMasks
 from jist.models.preprocessing import INTERPOLATIONS
+from jist.placement import available_cores
 
 # Images that a thread decodes in one go: enough to outweigh the cost of handing them over, few
 # enough for many threads to share a batch.
@@ -20,7 +20,7 @@ _PIECE = 32
 
 # Pillow leaves Python's lock while it decodes and resizes; what remains under the lock keeps more
 # threads than these from being of use.
-_THREADS = min(16, os.cpu_count() or 1)
+_THREADS = min(16, available_cores())
 
 _UNREADABLE_LABEL = -1
 

@@ -1,8 +1,9 @@
 """Which examples each worker may see.
 
 Shared: all of them, as in Kariotakis et al. (CPAL 2024), §3.1.2. Sharded: a part of its own, as
-federated users have it, alike for all workers or skewed by label (Hsu, Qi, Brown: Measuring the
-Effects of Non-Identical Data Distribution, arXiv 1909.06335).
+federated users have it, alike for all workers or skewed by label: each class's shares are drawn
+from a Dirichlet distribution (Yurochkin et al.: Bayesian Nonparametric Federated Learning of Neural
+Networks, ICML 2019).
 """
 
 import numpy as np

@@ -100,8 +100,8 @@ def load_scenes(
 
     Directories of classes are recognised whatever their case and separators, in `data_dir` or up
     to three directories below it. The test images are as many as the paper's, or of fewer images
-    the same proportion; every class gives its share. Which they are depends on seed, class and
-    file name, so the same copy is split alike wherever it lies, prepared or not.
+    the same proportion; every class gives its share, at least one. Which they are depends on seed,
+    class and file name, so the same copy is split alike wherever it lies, prepared or not.
 
     Args:
         published: which of them.
@@ -147,7 +147,7 @@ def _find(published: Published, above: pathlib.Path) -> dict[str, pathlib.Path]:
     for _ in range(_DEPTH + 1):
         below = []
         for path in level:
-            inside = [name for name in directories(path) if not name.startswith("_")]
+            inside = _open_to_us(path)
             if sum(_plain(name) in known for name in inside) > _MOST * len(inside):
                 candidates[path] = inside
             else:
@@ -172,6 +172,14 @@ def _find(published: Published, above: pathlib.Path) -> dict[str, pathlib.Path]:
             )
         found[spelled] = best[0] / name
     return found
+
+
+def _open_to_us(path: pathlib.Path) -> list[str]:
+    """Directories in one that lies on the way; none in one that belongs to somebody else."""
+    try:
+        return [name for name in directories(path) if not name.startswith("_")]
+    except PermissionError:
+        return []
 
 
 def _scan(published: Published, split: str, found: dict[str, pathlib.Path]) -> Scenes:

@@ -6,7 +6,6 @@ With random masks every image shows other patches in every epoch (Kariotakis et 
 """
 
 import functools
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +19,7 @@ from jist.data import Batch, Dataset, batches
 from jist.features.encoding import cls_vectors, encode_batches, place_weights
 from jist.masking import patches_kept, random_keep
 from jist.models import MAEEncoder
+from jist.placement import available_memory_bytes
 
 
 def epoch_keep(
@@ -102,7 +102,7 @@ class EpochEncoder:
 
     def _fits(self) -> bool:
         needed = len(self.dataset) * 3 * self.encoder.config.image_size**2
-        return needed <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 4
+        return needed <= available_memory_bytes() / 4
 
     def _batches(self) -> Iterator[Batch]:
         if self._decoded:

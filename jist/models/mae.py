@@ -105,7 +105,8 @@ class MAE(nnx.Module):
             keep: indices of the patches that the encoder sees [B, K].
             valid: which of them are meant [B, K]; the others are padding. None if all are.
             visible: which patches the images have [B, L]; what is not there is neither seen nor
-                predicted. None if all are there.
+                predicted. At most L - K may be there that the encoder does not see. None if all
+                are there.
 
         Raises:
             ValueError: every patch is visible, so nothing is missing.
@@ -118,8 +119,10 @@ class MAE(nnx.Module):
         wanted = self._missing(keep, valid)
         if visible is not None:
             wanted = wanted * visible
+        # With padding an image may lack more patches than one that shows K.
+        columns = wanted.shape[1] - (0 if valid is not None and visible is None else keep.shape[1])
         # Patches that nobody wants sort behind the others, which stay in order.
-        missing = jnp.argsort(1 - wanted, axis=1)[:, : -keep.shape[1]]
+        missing = jnp.argsort(1 - wanted, axis=1)[:, :columns]
         counted = jnp.take_along_axis(wanted, missing, axis=1)
         meant = None
         if valid is not None or visible is not None:

@@ -15,8 +15,6 @@ from flax import nnx, traverse_util
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from jist.models.shipped import shipped_encoders
-
 # All that is ever written into such a directory: what else lies there is somebody's own.
 FILES = {
     "config.json",
@@ -78,19 +76,17 @@ def staged(directory: str | os.PathLike, *, overwrite: bool = False) -> Iterator
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def read_config(directory: pathlib.Path, required: str, writer: str) -> dict[str, Any]:
+def read_config(directory: pathlib.Path, required: str, allowed: str) -> dict[str, Any]:
     """The `config.json` of a directory that holds the file `required` as well.
 
     Raises:
-        FileNotFoundError: one of the two files is missing; `writer` is named as what writes them.
+        FileNotFoundError: one of the two files is missing; the message says what is `allowed`.
         ValueError: the config is no JSON object.
     """
     for file in ("config.json", required):
         if not (directory / file).is_file():
             raise FileNotFoundError(
-                f"no encoder at {directory}: {file} is missing; allowed is a directory written by "
-                f"{writer} or `python -m conversion`, or the name of a shipped encoder "
-                f"({', '.join(shipped_encoders())})"
+                f"nothing to load at {directory}: {file} is missing; allowed is {allowed}"
             )
     try:
         config = json.loads((directory / "config.json").read_text())

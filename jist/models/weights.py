@@ -21,7 +21,7 @@ from jist.models.mae import MAE
 from jist.models.positions import resize_positions
 from jist.models.preprocessing import Preprocessing
 from jist.models.resnet import ResNet50
-from jist.models.shipped import locate
+from jist.models.shipped import locate, shipped_encoders
 from jist.models.storage import fill, read_arrays, read_config, staged
 from jist.models.storage import tensors as tensors
 from jist.models.vit import MAEEncoder, ViTConfig
@@ -129,7 +129,9 @@ def load_encoder(
             encoder's patch size.
     """
     directory = locate(name)
-    config = read_config(directory, "encoder.safetensors", "jist.models.save_encoder")
+    names = ", ".join(shipped_encoders())
+    allowed = f"{_written_by('save_encoder')}, or the name of a shipped encoder ({names})"
+    config = read_config(directory, "encoder.safetensors", allowed)
     _expect(config, FORMAT, directory)
     stored = ViTConfig(**config["encoder"])
     shape = dataclasses.replace(stored, image_size=image_size or stored.image_size)
@@ -158,7 +160,7 @@ def load_mae(directory: str | os.PathLike, *, dtype: DTypeLike = jnp.float32) ->
         ValueError: as `load_encoder`; or the decoder's number of heads is not known.
     """
     directory = pathlib.Path(directory)
-    config = read_config(directory, "decoder.safetensors", "jist.models.save_mae")
+    config = read_config(directory, "decoder.safetensors", _written_by("save_mae"))
     _expect(config, FORMAT, directory)
     decoder = dict(config["decoder"])
     if decoder["heads"] is None:
@@ -187,7 +189,7 @@ def load_any_encoder(name: str | os.PathLike, *, dtype: DTypeLike = jnp.float32)
     """Rebuilds an encoder, or a ResNet-50; arguments and errors as those of `load_encoder`."""
     directory = locate(name)
     if (directory / "config.json").is_file():
-        config = read_config(directory, "encoder.safetensors", "jist.models.save_encoder")
+        config = read_config(directory, "encoder.safetensors", _written_by("save_encoder"))
         if config.get("format") == RESNET_FORMAT:
             return load_resnet(directory, dtype=dtype)
     return load_encoder(name, dtype=dtype)
@@ -205,7 +207,7 @@ def load_resnet(directory: str | os.PathLike, *, dtype: DTypeLike = jnp.float32)
         ValueError: as `load_encoder`.
     """
     directory = pathlib.Path(directory)
-    config = read_config(directory, "encoder.safetensors", "jist.models.save_resnet")
+    config = read_config(directory, "encoder.safetensors", _written_by("save_resnet"))
     _expect(config, RESNET_FORMAT, directory)
     resnet = nnx.eval_shape(
         lambda: ResNet50(dtype=dtype, preprocessing=_preprocessing(config), rngs=nnx.Rngs(0))
@@ -213,6 +215,10 @@ def load_resnet(directory: str | os.PathLike, *, dtype: DTypeLike = jnp.float32)
     file = directory / "encoder.safetensors"
     fill(resnet, read_arrays(file), file)
     return resnet
+
+
+def _written_by(writer: str) -> str:
+    return f"a directory written by jist.models.{writer} or `python -m conversion`"
 
 
 def _expect(config: dict[str, Any], form: str, directory: pathlib.Path) -> None:

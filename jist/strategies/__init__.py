@@ -5,7 +5,7 @@ from jist.strategies.centralized import Centralized as Centralized
 from jist.strategies.data_parallel import DataParallel as DataParallel
 from jist.strategies.ensemble import Ensemble as Ensemble
 from jist.strategies.ist import IST as IST
+from jist.strategies.local import softmax_cross_entropy as softmax_cross_entropy
 from jist.strategies.local_sgd import LocalSGD as LocalSGD
 from jist.strategies.strategy import State as State
 from jist.strategies.strategy import Strategy as Strategy
-from jist.strategies.strategy import softmax_cross_entropy as softmax_cross_entropy

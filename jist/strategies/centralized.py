@@ -7,14 +7,8 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from jist.strategies.strategy import (
-    Examples,
-    Loss,
-    State,
-    Strategy,
-    softmax_cross_entropy,
-    worker_metrics,
-)
+from jist.strategies.local import Examples, Loss, softmax_cross_entropy, worker_metrics
+from jist.strategies.strategy import State, Strategy
 
 
 class Centralized(Strategy):
@@ -44,7 +38,7 @@ class Centralized(Strategy):
     def _device_round(
         self, state: State, rest: Any, examples: Examples, order: Array
     ) -> tuple[State, dict[str, Array]]:
-        params, opt_state, losses = self._local_steps(
+        params, opt_state, losses = self._local.steps(
             state.params, rest, state.opt_state, examples, order[0]
         )
         state = State(params, opt_state, state.round + 1, state.key)

@@ -13,7 +13,8 @@ import optax
 from jaxtyping import Array, Float
 
 from jist import costs
-from jist.strategies.strategy import Examples, State, Strategy, worker_metrics
+from jist.strategies.local import Examples, worker_metrics
+from jist.strategies.strategy import State, Strategy
 
 
 class DataParallel(Strategy):
@@ -31,10 +32,10 @@ class DataParallel(Strategy):
         self, state: State, rest: Any, examples: Examples, order: Array
     ) -> tuple[State, dict[str, Array]]:
         def mean_loss(params: Any, rows: Array) -> tuple[Array, Float[Array, " local"]]:
-            if len(rows) == 1:  # without an axis of its own, as in `_each_worker`
-                losses = self._batch_loss(params, rest, examples, rows[0])[None]
+            if len(rows) == 1:  # without an axis of its own, as in `for_each_worker`
+                losses = self._local.batch_loss(params, rest, examples, rows[0])[None]
             else:
-                losses = jax.vmap(self._batch_loss, in_axes=(None, None, None, 0))(
+                losses = jax.vmap(self._local.batch_loss, in_axes=(None, None, None, 0))(
                     params, rest, examples, rows
                 )
             return jnp.mean(losses), losses

@@ -17,13 +17,8 @@ from jaxtyping import Array
 
 from jist import ist
 from jist.models import Scale
-from jist.strategies.strategy import (
-    Examples,
-    Loss,
-    State,
-    Strategy,
-    softmax_cross_entropy,
-)
+from jist.strategies.local import Examples, Loss, softmax_cross_entropy, worker_metrics
+from jist.strategies.strategy import State, Strategy
 
 
 class Ensemble(Strategy):
@@ -68,7 +63,7 @@ class Ensemble(Strategy):
 
     def model(self, state: State) -> nnx.Module:
         """The subnets put together, unconnected."""
-        return nnx.merge(self._graphdef, self._assemble(state.params, state.key), self._rest)
+        return nnx.merge(self._local.graphdef, self._assemble(state.params, state.key), self._rest)
 
     def _assembled(self, subnets: Any, key: Array) -> Any:
         nothing = jax.tree.map(jnp.zeros_like, self._params)
@@ -92,12 +87,13 @@ class Ensemble(Strategy):
         self, state: State, rest: Any, examples: Examples, order: Array
     ) -> tuple[State, dict[str, Array]]:
         own = self._deal.own(self._parts(state.key), len(order))
-        params, opt_state, metrics = self._all_local_steps(
+        params, opt_state, losses = self._local.steps_of_all(
             state.params,
             ist.cut(rest, self._deal.rest_axes, own),
             state.opt_state,
             examples,
             order,
             self._deal.mask(own),
+            in_turn=self._on_cpu,
         )
-        return State(params, opt_state, state.round + 1, state.key), metrics
+        return State(params, opt_state, state.round + 1, state.key), worker_metrics(losses)

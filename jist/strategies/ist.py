@@ -21,14 +21,8 @@ from jaxtyping import Array
 
 from jist import costs, ist
 from jist.ist import exchange as travel
-from jist.strategies.strategy import (
-    OPTIMIZER_STATES,
-    Examples,
-    Loss,
-    State,
-    Strategy,
-    softmax_cross_entropy,
-)
+from jist.strategies.local import Examples, Loss, softmax_cross_entropy, worker_metrics
+from jist.strategies.strategy import OPTIMIZER_STATES, State, Strategy
 
 EXCHANGES = ("replicated", "sharded")
 
@@ -149,13 +143,14 @@ class IST(Strategy):
         else:
             opt_state = jax.vmap(self._optimizer.init)(params)
 
-        params, opt_state, metrics = self._all_local_steps(
+        params, opt_state, losses = self._local.steps_of_all(
             params,
             ist.cut(rest, self._deal.rest_axes, own),
             opt_state,
             examples,
             order,
             self._deal.mask(own),
+            in_turn=self._on_cpu,
         )
 
         if self._carry:
@@ -166,7 +161,7 @@ class IST(Strategy):
             round=state.round + 1,
             key=state.key,
         )
-        return state, metrics
+        return state, worker_metrics(losses)
 
     def _take(self, tree: Any, axes: Any, parts: ist.Parts, own: ist.Parts) -> Any:
         """The subnets of this device's workers."""

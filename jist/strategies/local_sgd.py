@@ -16,15 +16,14 @@ from jaxtyping import Array
 
 from jist import costs
 from jist.ist.exchange import average
-from jist.strategies.strategy import (
-    OPTIMIZER_STATES,
+from jist.strategies.local import (
     Examples,
     Loss,
-    State,
-    Strategy,
+    for_each_worker,
     softmax_cross_entropy,
     worker_metrics,
 )
+from jist.strategies.strategy import OPTIMIZER_STATES, State, Strategy
 
 
 class LocalSGD(Strategy):
@@ -71,7 +70,7 @@ class LocalSGD(Strategy):
         start = state.opt_state if self._carry else self._optimizer.init(state.params)
 
         def one(order: Array) -> tuple[Any, Array]:
-            params, opt_state, losses = self._local_steps(
+            params, opt_state, losses = self._local.steps(
                 state.params, rest, start, examples, order
             )
             return (params, opt_state if self._carry else ()), losses
@@ -88,7 +87,7 @@ class LocalSGD(Strategy):
             mean, losses = jax.lax.scan(add, nothing, order)
             trained = jax.tree.map(lambda leaf: leaf[None], mean)
         else:
-            trained, losses = self._each_worker(one, order)
+            trained, losses = for_each_worker(one, order, in_turn=False)
         params, opt_state = jax.tree.map(average, trained)
         return State(params, opt_state, state.round + 1, state.key), worker_metrics(losses)
 

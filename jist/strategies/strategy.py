@@ -1,4 +1,4 @@
-"""What all strategies share: their state, their interface, and a worker's local steps.
+"""What all strategies share: their state, their interface, and the form of a round.
 
 A strategy says how n workers train one model together. Workers are a logical axis: n workers live
 on D devices, n a multiple of D, and the result does not depend on D (up to float rounding). A round
@@ -7,7 +7,6 @@ is one compiled program that runs on every device of the mesh (`jax.shard_map`).
 
 import abc
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,22 +16,15 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from jist import costs
 from jist.placement import place, workers_mesh
+from jist.strategies.local import Examples, LocalTraining, Loss, softmax_cross_entropy
 
-Examples = Any  # tree of arrays [N, ...]
-Loss = Callable[[nnx.Module, Any], Float[Array, ""]]
 OPTIMIZER_STATES = ("reset", "carry")  # what becomes of an optimiser's state between rounds
 # On a CPU, what a worker trains at most if each is to have a core of its own.
 MOST_BYTES_PER_CORE = 5_000_000
-
-
-def softmax_cross_entropy(model: nnx.Module, batch: dict[str, Array]) -> Float[Array, ""]:
-    """Mean cross-entropy of a classifier on {"x": [B, ...], "y": i32 [B]}, in nats."""
-    logits = model(batch["x"])  # type: ignore[operator]  # any classifier module
-    return optax.softmax_cross_entropy_with_integer_labels(logits, batch["y"]).mean()
 
 
 @jax.tree_util.register_dataclass
@@ -90,15 +82,15 @@ class Strategy(abc.ABC):
         self.workers = workers
         self.local_steps = local_steps
         self._optimizer = optimizer
-        self._loss = loss
         model = nnx.clone(model)  # the caller's own keeps its mode
         model.train()
-        self._graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+        graphdef, params, rest = nnx.split(model, nnx.Param, ...)
         # Copied to the host: no device need hold more of them than its share of the state.
         self._params = jax.tree.map(
             lambda x: np.array(x) if isinstance(x, jax.Array) else x, nnx.to_pure_dict(params)
         )
         self._rest = nnx.to_pure_dict(rest)
+        self._local = LocalTraining(graphdef, optimizer, loss)
         self.mesh = workers_mesh(workers, self._devices()) if mesh is None else mesh
         if self.mesh.axis_names != ("workers",):
             raise ValueError(f'mesh must have one axis, "workers", got {self.mesh.axis_names}')
@@ -173,7 +165,7 @@ class Strategy(abc.ABC):
 
         Of use until the next round, which takes the state's arrays.
         """
-        return nnx.merge(self._graphdef, state.params, self._rest)
+        return nnx.merge(self._local.graphdef, state.params, self._rest)
 
     @property
     def parameters_per_worker(self) -> int:
@@ -189,7 +181,7 @@ class Strategy(abc.ABC):
         """
         params, rest = self._worker_shapes()
         rows = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
-        return costs.matmul_flops(self._gradient, params, rest, examples, rows)
+        return costs.matmul_flops(self._local.gradient, params, rest, examples, rows)
 
     @abc.abstractmethod
     def bytes_received(self, rounds: int, steps: int) -> int:
@@ -239,66 +231,3 @@ class Strategy(abc.ABC):
 
         `rest` holds the model's variables that are not trained, `order` the device's own workers.
         """
-
-    def _batch_loss(
-        self, params: Any, rest: Any, examples: Examples, rows: Int[Array, " batch"]
-    ) -> Float[Array, ""]:
-        """Loss of one batch."""
-        batch = jax.tree.map(lambda array: array[rows], examples)
-        return self._loss(nnx.merge(self._graphdef, params, rest), batch)
-
-    def _gradient(
-        self, params: Any, rest: Any, examples: Examples, rows: Int[Array, " batch"]
-    ) -> tuple[Float[Array, ""], Any]:
-        """Loss and gradient of one batch."""
-        return jax.value_and_grad(self._batch_loss)(params, rest, examples, rows)
-
-    def _local_steps(
-        self,
-        params: Any,
-        rest: Any,
-        opt_state: Any,
-        examples: Examples,
-        order: Int[Array, "steps batch"],
-        mask: Any = None,
-    ) -> tuple[Any, Any, Float[Array, " steps"]]:
-        """One worker's optimiser steps; `mask` is 0 where a padded parameter must stay zero."""
-
-        def hold_padding(tree: Any) -> Any:
-            return tree if mask is None else jax.tree.map(jnp.multiply, tree, mask)
-
-        def step(carry: tuple[Any, Any], rows: Array) -> tuple[tuple[Any, Any], Array]:
-            params, opt_state = carry
-            loss, gradient = self._gradient(params, rest, examples, rows)
-            updates, opt_state = self._optimizer.update(hold_padding(gradient), opt_state, params)
-            return (optax.apply_updates(params, hold_padding(updates)), opt_state), loss
-
-        (params, opt_state), losses = jax.lax.scan(step, (params, opt_state), order)
-        return params, opt_state, losses
-
-    def _all_local_steps(
-        self, params: Any, rest: Any, opt_state: Any, examples: Examples, order: Any, mask: Any
-    ) -> tuple[Any, Any, dict[str, Array]]:
-        """`_local_steps` of every worker of a device, and the metrics of all workers."""
-
-        def one(params: Any, rest: Any, opt_state: Any, order: Array, mask: Any) -> Any:
-            return self._local_steps(params, rest, opt_state, examples, order, mask)
-
-        params, opt_state, losses = self._each_worker(one, params, rest, opt_state, order, mask)
-        return params, opt_state, worker_metrics(losses)
-
-    def _each_worker(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Applies a function to the arguments of every worker of a device, [local, ...] each.
-
-        One after the other on a CPU: a worker's parameters stay in the caches over its steps. At
-        once elsewhere, where small operations would leave the device idle. One worker alone is
-        never given an axis of its own: XLA:CPU lays its gradients out transposed if it is.
-        """
-        if self._on_cpu or len(jax.tree.leaves(arguments)[0]) == 1:
-            return jax.lax.map(lambda own: function(*own), arguments)
-        return jax.vmap(function)(*arguments)
-
-
-def worker_metrics(losses: Float[Array, "local steps"]) -> dict[str, Array]:
-    """The metrics of a round, from the losses of the workers of each device."""
-    return {"loss": jax.lax.all_gather(jnp.mean(losses, axis=1), "workers", tiled=True)}

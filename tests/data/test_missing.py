@@ -40,6 +40,18 @@ def test_a_transparent_colour_of_a_palette_is_missing(tmp_path):
     np.testing.assert_array_equal(read_with_missing(tmp_path / "a.png")[1], HOLE)
 
 
+@pytest.mark.parametrize("value", [65_535, 1000, 0])
+def test_a_transparent_value_of_sixteen_bits_is_missing_and_white(tmp_path, value):
+    """As GDAL writes grey PNGs with no-data."""
+    levels = np.arange(48, dtype=np.uint16).reshape(6, 8) * 600 + 300
+    image = Image.fromarray(np.where(HOLE, value, levels).astype(np.uint16))
+    image.save(tmp_path / "a.png", transparency=value)
+    image, missing = read_with_missing(tmp_path / "a.png")
+    np.testing.assert_array_equal(missing, HOLE)
+    expected = np.where(HOLE, 255, (levels + 128) // 257)
+    np.testing.assert_array_equal(np.asarray(image)[:, :, 0], expected)
+
+
 @pytest.mark.parametrize(("kind", "value"), [("RGB", 0), ("L", 7), ("I;16", 40_000), ("P", 9)])
 def test_a_value_for_no_data_is_that_of_the_stored_pixels(tmp_path, kind, value):
     if kind == "RGB":

@@ -8,7 +8,7 @@ from PIL import Image
 from test_cifar10 import NAMES as CIFAR10
 from test_cifar10 import WITHOUT_TFDS, write_shard
 
-from jist.data import DataError, load_dataset
+from jist.data import DataError, load_dataset, scenes
 from jist.data.holdout import held_out_in_all
 from jist.data.scenes import AID, RESISC45
 
@@ -58,6 +58,20 @@ def test_fewer_images_are_split_in_the_same_proportion(tmp_path):
     again, other = both("aid", tmp_path)[1], both("aid", tmp_path, seed=1)[1]
     assert again.keys == test.keys
     assert other.keys != test.keys
+
+
+def test_a_directory_of_somebody_else_on_the_way_is_passed_over(tmp_path, monkeypatch):
+    make(tmp_path / "AID", dict.fromkeys(AID.class_names, 7))
+    (tmp_path / "lost+found").mkdir()
+    directories = scenes.directories
+
+    def refused(path):
+        if path.name == "lost+found":
+            raise PermissionError(13, "Permission denied", str(path))
+        return directories(path)
+
+    monkeypatch.setattr(scenes, "directories", refused)
+    assert len(load_dataset("aid", "train", data_dir=tmp_path)) == 178
 
 
 @pytest.mark.parametrize("spell", [str, str.lower, str.upper])

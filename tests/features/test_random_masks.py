@@ -1,4 +1,5 @@
 import dataclasses
+import os
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +16,22 @@ from jist.features import cls_vectors
 from jist.features.random_masks import EpochEncoder, epoch_keep
 from jist.masking import FixedMask, fixed_keep
 from jist.models import MAEEncoder, ViTConfig
+from jist.placement import available_memory_bytes
 
 CONFIG = ViTConfig(image_size=8, patch_size=2, dim=8, depth=2, heads=2, mlp_dim=16)
+
+
+def test_memory_is_that_of_the_control_group(tmp_path):
+    whole = available_memory_bytes(tmp_path)
+    assert whole == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("1:name=systemd:/x\n0::/job/step\n")
+    step = tmp_path / "sys/fs/cgroup/job/step"
+    step.mkdir(parents=True)
+    (step / "memory.max").write_text("max\n")
+    assert available_memory_bytes(tmp_path) == whole
+    (step.parent / "memory.max").write_text("1000000\n")
+    assert available_memory_bytes(tmp_path) == 1_000_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

@@ -105,6 +105,14 @@ def test_of_images_with_holes_only_what_is_there_is_seen_and_predicted(images):
     assert float(loss(model, unpatchify(patches, 4))) == pytest.approx(expected, rel=1e-5)
 
 
+def test_padding_leaves_no_missing_patch_out(images):
+    model = build(True)
+    keep, valid = jnp.asarray([[0, 1, 0, 0]] * 2), jnp.asarray([[True, True, False, False]] * 2)
+    loss = nnx.jit(lambda model, images: model.loss(images, keep, valid))(model, images)
+    expected = nnx.jit(lambda model, images: model.loss(images, keep[:, :2]))(model, images)
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+
+
 def test_images_of_which_nothing_is_there_have_no_loss_and_no_gradient(images):
     nothing = jnp.zeros((2, 16), bool)
     lose = lambda model: model.loss(images, KEEP, jnp.zeros((2, 4), bool), nothing)  # noqa: E731

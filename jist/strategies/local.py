@@ -1,0 +1,110 @@
+"""What workers do by themselves between two exchanges: batches, gradients, optimiser steps."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+Examples = Any  # tree of arrays [N, ...]
+Loss = Callable[[nnx.Module, Any], Float[Array, ""]]
+
+
+def softmax_cross_entropy(model: nnx.Module, batch: dict[str, Array]) -> Float[Array, ""]:
+    """Mean cross-entropy of a classifier on {"x": [B, ...], "y": i32 [B]}, in nats."""
+    logits = model(batch["x"])  # type: ignore[operator]  # any classifier module
+    return optax.softmax_cross_entropy_with_integer_labels(logits, batch["y"]).mean()
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalTraining:
+    """How a worker trains a network or a subnet of it.
+
+    Attributes:
+        graphdef: the network without its variables; those of a subnet have other shapes.
+        optimizer: the worker's optimiser.
+        loss: maps a model and a batch of examples to a scalar.
+    """
+
+    graphdef: nnx.GraphDef
+    optimizer: optax.GradientTransformation
+    loss: Loss
+
+    def batch_loss(
+        self, params: Any, rest: Any, examples: Examples, rows: Int[Array, " batch"]
+    ) -> Float[Array, ""]:
+        """Loss of one batch; `rest` holds the variables that are not trained."""
+        batch = jax.tree.map(lambda array: array[rows], examples)
+        return self.loss(nnx.merge(self.graphdef, params, rest), batch)
+
+    def gradient(
+        self, params: Any, rest: Any, examples: Examples, rows: Int[Array, " batch"]
+    ) -> tuple[Float[Array, ""], Any]:
+        """Loss and gradient of one batch."""
+        return jax.value_and_grad(self.batch_loss)(params, rest, examples, rows)
+
+    def steps(
+        self,
+        params: Any,
+        rest: Any,
+        opt_state: Any,
+        examples: Examples,
+        order: Int[Array, "steps batch"],
+        mask: Any = None,
+    ) -> tuple[Any, Any, Float[Array, " steps"]]:
+        """One worker's optimiser steps; `mask` is 0 where a padded parameter must stay zero."""
+
+        def hold_padding(tree: Any) -> Any:
+            return tree if mask is None else jax.tree.map(jnp.multiply, tree, mask)
+
+        def step(carry: tuple[Any, Any], rows: Array) -> tuple[tuple[Any, Any], Array]:
+            params, opt_state = carry
+            loss, gradient = self.gradient(params, rest, examples, rows)
+            updates, opt_state = self.optimizer.update(hold_padding(gradient), opt_state, params)
+            return (optax.apply_updates(params, hold_padding(updates)), opt_state), loss
+
+        (params, opt_state), losses = jax.lax.scan(step, (params, opt_state), order)
+        return params, opt_state, losses
+
+    def steps_of_all(
+        self,
+        params: Any,
+        rest: Any,
+        opt_state: Any,
+        examples: Examples,
+        order: Int[Array, "local steps batch"],
+        mask: Any,
+        *,
+        in_turn: bool,
+    ) -> tuple[Any, Any, Float[Array, "local steps"]]:
+        """`steps` of every worker of a device; all but `examples` have an axis of workers."""
+
+        def one(params: Any, rest: Any, opt_state: Any, order: Array, mask: Any) -> Any:
+            return self.steps(params, rest, opt_state, examples, order, mask)
+
+        return for_each_worker(one, params, rest, opt_state, order, mask, in_turn=in_turn)
+
+
+def for_each_worker(function: Callable[..., Any], *arguments: Any, in_turn: bool) -> Any:
+    """Applies a function to the arguments of every worker of a device, [local, ...] each.
+
+    Args:
+        function: what a worker does.
+        *arguments: trees of arrays.
+        in_turn: one worker after the other, as is best on a CPU, where a worker's parameters then
+            stay in the caches over its steps; else all at once, without which small operations
+            leave a GPU idle. One worker alone never has an axis of its own: XLA:CPU lays its
+            gradients out transposed if it has.
+    """
+    if in_turn or len(jax.tree.leaves(arguments)[0]) == 1:
+        return jax.lax.map(lambda own: function(*own), arguments)
+    return jax.vmap(function)(*arguments)
+
+
+def worker_metrics(losses: Float[Array, "local steps"]) -> dict[str, Array]:
+    """The metrics of a round, from the losses of the workers of each device."""
+    return {"loss": jax.lax.all_gather(jnp.mean(losses, axis=1), "workers", tiled=True)}
