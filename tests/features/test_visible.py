@@ -23,6 +23,9 @@ CONFIG = ViTConfig(image_size=8, patch_size=2, dim=8, depth=2, heads=2, mlp_dim=
 COUNT = 45
 
 
+run = nnx.jit(lambda encoder, *arguments: encoder(*arguments))
+
+
 @pytest.fixture(scope="module")
 def encoder():
     return MAEEncoder(CONFIG, rngs=nnx.Rngs(0))
@@ -113,18 +116,18 @@ def test_padding_changes_no_token(encoder, kept):
     images = jax.random.normal(jax.random.key(0), (3, 8, 8, 3))
     keep = jax.random.permutation(jax.random.key(1), jnp.arange(16))[:kept]
     keep = jnp.tile(keep.astype(jnp.int32), (3, 1))
-    alone = encoder(images, keep)
+    alone = run(encoder, images, keep)
     padding = jax.random.randint(jax.random.key(2), (3, 5), 0, 16, jnp.int32)
     valid = jnp.arange(kept + 5) < jnp.full((3, 1), kept)
-    padded = encoder(images, jnp.concatenate([keep, padding], axis=1), valid)
+    padded = run(encoder, images, jnp.concatenate([keep, padding], axis=1), valid)
     np.testing.assert_allclose(padded[:, : 1 + kept], alone, atol=1e-6)
 
 
 def test_a_mask_of_nothing_is_no_mask(encoder):
     images = jax.random.normal(jax.random.key(0), (3, 8, 8, 3))
     keep = jnp.tile(jnp.arange(7, dtype=jnp.int32), (3, 1))
-    everything = encoder(images, keep, jnp.ones((3, 7), bool))
-    np.testing.assert_allclose(everything, encoder(images, keep), atol=1e-6)
+    everything = run(encoder, images, keep, jnp.ones((3, 7), bool))
+    np.testing.assert_allclose(everything, run(encoder, images, keep), atol=1e-6)
 
 
 def test_without_padding_no_mask_is_computed(encoder):
@@ -143,11 +146,11 @@ def test_an_image_alone_has_the_cls_that_it_has_in_any_batch(encoder, tmp_path):
     np.testing.assert_array_equal(stores[0].label, dataset.labels[there])
     for store in stores[1:]:
         np.testing.assert_allclose(store.cls, stores[0].cls, atol=1e-5)
-    for place, index in enumerate(there):
+    for place, index in list(enumerate(there))[::11]:
         image, _ = dataset.open_with_missing(index)
         pixels = encoder.preprocessing.normalize(jnp.asarray(np.asarray(image))[None])
         keep = jnp.asarray(dataset.shown(index), jnp.int32)[None]
-        alone = encoder(pixels, keep)[0, 0]
+        alone = run(encoder, pixels, keep)[0, 0]
         np.testing.assert_allclose(stores[0].cls[place], alone, atol=1e-5)
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from jist.ist import partition
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=10)
 @given(st.data(), st.sampled_from(["uniform", "stratified"]), st.integers(0, 2**31 - 1))
 def test_every_neuron_is_dealt_exactly_once(data, scheme, seed):
     width = data.draw(st.integers(1, 60))
@@ -85,7 +85,7 @@ def test_wrong_arguments_are_named(arguments, message):
         partition(jax.random.key(0), {"h": 4}, **{"workers": 2, **arguments})
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=10)
 @given(st.integers(10, 60), st.lists(st.integers(1, 5), min_size=2, max_size=4), st.integers(0, 99))
 def test_shares_deal_every_neuron_once_in_their_proportions(width, weights, seed):
     shares = [w / sum(weights) for w in weights]

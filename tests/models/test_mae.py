@@ -93,12 +93,17 @@ def test_of_images_with_holes_only_what_is_there_is_seen_and_predicted(images):
     keep = jnp.asarray([kept[0], [1, 15, 0, 0]], jnp.int32)
     valid = jnp.asarray([[True] * 4, [True, True, False, False]])
     loss = nnx.jit(lambda model, images: model.loss(images, keep, valid, jnp.asarray(visible)))
+
+    @nnx.jit
+    def squared(model, image, own, hidden):
+        predicted = model.decoder.missing(model.encoder(image, own), own, hidden)
+        return (predicted - model.target(image)[:, hidden[0]])[0] ** 2
+
     errors = []
     for row, shown in enumerate(kept):
         image, own = images[row : row + 1], jnp.asarray([shown], jnp.int32)
         hidden = jnp.asarray([sorted(set(np.flatnonzero(visible[row])) - set(shown))], jnp.int32)
-        predicted = model.decoder.missing(model.encoder(image, own), own, hidden)
-        errors.append((predicted - model.target(image)[:, hidden[0]])[0] ** 2)
+        errors.append(squared(model, image, own, hidden))
     expected = float(np.mean(np.concatenate(errors)))
     assert float(loss(model, images)) == pytest.approx(expected, rel=1e-5)
     patches = patchify(images, 4).at[1, jnp.asarray([0, 4, 7, 8])].set(99.0)
