@@ -72,7 +72,10 @@ class _Part:
         """Names and arrays of the source; blank ones if only shapes are wanted."""
         for rule in self.rules:
             view = self.file.get_slice(rule.jist)
-            array = blank(tuple(view.get_shape())) if shapes_only else view[...]
+            # Numbers may be stored in fewer bits, as those of the shipped encoders are.
+            array = (
+                blank(tuple(view.get_shape())) if shapes_only else np.asarray(view[...], np.float32)
+            )
             yield from zip(rule.source, rule.layout.to_source(array), strict=True)
 
 
@@ -169,7 +172,7 @@ def _write_huggingface(directory: pathlib.Path, config: dict[str, Any], tensors:
     write_safetensors(directory / "model.safetensors", blanks, arrays())
     source = config.get("source") or {}
     theirs, ours = source.get("config"), huggingface_config(config)
-    if theirs:
+    if theirs and source.get("format") == "huggingface":
         theirs |= {key: ours[key] for key in OVERRULED if key in ours}
     else:
         theirs = ours

@@ -74,8 +74,10 @@ def open_source(name: str) -> Source:
 
 def _open_beside_config(path: pathlib.Path) -> Source:
     kind, tensors = _open_file(path)
-    if any("embeddings." in name or "embedder." in name for name in tensors):
-        config = _read_json(path.parent / "config.json")
+    config = _read_json(path.parent / "config.json")
+    named = any("embeddings." in name or "embedder." in name for name in tensors)
+    # Of any other file, what lies beside it may have nothing to do with it.
+    if named or "pretrained_cfg" in (config or {}):
         preprocessor = _read_json(path.parent / "preprocessor_config.json")
         return Source((path,), kind, tensors, config, preprocessor)
     return Source((path,), kind, tensors)

@@ -21,10 +21,10 @@ from experiments.images import (
     random_masks,
 )
 from experiments.options import Plan, Training
-from experiments.run_directory import RunDirectory, read_json
+from experiments.run_directory import RunDirectory, check_encoder, read_json
 from jist import costs, features, trainer
 from jist.metrics import MetricsLog
-from jist.models import Encoder
+from jist.models import Encoder, digest
 
 
 def restore_head(
@@ -36,13 +36,15 @@ def restore_head(
         run_dir: the run directory.
         plan: its plan.
         training: which of the plan's trainings.
-        encoder: the run's encoder.
+        encoder: the run's encoder, as it lies there now.
         which: "last", or "best" by validation accuracy if the run has it, else by test accuracy.
 
     Raises:
         FileNotFoundError: no training of the run has been finished yet.
+        ValueError: the run's encoder was another.
         CheckpointError: there is no checkpoint, or it cannot be read.
     """
+    check_encoder(read_json(run_dir / "config.json"), digest(encoder))
     class_names = read_json(run_dir / "summary.json")["class_names"]
     head, seed = plan.head_of(training), plan.images.seed
     strategy = build_strategy(
@@ -76,6 +78,7 @@ def carry_out(
             print(f"nothing to do: {run_dir} holds the results of all its trainings")
     else:
         encoder = build_encoder(plan.images)
+        run.pin_encoder(digest(encoder))
         if first and plan.images.encoder in RANDOM_ENCODERS:
             print(
                 "the encoder is randomly initialised, not pre-trained: accuracies show that the "
@@ -145,11 +148,14 @@ def train_head(
         "run": training.name,
         "dataset": plan.images.dataset,
         "encoder": plan.images.encoder_name,
+        "encoder_sha256": stores["train"].attributes["encoder_sha256"],
         "image_size": shape["image_size"],
         "patch_size": shape["patch_size"],
         "feature_dim": inputs,
         "mask": mask,
         "ratio": ratio,
+        "max_missing": plan.images.max_missing,
+        "no_data": plan.images.no_data,
         **dataclasses.asdict(how),
         **dataclasses.asdict(head),
         "seed": seed,

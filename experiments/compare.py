@@ -67,7 +67,9 @@ def make_plan(options: CompareOptions) -> Plan:
     """All trainings; those on few workers, which are short, come first."""
     trainings = []
     for workers in sorted(set(options.workers)):
-        ways: list[tuple[str, str | None]] = [(strategy, None) for strategy in STRATEGIES]
+        # An ensemble stays a number of subnets, which cannot be scaled up.
+        able = [name for name in STRATEGIES if (name, options.norm) != ("ensemble", "scale")]
+        ways: list[tuple[str, str | None]] = [(strategy, None) for strategy in able]
         if options.norm != "none":
             ways.insert(1, ("ist", "none"))
         if workers == 1:

@@ -2,11 +2,11 @@
 
 import pathlib
 import re
+import time
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.experimental import multihost_utils
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from experiments.options import ImageOptions, NaturalOptions
@@ -76,8 +76,8 @@ def prepare_features(
 ) -> dict[str, features.Features]:
     """The features of both splits, read from `directory` or extracted into it.
 
-    Of many processes the first extracts and the others wait; `directory` is on a file system that
-    all of them share.
+    Of many processes the first extracts and the others wait, for the files: a collective operation
+    would give up after half a minute. `directory` is on a file system that all of them share.
     """
     slug = re.sub(r"\W+", "-", options.dataset.rstrip("/").rsplit("/", 1)[-1])
     of_encoder = f"{digest(encoder)[:8]}-{_masks_slug(options, mask_ratio)}-seed-{options.seed}"
@@ -85,8 +85,13 @@ def prepare_features(
     if jax.process_index() == 0:
         for split, path in paths.items():
             _extract(options, mask_ratio, encoder, split, path, progress)
-    multihost_utils.sync_global_devices("the features are extracted")
-    return {split: features.load(path) for split, path in paths.items()}
+    while True:
+        try:
+            return {split: features.load(path) for split, path in paths.items()}
+        except FileNotFoundError:
+            if jax.process_index() == 0:
+                raise
+            time.sleep(1)
 
 
 def masks_of(

@@ -31,7 +31,7 @@ from rich.table import Table
 
 from experiments.cli import Options, run
 from experiments.heads import build_strategy
-from experiments.images import build_encoder, progress_bar
+from experiments.images import RANDOM_ENCODERS, build_encoder, progress_bar
 from experiments.options import HeadOptions, ImageOptions, StrategyOptions
 from experiments.run_directory import RunDirectory
 from jist import trainer
@@ -39,7 +39,7 @@ from jist.data import Dataset, batches, load_dataset
 from jist.features import encode_batches, in_parts, place_weights
 from jist.masking import FixedMask
 from jist.metrics import MetricsLog
-from jist.models import LinearProbe, MAEEncoder
+from jist.models import LinearProbe, MAEEncoder, digest
 from jist.strategies import Centralized, Strategy
 
 # Which head on which features.
@@ -90,6 +90,8 @@ def main(options: ProbeOptions) -> None:
                     f"encoder must have patch tokens, got {options.encoder}, a "
                     f"{type(encoder).__name__}"
                 )
+            if options.encoder not in RANDOM_ENCODERS:  # those are others with every seed
+                results.pin_encoder(digest(encoder))
             for ratio in options.ratios:
                 probe(results, datasets, encoder, ratio, seed, options, progress)
     print_table(list(results.results().values()))

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
+ENCODER = "encoder_sha256"  # in config.json
 # Descriptors of the locks that this process has: its end, however it comes, gives them back.
 _locks: dict[pathlib.Path, int] = {}
 
@@ -38,6 +39,7 @@ class RunDirectory:
         # Before its first epoch a run has nothing to lose: a mistyped option may be corrected.
         if file.exists() and (self.path / "metrics.jsonl").exists():
             there, here = _flat(read_json(file)), _flat(self.config)
+            there.pop(ENCODER, None)
             differ = [
                 f"{name} is {there.get(name)!r} there and {here.get(name)!r} here"
                 for name in sorted(there.keys() | here.keys())
@@ -51,6 +53,22 @@ class RunDirectory:
         elif jax.process_index() == 0:
             write_json(file, self.config)
 
+    def pin_encoder(self, sha256: str) -> None:
+        """Notes through which encoder the run sees its images, or checks that it is still the same.
+
+        A path does not say it: pre-training replaces what lies there.
+
+        Args:
+            sha256: `jist.models.digest` of the encoder.
+
+        Raises:
+            ValueError: the run began with another one.
+        """
+        if jax.process_index() == 0:
+            config = read_json(self.path / "config.json")
+            check_encoder(config, sha256)
+            write_json(self.path / "config.json", config | {ENCODER: sha256})
+
     def results(self) -> dict[str, dict[str, Any]]:
         """The results that are there, by the name of the training."""
         file = self.path / "summary.json"
@@ -63,6 +81,24 @@ class RunDirectory:
             summary = {"class_names": class_names, "results": list(results.values())}
             write_json(self.path / "summary.json", summary)
         multihost_utils.sync_global_devices("the result is written")
+
+
+def check_encoder(config: dict[str, Any], sha256: str) -> None:
+    """Checks that an encoder is the one of a run.
+
+    Args:
+        config: the run's; one that is older names none.
+        sha256: `jist.models.digest` of the encoder.
+
+    Raises:
+        ValueError: it is another.
+    """
+    if config.get(ENCODER, sha256) != sha256:
+        raise ValueError(
+            "encoder is not the one that the run began with, though it has the same name: it has "
+            f"the SHA-256 {sha256[:8]}..., the run's had {config[ENCODER][:8]}...; choose another "
+            "--run-dir or put the old one back"
+        )
 
 
 def _lock(path: pathlib.Path) -> None:

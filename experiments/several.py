@@ -4,6 +4,7 @@ A plan has one seed and one encoder; what compares seeds or encoders is several 
 """
 
 import dataclasses
+import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -18,8 +19,8 @@ def carry_out_all(
 ) -> list[dict[str, Any]]:
     """Does what is left to do of some plans, one after the other.
 
-    Trainings that an earlier call named stay part of their plan: a directory grows by calls with
-    further ratios, masks, numbers of workers or seeds, and what a call left undone the next one
+    Trainings that an earlier call began stay part of their plan: a directory grows by calls with
+    further ratios, masks, numbers of workers or seeds, and what a call broke off the next one
     finishes.
 
     Args:
@@ -58,7 +59,7 @@ def _extended(plan: Plan, run_dir: pathlib.Path) -> Plan:
     file = run_dir / "config.json"
     if not file.exists():
         return plan
-    there = Plan.from_config(read_json(file))
+    there = _begun(Plan.from_config(read_json(file)), run_dir)
     added = tuple(training for training in plan.trainings if training not in there.trainings)
     names = [training.name for training in there.trainings]
     for training in added:
@@ -69,5 +70,14 @@ def _extended(plan: Plan, run_dir: pathlib.Path) -> Plan:
             )
     whole = dataclasses.replace(plan, trainings=there.trainings + added)
     if dataclasses.replace(whole, trainings=there.trainings).config() == there.config():
-        write_json(file, whole.config())
+        write_json(file, read_json(file) | whole.config())
     return whole
+
+
+def _begun(plan: Plan, run_dir: pathlib.Path) -> Plan:
+    """The plan without trainings that have no epoch yet: what named them may have been mistyped."""
+    metrics = run_dir / "metrics.jsonl"
+    lines = metrics.read_text().splitlines() if metrics.exists() else []
+    names = {json.loads(line)["run"] for line in lines}
+    kept = tuple(training for training in plan.trainings if training.name in names)
+    return dataclasses.replace(plan, trainings=kept)

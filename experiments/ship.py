@@ -27,8 +27,8 @@ from matplotlib.figure import Figure
 from experiments.cli import Options, run
 from experiments.pretrain import FREE, PretrainOptions
 from experiments.probe import PROBES, mean_and_deviation
-from experiments.run_directory import read_json
-from jist.models import load_encoder, save_encoder
+from experiments.run_directory import ENCODER, read_json
+from jist.models import MAEEncoder, digest, load_encoder, save_encoder
 from jist.models.shipped import DIRECTORY
 
 LARGEST_MB = 12
@@ -57,7 +57,7 @@ class ShipOptions(Options):
 def main(options: ShipOptions) -> None:
     """Writes encoder, card and curve."""
     encoder = load_encoder(options.pretrain_dir / "encoder")
-    check_probe(options)
+    check_probe(options.probe_dir, encoder)
     epochs = read_epochs(options.pretrain_dir)
     staging = DIRECTORY / f".{options.name}"
     shutil.rmtree(staging, ignore_errors=True)
@@ -80,16 +80,17 @@ def main(options: ShipOptions) -> None:
     print(f"written: {target}, {size_mb:.2f} MB")
 
 
-def check_probe(options: ShipOptions) -> None:
+def check_probe(probe_dir: pathlib.Path, encoder: MAEEncoder) -> None:
     """Checks that the accuracies are those of this encoder.
 
     Raises:
-        ValueError: they are of another.
+        ValueError: they are of another, or of the same before its pre-training went on.
     """
-    probed = read_json(options.probe_dir / "config.json")["encoder"]
-    if pathlib.Path(probed).resolve() != (options.pretrain_dir / "encoder").resolve():
+    probed = read_json(probe_dir / "config.json")
+    if probed.get(ENCODER) != digest(encoder):
         raise ValueError(
-            f"probe_dir must hold the probe of {options.pretrain_dir / 'encoder'}, got {probed}'s"
+            f"probe_dir must hold the probe of the encoder in pretrain_dir, as it is now; got that "
+            f"of another, {probed['encoder']}"
         )
 
 

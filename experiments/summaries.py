@@ -11,7 +11,11 @@ from experiments.options import HeadOptions, StrategyOptions
 from experiments.run_directory import read_json
 
 # What results that were written before they held all options were trained with.
-DEFAULTS = dataclasses.asdict(HeadOptions()) | dataclasses.asdict(StrategyOptions())
+DEFAULTS = (
+    dataclasses.asdict(HeadOptions())
+    | dataclasses.asdict(StrategyOptions())
+    | {"max_missing": 0.0, "no_data": None}
+)
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -122,17 +126,27 @@ def read_results(runs: Iterable[pathlib.Path]) -> list[dict[str, Any]]:
 
 
 def by_study(results: Sequence[dict[str, Any]]) -> dict[Study, Table]:
-    """Study -> way to train -> ratio -> cell, all in order."""
-    tables: dict[Study, dict[Way, dict[float, list]]] = {}
+    """Study -> way to train -> ratio -> cell, all in order.
+
+    A ratio that was measured, not chosen, is another with every seed; its mean stands for all.
+    """
+    tables: dict[Study, dict[Way, list[dict[str, Any]]]] = {}
     for result in results:
-        cells = tables.setdefault(_study(result), {}).setdefault(_way(result), {})
-        cells.setdefault(result["ratio"], []).append(result)
+        tables.setdefault(_study(result), {}).setdefault(_way(result), []).append(result)
     return {
-        study: {
-            way: {ratio: Cell(tuple(cells[ratio])) for ratio in sorted(cells)}
-            for way, cells in sorted(ways.items())
-        }
+        study: {way: _cells(way, found) for way, found in sorted(ways.items())}
         for study, ways in sorted(tables.items())
+    }
+
+
+def _cells(way: Way, results: list[dict[str, Any]]) -> dict[float, Cell]:
+    if way.mask not in ("fixed", "random"):
+        cell = Cell(tuple(results))
+        return {round(cell.mean("ratio"), 4): cell}
+    ratios = sorted({result["ratio"] for result in results})
+    return {
+        ratio: Cell(tuple(result for result in results if result["ratio"] == ratio))
+        for ratio in ratios
     }
 
 
@@ -148,7 +162,8 @@ def _way(result: dict[str, Any]) -> Way:
     _, takes = STRATEGIES[strategy]
     # Elsewhere no round ends with an exchange, and it does not matter how long it is.
     rounds = ("local_steps",) if strategy in ("ist", "local_sgd") else ()
-    options = _in_words({name: facts[name] for name in (*rounds, *takes, "alpha")})
+    own = (*rounds, *takes, "alpha", "max_missing", "no_data")
+    options = _in_words({name: facts[name] for name in own})
     return Way(strategy, facts["workers"], facts["mask"], options)
 
 

@@ -45,6 +45,11 @@ class NaturalMasks:
         """What results call these masks."""
         return "natural" if self.clouds is None else f"simulated clouds {self.clouds:g}"
 
+    @property
+    def takes_more(self) -> bool:
+        """Whether more is taken for missing than what an image itself says is."""
+        return self.no_data is not None or self.clouds is not None
+
     def read(
         self, dataset: Dataset, index: int, size: int, interpolation: str
     ) -> tuple[UInt8[np.ndarray, "{size} {size} 3"], Bool[np.ndarray, "{size} {size}"]]:

@@ -70,10 +70,7 @@ def extract(
     if isinstance(dataset, MaskedImages):
         dataset.check(encoder.config.image_size, encoder.config.patch_size)
         length = dataset.kept
-        if (
-            isinstance(keep_for, NaturalMasks)
-            and (keep_for.no_data, keep_for.clouds) != (None,) * 2
-        ):
+        if isinstance(keep_for, NaturalMasks) and keep_for.takes_more:
             raise ValueError(
                 f"keep_for={keep_for} would hide more of {dataset.name}, which brings its own masks"
             )

@@ -47,7 +47,8 @@ def staged(directory: str | os.PathLike, *, overwrite: bool = False) -> Iterator
         The directory to write into; it is removed if the body raises.
 
     Raises:
-        FileExistsError: `directory` exists and `overwrite` is not given, or holds other files.
+        FileExistsError: `directory` exists and `overwrite` is not given, or it holds other files,
+            or its config is of another kind.
     """
     directory = pathlib.Path(directory)
     if directory.exists():
@@ -66,6 +67,10 @@ def staged(directory: str | os.PathLike, *, overwrite: bool = False) -> Iterator
         yield staging
         staging.chmod(0o755)
         if directory.exists():
+            if any(directory.iterdir()) and _is_jists(directory) != _is_jists(staging):
+                raise FileExistsError(
+                    f"{directory} is not replaced: its config.json is of another kind than the new"
+                )
             old = pathlib.Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
             directory.rename(old / directory.name)
             staging.rename(directory)
@@ -74,6 +79,15 @@ def staged(directory: str | os.PathLike, *, overwrite: bool = False) -> Iterator
             staging.rename(directory)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _is_jists(directory: pathlib.Path) -> bool:
+    """Whether the config of a directory is of a format of jist's, not of Hugging Face's."""
+    try:
+        config = json.loads((directory / "config.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return False
+    return isinstance(config, dict) and str(config.get("format", "")).startswith("jist-")
 
 
 def read_config(directory: pathlib.Path, required: str, allowed: str) -> dict[str, Any]:

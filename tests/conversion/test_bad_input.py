@@ -200,6 +200,18 @@ def test_destination_that_exists(mae, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+def test_overwrite_spares_a_directory_of_another_kind(mae, tmp_path, capsys):
+    torch.save(mae.state_dict(), tmp_path / "a.pth")
+    assert main([str(tmp_path / "a.pth"), str(tmp_path / "jist"), "--heads", "4"]) == 0
+    assert main([str(tmp_path / "jist"), str(tmp_path / "hf"), "--to", "huggingface"]) == 0
+    before = (tmp_path / "hf/model.safetensors").read_bytes()
+    hf = str(tmp_path / "hf")
+    assert main([hf, hf, "--overwrite"]) == 1
+    assert "is not replaced: its config.json is of another kind" in capsys.readouterr().err
+    assert (tmp_path / "hf/model.safetensors").read_bytes() == before
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_overwrite_spares_a_directory_with_other_files(convert, mae, tmp_path):
     torch.save(checkpoints.encoder_state(mae), tmp_path / "a.pth")
     (tmp_path / "out").mkdir()

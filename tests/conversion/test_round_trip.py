@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from conversion.__main__ import main
@@ -50,6 +51,19 @@ def test_huggingface(kind, hf_mae, tmp_path):
     assert json.loads((tmp_path / "back/config.json").read_text()) == json.loads(
         (tmp_path / "hf/config.json").read_text()
     )
+
+
+def test_an_encoder_stored_in_float16_goes_to_huggingface(mae, tmp_path):
+    torch.save(mae.state_dict(), tmp_path / "mae.pth")
+    assert main([str(tmp_path / "mae.pth"), str(tmp_path / "jist"), *HEADS]) == 0
+    encoder = load_mae(tmp_path / "jist").encoder
+    save_encoder(encoder, tmp_path / "half", stored_dtype=np.float16)
+    assert main([str(tmp_path / "half"), str(tmp_path / "hf"), "--to", "huggingface"]) == 0
+    assert main([str(tmp_path / "hf"), str(tmp_path / "again")]) == 0
+    stored = load_file(tmp_path / "half/encoder.safetensors")
+    assert {array.dtype for array in stored.values()} == {torch.float16}
+    again = load_file(tmp_path / "again/encoder.safetensors")
+    assert_same(again, {name: array.float() for name, array in stored.items()})
 
 
 def test_what_an_option_overruled_goes_back_as_overruled(hf_mae, tmp_path):

@@ -71,9 +71,15 @@ def test_timm_directory_says_how_its_images_are_normalised(mae, tmp_path, capsys
         "std": (0.4, 0.5, 0.6),
         "interpolation": "bilinear",
     }
-    assert (
-        main([str(tmp_path / "timm/model.safetensors"), str(tmp_path / "o"), "--heads", "4"]) == 0
-    )
+    file = tmp_path / "timm" / "model.safetensors"
+    assert main([str(file), str(tmp_path / "beside"), "--heads", "4"]) == 0
+    assert "0.6, bilinear; as its files say" in capsys.readouterr().out
+    # Hugging Face's names want Hugging Face's config.
+    assert main([str(tmp_path / "out"), str(tmp_path / "hf"), "--to", "huggingface"]) == 0
+    written = json.loads((tmp_path / "hf/config.json").read_text())
+    assert (written["model_type"], written["num_attention_heads"]) == ("vit_mae", 4)
+    alone = file.rename(tmp_path / "alone.safetensors")
+    assert main([str(alone), str(tmp_path / "o"), "--heads", "4"]) == 0
     assert "bicubic; assumed: no file beside it says how" in capsys.readouterr().out
 
 

@@ -27,6 +27,12 @@ def test_without_standardisation_nothing_is_trained_twice():
     assert [t.how.strategy for t in plan.trainings] == [*STRATEGIES]
 
 
+def test_where_subnets_are_scaled_there_is_no_ensemble():
+    plan = make_plan(CompareOptions(norm="scale", workers=(2,)))
+    names = [(t.how.strategy, t.norm) for t in plan.trainings]
+    assert names == [("ist", None), ("ist", "none"), ("data_parallel", None), ("local_sgd", None)]
+
+
 def test_only_options_of_its_own_enter_a_name_and_the_configuration():
     names = [training.name for training in PLAN.trainings]
     assert names[:2] == ["ist-1-ratio-0.5", "ist-1-ratio-0.5-norm-none"]

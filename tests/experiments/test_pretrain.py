@@ -136,9 +136,11 @@ def test_it_is_probed_and_shipped(pretrained, directory, monkeypatch, capsys):
         data="Digits",
         hardware="a test",
     )
-    other = shutil.copytree(pretrained, directory / "other")
-    with pytest.raises(ValueError, match="probe_dir must hold the probe of .*other/encoder, got"):
-        experiments.ship.main(dataclasses.replace(ship, pretrain_dir=other))
+    other = shutil.copytree(probe.run_dir, directory / "other")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"encoder_sha256": "0"}))
+    with pytest.raises(ValueError, match="probe_dir must hold the probe of the encoder in pretrai"):
+        experiments.ship.main(dataclasses.replace(ship, probe_dir=other))
     # Of an epoch that has no checkpoint yet, the encoder knows nothing.
     log = pretrained / "metrics.jsonl"
     last = json.loads(log.read_text().splitlines()[-1])

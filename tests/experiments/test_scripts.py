@@ -94,6 +94,17 @@ def test_train_evaluate_and_predict(run, images, tmp_path):
     assert code == 0
     assert "nothing to do" in out
 
+    # An encoder that was replaced under its name is another encoder.
+    file = tmp_path / "r" / "config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps(config | {"encoder_sha256": "0" * 64}))
+    for script in (evaluate, predict):
+        of_images = ("--images", images) if script is predict else ()
+        code, _, err = run(script, "--run-dir", tmp_path / "r", *of_images)
+        assert code == 2
+        assert "encoder is not the one that the run began with" in err
+    file.write_text(json.dumps(config))
+
     code, _, err = run(distributed, *arguments, "--seed", 1)
     assert code == 2
     assert "belongs to another configuration" in err

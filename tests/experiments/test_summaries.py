@@ -81,6 +81,22 @@ def test_what_was_trained_otherwise_is_not_another_seed(option, tmp_path):
     assert {f"{study.options}{way.options}" for study, way, _ in lines} == {"", words}
 
 
+def test_ratios_that_were_measured_are_averaged_like_accuracies(tmp_path):
+    """Clouds take another share of the patches with every seed."""
+    clouds = RESULT | {"mask": "simulated clouds 0.3", "ratio": 0.47}
+    others = clouds | {"seed": 1, "ratio": 0.49, "best_test_accuracy": 0.6}
+    a = write(tmp_path / "a", clouds, others, clouds | {"max_missing": 0.5, "ratio": 0.2})
+    ((_, ways),) = by_study(read_results([a])).items()
+    assert [str(way) for way in ways] == [
+        "centralised, simulated clouds 0.3 masks",
+        "centralised, simulated clouds 0.3 masks, max missing 0.5",
+    ]
+    (cells, patient) = ways.values()
+    assert list(cells) == [0.48]
+    assert cells[0.48].percent("best_test_accuracy") == "55.0 ± 7.1"
+    assert list(patient) == [0.2]
+
+
 def test_results_that_do_not_say_all_options_are_of_the_defaults(tmp_path):
     said = dataclasses.asdict(StrategyOptions()) | dataclasses.asdict(HeadOptions()) | IST
     results = IST, said | {"seed": 1}

@@ -61,6 +61,19 @@ def test_a_sweep_grows_and_does_no_cell_twice(images, tmp_path, capsys):
     assert (tmp_path / "seed-0" / "metrics.jsonl").read_text() == written
 
 
+def test_a_mistyped_cell_is_forgotten(images, tmp_path):
+    cells = {"ratios": (0.5,), "masks": ("fixed",), "seeds": (0,)}
+    with pytest.raises(ValueError, match="workers x batch_size must be at most the 20 examples"):
+        sweep.main(options(images, tmp_path, **cells, workers=(2, 8)))
+    sweep.main(options(images, tmp_path, **cells, workers=(2, 1)))
+    results = json.loads((tmp_path / "summary.json").read_text())["results"]
+    assert {(r["strategy"], r["workers"]) for r in results} == {
+        ("centralized", 1),
+        ("ist", 1),
+        ("ist", 2),
+    }
+
+
 def test_a_seed_of_other_heads_is_not_averaged_with_the_others(images, tmp_path, capsys):
     few = {"ratios": (0.5,), "masks": ("fixed",), "workers": ()}
     sweep.main(options(images, tmp_path, seeds=(0, 1), **few))
