@@ -40,8 +40,7 @@ def export(
         ConversionError: the directory is damaged, or has no names in `to`.
         FileExistsError: the destination exists.
     """
-    allowed = "a directory written by jist.models.save_encoder or `python -m conversion`"
-    config = read_config(directory, "encoder.safetensors", allowed)
+    config = read_config(directory, "encoder.safetensors", "jist.models.save_encoder")
     if config.get("format") not in (weights.FORMAT, weights.RESNET_FORMAT):
         raise ConversionError(
             f"{directory} is no directory of jist: its config.json says otherwise"

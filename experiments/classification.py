@@ -20,11 +20,22 @@ from experiments.images import (
     progress_bar,
     random_masks,
 )
-from experiments.options import Plan, Training
+from experiments.options import ImageOptions, Plan, Training
 from experiments.run_directory import RunDirectory, check_encoder, read_json
 from jist import costs, features, trainer
 from jist.metrics import MetricsLog
 from jist.models import Encoder, digest
+
+
+def restore_encoder(run_dir: pathlib.Path, images: ImageOptions) -> Encoder:
+    """The encoder through which a run saw its images.
+
+    Raises:
+        ValueError: another one lies there now.
+    """
+    encoder = build_encoder(images)
+    check_encoder(read_json(run_dir / "config.json"), digest(encoder))
+    return encoder
 
 
 def restore_head(
@@ -36,15 +47,13 @@ def restore_head(
         run_dir: the run directory.
         plan: its plan.
         training: which of the plan's trainings.
-        encoder: the run's encoder, as it lies there now.
+        encoder: the run's encoder.
         which: "last", or "best" by validation accuracy if the run has it, else by test accuracy.
 
     Raises:
         FileNotFoundError: no training of the run has been finished yet.
-        ValueError: the run's encoder was another.
         CheckpointError: there is no checkpoint, or it cannot be read.
     """
-    check_encoder(read_json(run_dir / "config.json"), digest(encoder))
     class_names = read_json(run_dir / "summary.json")["class_names"]
     head, seed = plan.head_of(training), plan.images.seed
     strategy = build_strategy(

@@ -15,7 +15,6 @@ stopped.
 """
 
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
@@ -35,6 +34,7 @@ from experiments.options import (
     Training,
     pick,
 )
+from jist.metrics import read_metrics
 
 STRATEGIES = ("ist", "data_parallel", "local_sgd", "ensemble")
 TOTAL, EACH = "equal examples in total", "equal examples per worker"
@@ -107,8 +107,7 @@ def accuracies(results: list[dict[str, Any]], run_dir: pathlib.Path, epochs: int
     Returns:
         Comparison -> way to train -> number of workers -> test accuracy.
     """
-    records = map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines())
-    curves = {(r["run"], r["epoch"]): r["test_accuracy"] for r in records}
+    curves = {(r["run"], r["epoch"]): r["test_accuracy"] for r in read_metrics(run_dir)}
     lines: Lines = {TOTAL: {}, EACH: {}}
     for result in results:
         workers, way = result["workers"], result["strategy"]

@@ -15,10 +15,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from experiments.classification import restore_head
+from experiments.classification import restore_encoder, restore_head
 from experiments.cli import Options, run
 from experiments.heads import examples
-from experiments.images import build_encoder, prepare_features, progress_bar
+from experiments.images import prepare_features, progress_bar
 from experiments.options import Plan
 from experiments.run_directory import read_json, write_json
 from jist.trainer import evaluate, predict
@@ -43,7 +43,7 @@ def main(options: EvaluateOptions) -> None:
     plan = Plan.from_config(read_json(options.run_dir / "config.json"))
     images = dataclasses.replace(plan.images, data_dir=options.data_dir)
     features_dir = options.features_dir or options.run_dir / "features"
-    encoder = build_encoder(images)
+    encoder = restore_encoder(options.run_dir, images)
     evaluations = {}
     results = {r["run"] for r in read_json(options.run_dir / "summary.json")["results"]}
     for training in plan.trainings:

@@ -29,7 +29,9 @@ class NaturalOptions:
 
 
 # The options of natural masks, and what they are where nobody asks for such masks.
-NATURAL = {field.name: field.default for field in dataclasses.fields(NaturalOptions)}
+NATURAL: dict[str, Any] = {
+    field.name: field.default for field in dataclasses.fields(NaturalOptions)
+}
 NATURAL["skip_empty"] = False
 
 
@@ -155,6 +157,9 @@ class ProcessOptions:
     """Which of them this is, from 0."""
 
 
+MASKS = ("fixed", "random")  # those that are drawn, at a ratio that was chosen
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Training:
     """One training of a plan: a masking ratio, a way to train, and what its head has of its own."""
@@ -169,7 +174,7 @@ class Training:
     """Of the training images: fixed, or random, a new mask for every image and epoch."""
 
     def __post_init__(self) -> None:
-        if self.mask not in ("fixed", "random"):
+        if self.mask not in MASKS:
             raise ValueError(f"mask must be fixed or random, got {self.mask!r}")
 
     @property

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from experiments.classification import restore_head
+from experiments.classification import restore_encoder, restore_head
 from experiments.cli import Options, run
-from experiments.images import build_encoder, masks_of
+from experiments.images import masks_of
 from experiments.options import ImageOptions, Plan, Training
 from experiments.run_directory import read_json
 from jist.data import (
@@ -66,7 +66,7 @@ def main(options: PredictOptions) -> None:
     paths = image_paths(options.images)
     plan = Plan.from_config(read_json(options.run_dir / "config.json"))
     training = choose(plan, options)
-    encoder = build_encoder(plan.images)
+    encoder = restore_encoder(options.run_dir, plan.images)
     encoder.eval()
     head, class_names = restore_head(options.run_dir, plan, training, encoder, options.checkpoint)
     masks = masks_of_run(plan.images, training.mask_ratio, encoder)

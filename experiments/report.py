@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from experiments import figures, paper
 from experiments.cli import Options, run
 from experiments.html import Page
+from experiments.options import MASKS
 from experiments.paper import PaperDataset
 from experiments.sizes import FIXED, measured_rows
 from experiments.summaries import Study, Table, by_study, read_results
@@ -171,7 +172,7 @@ def differences(study: Study, table: Table, known: PaperDataset | None) -> list[
         )
     if result["encoder"].startswith("random-"):
         found.append("The encoder is randomly initialised, not pre-trained.")
-    other = sorted({way.mask for way in table} - {"fixed", "random"})
+    other = sorted({way.mask for way in table} - {*MASKS})
     if other:
         found.append(
             f"Masks here: {', '.join(other)}; ratios are the shares of patches that are missing. "

@@ -38,13 +38,9 @@ class RunDirectory:
         file = self.path / "config.json"
         # Before its first epoch a run has nothing to lose: a mistyped option may be corrected.
         if file.exists() and (self.path / "metrics.jsonl").exists():
-            there, here = _flat(read_json(file)), _flat(self.config)
+            there = read_json(file)
             there.pop(ENCODER, None)
-            differ = [
-                f"{name} is {there.get(name)!r} there and {here.get(name)!r} here"
-                for name in sorted(there.keys() | here.keys())
-                if there.get(name) != here.get(name)
-            ]
+            differ = differences(there, self.config)
             if differ:
                 raise ValueError(
                     f"run_dir={self.path} belongs to another configuration; choose another "
@@ -117,6 +113,16 @@ def _lock(path: pathlib.Path) -> None:
     except OSError:  # a file system without locks: better without than not at all
         pass
     _locks[path] = descriptor
+
+
+def differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """What two configurations say otherwise, by name, in words."""
+    there, here = _flat(there), _flat(here)
+    return [
+        f"{name} is {there.get(name)!r} there and {here.get(name)!r} here"
+        for name in sorted(there.keys() | here.keys())
+        if there.get(name) != here.get(name)
+    ]
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

@@ -4,7 +4,6 @@ A plan has one seed and one encoder; what compares seeds or encoders is several 
 """
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from experiments.classification import carry_out
 from experiments.options import Plan
 from experiments.run_directory import read_json, write_json
+from jist.metrics import read_metrics
 
 
 def carry_out_all(
@@ -76,8 +76,6 @@ def _extended(plan: Plan, run_dir: pathlib.Path) -> Plan:
 
 def _begun(plan: Plan, run_dir: pathlib.Path) -> Plan:
     """The plan without trainings that have no epoch yet: what named them may have been mistyped."""
-    metrics = run_dir / "metrics.jsonl"
-    lines = metrics.read_text().splitlines() if metrics.exists() else []
-    names = {json.loads(line)["run"] for line in lines}
+    names = {metrics["run"] for metrics in read_metrics(run_dir)}
     kept = tuple(training for training in plan.trainings if training.name in names)
     return dataclasses.replace(plan, trainings=kept)

@@ -13,7 +13,6 @@ then finds it.
 """
 
 import dataclasses
-import json
 import pathlib
 import shlex
 import shutil
@@ -28,6 +27,7 @@ from experiments.cli import Options, run
 from experiments.pretrain import FREE, PretrainOptions
 from experiments.probe import PROBES, mean_and_deviation
 from experiments.run_directory import ENCODER, read_json
+from jist.metrics import read_metrics
 from jist.models import MAEEncoder, digest, load_encoder, save_encoder
 from jist.models.shipped import DIRECTORY
 
@@ -97,8 +97,7 @@ def check_probe(probe_dir: pathlib.Path, encoder: MAEEncoder) -> None:
 def read_epochs(pretrain_dir: pathlib.Path) -> list[dict[str, Any]]:
     """The metrics of every epoch that the encoder of a pre-training has behind it."""
     done = read_json(pretrain_dir / "encoder" / "config.json")["source"]["epochs"]
-    lines = (pretrain_dir / "metrics.jsonl").read_text().splitlines()
-    return [epoch for epoch in map(json.loads, lines) if epoch["epoch"] <= done]
+    return [epoch for epoch in read_metrics(pretrain_dir) if epoch["epoch"] <= done]
 
 
 def command(options: ShipOptions) -> str:

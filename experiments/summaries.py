@@ -7,15 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from experiments.heads import STRATEGIES
-from experiments.options import HeadOptions, StrategyOptions
+from experiments.options import MASKS, NATURAL, HeadOptions, StrategyOptions
 from experiments.run_directory import read_json
 
 # What results that were written before they held all options were trained with.
-DEFAULTS = (
-    dataclasses.asdict(HeadOptions())
-    | dataclasses.asdict(StrategyOptions())
-    | {"max_missing": 0.0, "no_data": None}
-)
+DEFAULTS = dataclasses.asdict(HeadOptions()) | dataclasses.asdict(StrategyOptions()) | NATURAL
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -140,7 +136,7 @@ def by_study(results: Sequence[dict[str, Any]]) -> dict[Study, Table]:
 
 
 def _cells(way: Way, results: list[dict[str, Any]]) -> dict[float, Cell]:
-    if way.mask not in ("fixed", "random"):
+    if way.mask not in MASKS:
         cell = Cell(tuple(results))
         return {round(cell.mean("ratio"), 4): cell}
     ratios = sorted({result["ratio"] for result in results})

@@ -25,6 +25,7 @@ from rich.table import Table
 from experiments import paper
 from experiments.cli import Options, run
 from experiments.options import (
+    MASKS,
     ExperimentOptions,
     HeadOptions,
     ImageOptions,
@@ -46,7 +47,7 @@ class SweepOptions(Options, ExperimentOptions):
     """Where results are written; the same directory goes on where it stopped, or grows."""
     ratios: tuple[float, ...] = paper.RATIOS
     """Masking ratios."""
-    masks: tuple[str, ...] = ("fixed", "random")
+    masks: tuple[str, ...] = MASKS
     """Masks of centralised training: fixed, random."""
     workers: tuple[int, ...] = (1, 2, 4)
     """Numbers of workers of IST."""

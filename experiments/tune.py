@@ -37,8 +37,9 @@ from experiments.options import (
     Training,
     pick,
 )
-from experiments.run_directory import read_json, write_json
+from experiments.run_directory import differences, read_json, write_json
 from experiments.several import carry_out_all
+from jist.metrics import read_metrics
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,15 +134,9 @@ def begun(options: TuneOptions) -> dict[str, Any]:
     if not file.exists():
         return {"options": here, TOTAL: {}, EACH: {}}
     report = read_json(file)
-    there = report.get("options")
-    if there is None:  # written by an earlier version
-        differ = ["it does not say what it is of"]
-    else:
-        differ = [
-            f"{name} is {there.get(name)!r} there and {value!r} here"
-            for name, value in here.items()
-            if there.get(name) != value
-        ]
+    # An earlier version did not write them.
+    told = "options" in report
+    differ = differences(report["options"], here) if told else ["it does not say what it is of"]
     if differ:
         raise ValueError(
             f"{file} is not of this search; choose another --run-dir or remove the file (what has "
@@ -243,8 +238,7 @@ def plan(options: TuneOptions, workers: int, recipe: Recipe, seed: int) -> Plan:
 
 def read_curve(run_dir: pathlib.Path, training: str) -> list[dict[str, Any]]:
     """The metrics of every epoch of one training, which others may share the directory with."""
-    lines = map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines())
-    return [metrics for metrics in lines if metrics["run"] == training]
+    return [metrics for metrics in read_metrics(run_dir) if metrics["run"] == training]
 
 
 def score(curve: list[dict[str, Any]], epochs: int) -> Score:

@@ -91,15 +91,11 @@ def write_masked(
             progress.update(bar, advance=len(some.labels))
     counts = np.asarray(arrays["count"].read().result())
     labels = np.asarray(arrays["label"].read().result())
-    missing = left_out(dataset, labels, skip_unreadable=skip_unreadable, skip_empty=skip_empty)
-    noted = (
-        attributes
-        | missing
-        | {
-            "patches_kept": int(counts.sum(dtype=np.int64)),
-            "bytes": _sizes(out, counts, arrays),
-        }
+    noted = attributes | left_out(
+        dataset, labels, skip_unreadable=skip_unreadable, skip_empty=skip_empty
     )
+    noted["patches_kept"] = int(counts.sum(dtype=np.int64))
+    noted["bytes"] = _sizes(out, counts, arrays)
     store.write_attributes(out, noted)
     return noted
 

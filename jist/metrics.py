@@ -1,9 +1,10 @@
 """Metrics of a run: JSON lines for programs, TensorBoard events for eyes."""
 
+import contextlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -38,13 +39,8 @@ class MetricsLog:
 
         A run that was killed between a line and its checkpoint does that epoch again.
         """
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
         kept, own = [], []
-        for line in lines:
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError:  # the line that a kill cut short
-                continue
+        for line, record in _lines(self.path):
             if record["run"] != self._tags["run"]:
                 kept.append(line)
             elif record["epoch"] <= epoch:
@@ -52,9 +48,10 @@ class MetricsLog:
                 own.append({k: v for k, v in record.items() if k not in self._tags})
         if not self._writes:
             return own
-        if kept != lines:
+        text = "".join(line + "\n" for line in kept)
+        if self.path.exists() and text != self.path.read_text():
             staging = self.path.with_name(".metrics.jsonl.tmp")
-            staging.write_text("".join(line + "\n" for line in kept))
+            staging.write_text(text)
             staging.rename(self.path)
         # Here, because tensorboardX imports PyTorch where it is installed, which takes seconds.
         from tensorboardX import SummaryWriter
@@ -84,3 +81,15 @@ class MetricsLog:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def read_metrics(directory: str | os.PathLike) -> list[dict[str, Any]]:
+    """What all trainings of a run directory have written, one record for every epoch of each."""
+    return [record for _, record in _lines(pathlib.Path(directory) / "metrics.jsonl")]
+
+
+def _lines(path: pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The lines of a log and what they say, without one that a kill cut short."""
+    for line in path.read_text().splitlines() if path.exists() else []:
+        with contextlib.suppress(json.JSONDecodeError):
+            yield line, json.loads(line)

@@ -21,7 +21,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from experiments.bench.hardware import has_torch
-from experiments.bench.race import JIST, Contest, Side, seconds
+from experiments.bench.race import JIST, Contest, Side, seconds, timed
 from experiments.bench.roofline import DTYPES
 from jist.features import cls_vectors, place_weights
 from jist.masking import random_keep
@@ -175,7 +175,8 @@ def try_batches(prepare: Prepare, batches: Sequence[int], dtype: str) -> Tried:
     sides, outputs, rates = {}, [], {}
     for batch in batches:
         encode = prepare(batch)
-        first = seconds(lambda encode=encode: outputs.append(encode()))
+        first, output = timed(encode)
+        outputs.append(output)
         sides[batch] = Side(encode, batch, dtype=dtype, first_run_s=first)
         rates[batch] = batch / seconds(encode)
     return Tried(sides[max(rates, key=rates.__getitem__)], outputs[0], rates)

@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 
 from experiments.bench.encode import image_flops
-from experiments.bench.race import JIST, Contest, Side, seconds
+from experiments.bench.race import JIST, Contest, Side, timed
 from jist import features
 from jist.data import Dataset, load_dataset
 from jist.data.digits import Digits
@@ -89,9 +89,8 @@ def contest(
     def same_masks(ids):
         return epoch_keep(0, 0, ids, patches, ratio)
 
-    cls: list[np.ndarray] = []
-    taken = seconds(lambda: cls.append(encode(0)))
-    difference = float(np.abs(cls[0] - extract(dataset, same_masks)).max())
+    taken, cls = timed(lambda: encode(0))
+    difference = float(np.abs(cls - extract(dataset, same_masks)).max())
     if not difference < 1e-4:
         raise RuntimeError(f"the same masks give features that are {difference:.2g} apart")
     fixed, none = (FixedMask(seed=0, patches=patches, ratio=r) for r in (ratio, 0.0))

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments.bench.race import JIST, Contest, Side, seconds
+from experiments.bench.race import JIST, Contest, Side, timed
 from jist.data.order import worker_order
 from jist.models import MLP
 from jist.placement import place
@@ -149,9 +149,8 @@ def _first_round(
     play: Play, read: Callable[[], Arrays], order: np.ndarray
 ) -> tuple[float, tuple[float, Arrays]]:
     """Seconds of a side's first round, compilation included; its mean loss, and its parameters."""
-    losses: list[float] = []
-    taken = seconds(lambda: losses.append(play(order)))
-    return taken, (losses[0], read())
+    taken, loss = timed(lambda: play(order))
+    return taken, (loss, read())
 
 
 def arrays(params: Any) -> Arrays:

@@ -7,9 +7,11 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 JIST = "jist"
+
+Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,9 +109,14 @@ def hold(contest: Contest, repeats: int) -> dict[str, Any]:
 
 def seconds(run: Callable[[], object]) -> float:
     """How long one run takes."""
+    return timed(run)[0]
+
+
+def timed(run: Callable[[], Result]) -> tuple[float, Result]:
+    """How long one run takes, and what comes of it."""
     start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
+    result = run()
+    return time.perf_counter() - start, result
 
 
 def spread(samples: list[float]) -> dict[str, float]:

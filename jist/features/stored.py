@@ -118,20 +118,15 @@ def finish(
     Raises:
         UnreadableImageError, EmptyImageError: as `left_out`.
     """
-    noted: dict[str, Any] = dict(
-        left_out(
-            dataset,
-            _read(path, "label"),
-            skip_unreadable=skip_unreadable,
-            skip_empty=skip_empty,
-        )
+    attributes = store.read_attributes(path) | left_out(
+        dataset, _read(path, "label"), skip_unreadable=skip_unreadable, skip_empty=skip_empty
     )
     if natural:
         keep = _read(path, "keep")
         counts = (keep != NO_PATCH).sum(axis=1)
         shown = float(counts[counts > 0].mean()) if counts.any() else 0.0
-        noted["missing_share"] = 1 - shown / keep.shape[1]
-    store.write_attributes(path, store.read_attributes(path) | noted)
+        attributes["missing_share"] = 1 - shown / keep.shape[1]
+    store.write_attributes(path, attributes)
 
 
 def load(path: str | os.PathLike) -> Features:

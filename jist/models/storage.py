@@ -90,17 +90,21 @@ def _is_jists(directory: pathlib.Path) -> bool:
     return isinstance(config, dict) and str(config.get("format", "")).startswith("jist-")
 
 
-def read_config(directory: pathlib.Path, required: str, allowed: str) -> dict[str, Any]:
+def read_config(
+    directory: pathlib.Path, required: str, writer: str, *, otherwise: str = ""
+) -> dict[str, Any]:
     """The `config.json` of a directory that holds the file `required` as well.
 
     Raises:
-        FileNotFoundError: one of the two files is missing; the message says what is `allowed`.
+        FileNotFoundError: one of the two files is missing; `writer` is named as what writes them,
+            and what is allowed otherwise.
         ValueError: the config is no JSON object.
     """
     for file in ("config.json", required):
         if not (directory / file).is_file():
             raise FileNotFoundError(
-                f"nothing to load at {directory}: {file} is missing; allowed is {allowed}"
+                f"nothing to load at {directory}: {file} is missing; allowed is a directory "
+                f"written by {writer} or `python -m conversion`{otherwise}"
             )
     try:
         config = json.loads((directory / "config.json").read_text())

@@ -129,9 +129,12 @@ def load_encoder(
             encoder's patch size.
     """
     directory = locate(name)
-    names = ", ".join(shipped_encoders())
-    allowed = f"{_written_by('save_encoder')}, or the name of a shipped encoder ({names})"
-    config = read_config(directory, "encoder.safetensors", allowed)
+    config = read_config(
+        directory,
+        "encoder.safetensors",
+        "jist.models.save_encoder",
+        otherwise=f", or the name of a shipped encoder ({', '.join(shipped_encoders())})",
+    )
     _expect(config, FORMAT, directory)
     stored = ViTConfig(**config["encoder"])
     shape = dataclasses.replace(stored, image_size=image_size or stored.image_size)
@@ -160,7 +163,7 @@ def load_mae(directory: str | os.PathLike, *, dtype: DTypeLike = jnp.float32) ->
         ValueError: as `load_encoder`; or the decoder's number of heads is not known.
     """
     directory = pathlib.Path(directory)
-    config = read_config(directory, "decoder.safetensors", _written_by("save_mae"))
+    config = read_config(directory, "decoder.safetensors", "jist.models.save_mae")
     _expect(config, FORMAT, directory)
     decoder = dict(config["decoder"])
     if decoder["heads"] is None:
@@ -189,7 +192,7 @@ def load_any_encoder(name: str | os.PathLike, *, dtype: DTypeLike = jnp.float32)
     """Rebuilds an encoder, or a ResNet-50; arguments and errors as those of `load_encoder`."""
     directory = locate(name)
     if (directory / "config.json").is_file():
-        config = read_config(directory, "encoder.safetensors", _written_by("save_encoder"))
+        config = read_config(directory, "encoder.safetensors", "jist.models.save_encoder")
         if config.get("format") == RESNET_FORMAT:
             return load_resnet(directory, dtype=dtype)
     return load_encoder(name, dtype=dtype)
@@ -207,7 +210,7 @@ def load_resnet(directory: str | os.PathLike, *, dtype: DTypeLike = jnp.float32)
         ValueError: as `load_encoder`.
     """
     directory = pathlib.Path(directory)
-    config = read_config(directory, "encoder.safetensors", _written_by("save_resnet"))
+    config = read_config(directory, "encoder.safetensors", "jist.models.save_resnet")
     _expect(config, RESNET_FORMAT, directory)
     resnet = nnx.eval_shape(
         lambda: ResNet50(dtype=dtype, preprocessing=_preprocessing(config), rngs=nnx.Rngs(0))
@@ -215,10 +218,6 @@ def load_resnet(directory: str | os.PathLike, *, dtype: DTypeLike = jnp.float32)
     file = directory / "encoder.safetensors"
     fill(resnet, read_arrays(file), file)
     return resnet
-
-
-def _written_by(writer: str) -> str:
-    return f"a directory written by jist.models.{writer} or `python -m conversion`"
 
 
 def _expect(config: dict[str, Any], form: str, directory: pathlib.Path) -> None:

@@ -83,8 +83,8 @@ class IST(Strategy):
         self._wire = exchange_dtype
         self._carry = optimizer_state == "carry"
         self._deal = ist.Deal(model, workers, partition, shares)
-        params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
         if self._carry:
+            params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
             self._opt_axes = ist.optimizer_axes(optimizer, params, self._deal.axes)
         super().__init__(
             model, optimizer, workers=workers, local_steps=local_steps, loss=loss, mesh=mesh

@@ -60,6 +60,12 @@ def test_a_sweep_grows_and_does_no_cell_twice(images, tmp_path, capsys):
         sweep.main(options(images, tmp_path, **first | {"local_steps": 3}))
     assert (tmp_path / "seed-0" / "metrics.jsonl").read_text() == written
 
+    # A kill may cut a line short.
+    with (tmp_path / "seed-0" / "metrics.jsonl").open("a") as file:
+        file.write(written[:20])
+    sweep.main(options(images, tmp_path, **first))
+    assert "nothing to do" in capsys.readouterr().out
+
 
 def test_a_mistyped_cell_is_forgotten(images, tmp_path):
     cells = {"ratios": (0.5,), "masks": ("fixed",), "seeds": (0,)}
