@@ -17,15 +17,8 @@ import pathlib
 
 from experiments.classification import carry_out
 from experiments.cli import Options, run
-from experiments.options import (
-    ExperimentOptions,
-    HeadOptions,
-    ImageOptions,
-    Plan,
-    StrategyOptions,
-    Training,
-    pick,
-)
+from experiments.options import ExperimentOptions, HeadOptions, ImageOptions, StrategyOptions, pick
+from experiments.plan import Plan, Training
 from experiments.results import print_results
 
 

@@ -20,7 +20,8 @@ from experiments.images import (
     progress_bar,
     random_masks,
 )
-from experiments.options import ImageOptions, Plan, Training
+from experiments.options import ImageOptions
+from experiments.plan import Plan, Training
 from experiments.run_directory import RunDirectory, check_encoder, read_json
 from jist import costs, features, trainer
 from jist.metrics import MetricsLog

@@ -25,15 +25,8 @@ from rich.table import Table
 
 from experiments.classification import carry_out
 from experiments.cli import Options, run
-from experiments.options import (
-    ExperimentOptions,
-    HeadOptions,
-    ImageOptions,
-    Plan,
-    StrategyOptions,
-    Training,
-    pick,
-)
+from experiments.options import ExperimentOptions, HeadOptions, ImageOptions, StrategyOptions, pick
+from experiments.plan import Plan, Training
 from jist.metrics import read_metrics
 
 STRATEGIES = ("ist", "data_parallel", "local_sgd", "ensemble")

@@ -44,7 +44,7 @@ def main(options: DatasetSizeOptions) -> None:
     for i, (study, table) in enumerate(by_study(read_results(options.runs)).items()):
         known = paper.find(study.dataset)
         rows = measured_rows(table, known)
-        title = f"{study.dataset}, {study.encoder}"
+        title = str(study)
         print_rows(title, rows, known)
         for name, figure in (
             (f"figure-5-sizes-{i}.png", figures.sizes(title, rows, known)),

@@ -28,12 +28,11 @@ from experiments.options import (
     ExperimentOptions,
     HeadOptions,
     ImageOptions,
-    Plan,
     ProcessOptions,
     StrategyOptions,
-    Training,
     pick,
 )
+from experiments.plan import Plan, Training
 from experiments.results import print_results
 
 

@@ -25,15 +25,8 @@ from rich.table import Table
 
 from experiments import figures
 from experiments.cli import Options, run
-from experiments.options import (
-    ExperimentOptions,
-    HeadOptions,
-    ImageOptions,
-    Plan,
-    StrategyOptions,
-    Training,
-    pick,
-)
+from experiments.options import ExperimentOptions, HeadOptions, ImageOptions, StrategyOptions, pick
+from experiments.plan import Plan, Training
 from experiments.several import carry_out_all
 from experiments.summaries import Cell
 

@@ -19,7 +19,7 @@ from experiments.classification import restore_encoder, restore_head
 from experiments.cli import Options, run
 from experiments.heads import examples
 from experiments.images import prepare_features, progress_bar
-from experiments.options import Plan
+from experiments.plan import Plan
 from experiments.run_directory import read_json, write_json
 from jist.trainer import evaluate, predict
 

@@ -20,7 +20,8 @@ from flax import nnx
 from experiments.classification import restore_encoder, restore_head
 from experiments.cli import Options, run
 from experiments.images import masks_of
-from experiments.options import ImageOptions, Plan, Training
+from experiments.options import ImageOptions
+from experiments.plan import Plan, Training
 from experiments.run_directory import read_json
 from jist.data import (
     IMAGE_SUFFIXES,

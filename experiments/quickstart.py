@@ -14,7 +14,8 @@ import pathlib
 
 from experiments.classification import carry_out
 from experiments.cli import Options, run
-from experiments.options import HeadOptions, ImageOptions, Plan, StrategyOptions, Training
+from experiments.options import HeadOptions, ImageOptions, StrategyOptions
+from experiments.plan import Plan, Training
 from experiments.results import plot_accuracy, print_results
 from experiments.run_directory import read_json
 from jist.models.shipped import locate

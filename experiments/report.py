@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from experiments import figures, paper
 from experiments.cli import Options, run
 from experiments.html import Page
-from experiments.options import MASKS
 from experiments.paper import PaperDataset
+from experiments.plan import MASKS
 from experiments.sizes import FIXED, measured_rows
 from experiments.summaries import Study, Table, by_study, read_results
 
@@ -95,7 +95,7 @@ def figure_3(page: Page, studies: dict[Study, Table]) -> None:
             for study, table in studies.items()
             if study.dataset == dataset and 0.0 in table.get(FIXED, {})
         }
-        if len({study.encoder for study in found}) < 2:
+        if len({(study.encoder, study.weights) for study in found}) < 2:
             continue
         cells = dict(zip(told_apart([*found]), found.values(), strict=True))
         page.heading(f"Encoders on unmasked images of {short(dataset)} (Figure 3)")
@@ -112,6 +112,7 @@ def told_apart(studies: Sequence[Study]) -> list[str]:
     full_names = [f"{study.encoder}, {study.epochs} epochs" for study in studies]
     all_facts = [
         f"{name}, {study.train_examples:,} training images, {study.options or 'default options'}"
+        + (f", weights {study.weights}" if study.weights else "")
         for name, study in zip(full_names, studies, strict=True)
     ]
     candidates = (short_names, full_names, all_facts)
@@ -156,8 +157,9 @@ def differences(study: Study, table: Table, known: PaperDataset | None) -> list[
     result = _first(table)
     seeds = {r["seed"] for line in table.values() for cell in line.values() for r in cell.results}
     test = result["test_examples"]
+    sha256 = f" (SHA-256 {study.weights}...)" if study.weights else ""
     found = [
-        f"Encoder here: {study.encoder}, {result['image_size']} pixels in patches of "
+        f"Encoder here: {study.encoder}{sha256}, {result['image_size']} pixels in patches of "
         f"{result['patch_size']}, {result['feature_dim']} features. The paper's: {paper.ENCODER}."
     ]
     counts = f"{study.train_examples:,} training and {test:,} test images"

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.classification import carry_out
-from experiments.options import Plan
+from experiments.plan import Plan
 from experiments.run_directory import read_json, write_json
 from jist.metrics import read_metrics
 

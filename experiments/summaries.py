@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from experiments.heads import STRATEGIES
-from experiments.options import MASKS, NATURAL, HeadOptions, StrategyOptions
+from experiments.options import NATURAL, HeadOptions, StrategyOptions
+from experiments.plan import MASKS
 from experiments.run_directory import read_json
 
 # What results that were written before they held all options were trained with.
@@ -21,6 +22,8 @@ class Study:
     Attributes:
         dataset: the data set's name.
         encoder: the encoder's name.
+        weights: the first digits of its SHA-256, where they are known and do not follow from the
+            seed: what lies under a name may be replaced.
         train_examples: examples that heads were trained on.
         epochs: epochs of training.
         hidden: widths of the hidden layers.
@@ -32,6 +35,7 @@ class Study:
 
     dataset: str
     encoder: str
+    weights: str
     train_examples: int
     epochs: int
     hidden: tuple[int, ...]
@@ -39,6 +43,11 @@ class Study:
     learning_rate: float
     batch_size: int
     worker_data: str
+
+    def __str__(self) -> str:
+        encoder = f"{self.encoder} ({self.weights})" if self.weights else self.encoder
+        facts = (self.dataset, encoder, f"{self.epochs} epochs", self.options)
+        return ", ".join(filter(None, facts))
 
     @property
     def options(self) -> str:
@@ -149,6 +158,8 @@ def _cells(way: Way, results: list[dict[str, Any]]) -> dict[float, Cell]:
 def _study(result: dict[str, Any]) -> Study:
     facts = DEFAULTS | result
     facts["hidden"] = tuple(facts["hidden"])
+    random = facts["encoder"].startswith("random-")
+    facts["weights"] = "" if random else facts.get("encoder_sha256", "")[:8]
     return Study(**{field.name: facts[field.name] for field in dataclasses.fields(Study)})
 
 

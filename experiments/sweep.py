@@ -24,16 +24,8 @@ from rich.table import Table
 
 from experiments import paper
 from experiments.cli import Options, run
-from experiments.options import (
-    MASKS,
-    ExperimentOptions,
-    HeadOptions,
-    ImageOptions,
-    Plan,
-    StrategyOptions,
-    Training,
-    pick,
-)
+from experiments.options import ExperimentOptions, HeadOptions, ImageOptions, StrategyOptions, pick
+from experiments.plan import MASKS, Plan, Training
 from experiments.several import carry_out_all
 from experiments.summaries import Study, by_study
 from experiments.summaries import Table as Cells
@@ -101,12 +93,7 @@ def plans(options: SweepOptions) -> dict[str, Plan]:
 
 def print_cells(study: Study, cells: Cells) -> None:
     """Prints the best test accuracy of every way to train at every ratio."""
-    of = (study.dataset, study.encoder, f"{study.epochs} epochs", study.options)
-    table = Table(
-        title=f"{', '.join(filter(None, of))}: best test accuracy in %",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
+    table = Table(title=f"{study}: best test accuracy in %", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("patches\nremoved", justify="right")
     for way in cells:
         table.add_column(str(way).replace(", ", "\n"), justify="right", no_wrap=True)

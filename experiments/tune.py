@@ -28,15 +28,9 @@ from rich.table import Table
 
 from experiments.cli import Options, run
 from experiments.compare import EACH, TOTAL
-from experiments.options import (
-    ExperimentOptions,
-    HeadOptions,
-    ImageOptions,
-    Plan,
-    StrategyOptions,
-    Training,
-    pick,
-)
+from experiments.options import ExperimentOptions, HeadOptions, ImageOptions, StrategyOptions, pick
+from experiments.plan import Plan, Training
+from experiments.recipes import Recipe, Score, combined, score, varied
 from experiments.run_directory import differences, read_json, write_json
 from experiments.several import carry_out_all
 from jist.metrics import read_metrics
@@ -69,33 +63,6 @@ class TuneOptions(Options, ExperimentOptions):
     seed: int = dataclasses.field(default=0, init=False)
 
 
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """How n workers are trained."""
-
-    learning_rate: float
-    local_steps: int
-    optimizer_state: str
-    norm: str
-    hidden: tuple[int, ...]
-
-    def __str__(self) -> str:
-        widths = "-".join(map(str, self.hidden))
-        return (
-            f"rate-{self.learning_rate:g}-steps-{self.local_steps}-{self.optimizer_state}"
-            f"-{self.norm}-{widths}"
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Score:
-    """The epoch of a training that its validation accuracy chooses."""
-
-    epoch: int
-    validation_accuracy: float
-    test_accuracy: float
-
-
 def main(options: TuneOptions) -> None:
     """Searches, confirms and reports."""
     if not 0 < options.validation < 1:
@@ -105,7 +72,7 @@ def main(options: TuneOptions) -> None:
     report = begun(options)
     for workers in options.workers:
         found = {}
-        recipes = varied(options, workers)
+        recipes = to_try(options, workers)
         scores = train(options, workers, recipes, options.seeds[0])
         for comparison in (TOTAL, EACH):
             together = combined(recipes, scores[comparison])
@@ -161,7 +128,7 @@ def default(options: TuneOptions) -> Recipe:
     )
 
 
-def varied(options: TuneOptions, workers: int) -> list[Recipe]:
+def to_try(options: TuneOptions, workers: int) -> list[Recipe]:
     """The default recipe, and those that differ from it in one option.
 
     One worker alone is dealt all neurons in every round: only what concerns its head is varied.
@@ -175,24 +142,7 @@ def varied(options: TuneOptions, workers: int) -> list[Recipe]:
         }
         if options.wide:
             tried["hidden"] = (tuple(workers * width for width in options.hidden),)
-    start = default(options)
-    changed = [
-        dataclasses.replace(start, **{option: value})
-        for option, values in tried.items()
-        for value in values
-    ]
-    return list(dict.fromkeys([start, *changed]))
-
-
-def combined(recipes: list[Recipe], scores: dict[Recipe, Score]) -> Recipe:
-    """The default recipe, the first one, with every option's best value."""
-    start, *changed = recipes
-    best: dict[str, Any] = {}
-    for field in dataclasses.fields(Recipe):
-        of_field = [r for r in changed if getattr(r, field.name) != getattr(start, field.name)]
-        winner = max([start, *of_field], key=lambda r: scores[r].validation_accuracy)
-        best[field.name] = getattr(winner, field.name)
-    return Recipe(**best)
+    return varied(default(options), tried)
 
 
 def train(
@@ -239,15 +189,6 @@ def plan(options: TuneOptions, workers: int, recipe: Recipe, seed: int) -> Plan:
 def read_curve(run_dir: pathlib.Path, training: str) -> list[dict[str, Any]]:
     """The metrics of every epoch of one training, which others may share the directory with."""
     return [metrics for metrics in read_metrics(run_dir) if metrics["run"] == training]
-
-
-def score(curve: list[dict[str, Any]], epochs: int) -> Score:
-    """The best of the first epochs by validation accuracy, the earliest of equals."""
-    best = max(
-        (metrics for metrics in curve if metrics["epoch"] <= epochs),
-        key=lambda metrics: metrics["validation_accuracy"],
-    )
-    return Score(best["epoch"], best["validation_accuracy"], best["test_accuracy"])
 
 
 def confirm(options: TuneOptions, workers: int, recipe: Recipe, comparison: str) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from PIL import Image
 
 from experiments import classification
 from experiments.heads import validation_rows
-from experiments.options import HeadOptions, ImageOptions, Plan, StrategyOptions, Training
+from experiments.options import HeadOptions, ImageOptions, StrategyOptions
+from experiments.plan import Plan, Training
 from jist.features import Features
 from jist.metrics import MetricsLog
 

@@ -3,7 +3,7 @@
 import json
 
 from experiments.compare import EACH, STRATEGIES, TOTAL, CompareOptions, accuracies, make_plan
-from experiments.options import Plan
+from experiments.plan import Plan
 
 PLAN = make_plan(CompareOptions(mask_ratio=0.5, epochs=3, hidden=(8,)))
 

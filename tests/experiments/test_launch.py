@@ -16,7 +16,8 @@ from flax import nnx
 from PIL import Image
 
 from experiments import classification, distributed, heads, images, processes
-from experiments.options import HeadOptions, Plan, ProcessOptions, StrategyOptions
+from experiments.options import HeadOptions, ProcessOptions, StrategyOptions
+from experiments.plan import Plan
 from experiments.run_directory import read_json
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -9,7 +9,8 @@ from PIL import Image
 
 from experiments import centralized, extract, mask_dataset, predict
 from experiments.images import build_encoder
-from experiments.options import HeadOptions, ImageOptions, Plan, StrategyOptions, Training
+from experiments.options import HeadOptions, ImageOptions, StrategyOptions
+from experiments.plan import Plan, Training
 from jist.data import EmptyImageError
 from jist.masking import FixedMask
 

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from experiments.heads import STRATEGIES, build_strategy
-from experiments.options import HeadOptions, ImageOptions, Plan, StrategyOptions, Training
+from experiments.options import HeadOptions, ImageOptions, StrategyOptions
+from experiments.plan import Plan, Training
 from jist import strategies
 
 HEAD = HeadOptions(hidden=(8, 4))

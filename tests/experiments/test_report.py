@@ -145,6 +145,11 @@ def test_encoders_of_one_name_both_stand_in_figure_3(tmp_path):
         "b/y, 2 epochs, 50,000 training images, hidden 500",
         "b/y, 2 epochs, 50,000 training images, default options",
     ]
+    first, later = unmasked("a", encoder_sha256="1" * 64), unmasked("a", encoder_sha256="2" * 64)
+    assert figure_3(tmp_path, first, later) == [
+        "a, 2 epochs, 50,000 training images, default options, weights 11111111",
+        "a, 2 epochs, 50,000 training images, default options, weights 22222222",
+    ]
 
 
 def test_one_encoder_under_several_heads_is_no_comparison_of_encoders(tmp_path):

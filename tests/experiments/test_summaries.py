@@ -54,6 +54,23 @@ def test_mean_and_deviation_over_the_seeds_of_all_directories(tmp_path):
     assert line[0.75].percent("best_test_accuracy") == "50.0"
 
 
+def test_encoders_that_one_name_meant_in_turn_are_not_averaged(tmp_path):
+    def titles(encoder):
+        found = [
+            RESULT | {"encoder": encoder, "seed": seed, "encoder_sha256": str(seed) * 64}
+            for seed in (1, 2)
+        ]
+        run = write(tmp_path / encoder, *found)
+        return [str(study) for study in by_study(read_results([run]))]
+
+    assert titles("mae") == [
+        "folder:data/cifar10, mae (11111111), 2 epochs",
+        "folder:data/cifar10, mae (22222222), 2 epochs",
+    ]
+    # These are drawn, and others with every seed.
+    assert titles("random-nano") == ["folder:data/cifar10, random-nano, 2 epochs"]
+
+
 HEAD = {"hidden": [500], "learning_rate": 3e-3, "batch_size": 32, "norm": "scale"}
 HOW = {
     "local_steps": 200,

@@ -7,14 +7,15 @@ import pytest
 
 from experiments import tune
 from experiments.compare import EACH, TOTAL
-from experiments.tune import Recipe, Score, TuneOptions
+from experiments.recipes import Recipe, Score, combined, score
+from experiments.tune import TuneOptions
 
 OPTIONS = TuneOptions(dataset="made-up", mask_ratio=0.5, epochs=2, hidden=(8, 8))
 DEFAULT = Recipe(1e-3, 50, "carry", "standardize", (8, 8))
 
 
 def test_each_option_is_varied_alone():
-    recipes = tune.varied(OPTIONS, workers=4)
+    recipes = tune.to_try(OPTIONS, workers=4)
     assert recipes[0] == DEFAULT
     assert len(recipes) == len(set(recipes)) == 1 + 2 + 2 + 1 + 1 + 1
     for recipe in recipes[1:]:
@@ -22,7 +23,7 @@ def test_each_option_is_varied_alone():
         assert len(changed) == 1
     # Four workers of layers four times as wide hold what one alone does.
     assert (32, 32) in {recipe.hidden for recipe in recipes}
-    assert {vars(r)["local_steps"] for r in tune.varied(OPTIONS, workers=1)} == {50}
+    assert {vars(r)["local_steps"] for r in tune.to_try(OPTIONS, workers=1)} == {50}
 
 
 def test_the_best_values_of_all_options_are_combined():
@@ -32,7 +33,7 @@ def test_the_best_values_of_all_options_are_combined():
     accuracies[Recipe(1e-3, 10, "carry", "standardize", (8, 8))] = 0.4
     accuracies[Recipe(1e-3, 50, "reset", "standardize", (8, 8))] = 0.51
     scores = {recipe: Score(1, accuracy, 0.0) for recipe, accuracy in accuracies.items()}
-    together = tune.combined([*scores], scores)
+    together = combined([*scores], scores)
     assert together == Recipe(3e-4, 50, "reset", "standardize", (8, 8))
 
 
@@ -42,8 +43,8 @@ def test_an_epoch_is_chosen_by_validation_among_those_compared():
         {"epoch": epoch, "validation_accuracy": v, "test_accuracy": t}
         for epoch, (v, t) in enumerate(zip(validation, test, strict=True), start=1)
     ]
-    assert tune.score(curve, epochs=3) == Score(2, 0.3, 0.5)
-    assert tune.score(curve, epochs=4) == Score(4, 0.4, 0.7)
+    assert score(curve, epochs=3) == Score(2, 0.3, 0.5)
+    assert score(curve, epochs=4) == Score(4, 0.4, 0.7)
 
 
 @pytest.fixture
