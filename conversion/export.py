@@ -1,9 +1,7 @@
 """The way back: from a directory of jist to the names of PyTorch, bit for bit."""
 
 import json
-import os
 import pathlib
-import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +15,7 @@ from conversion.resnet_names import RESNET_NAMINGS
 from conversion.writer import blank, write_safetensors
 from jist.models import weights
 from jist.models.storage import read_config, staged
+from jist.staging import replaced
 
 # What options of a conversion may have overruled.
 OVERRULED = ("num_attention_heads", "decoder_num_attention_heads", "layer_norm_eps")
@@ -149,15 +148,8 @@ def _write_torch(destination: pathlib.Path, tensors: _Tensors, overwrite: bool) 
     destination.parent.mkdir(parents=True, exist_ok=True)
     arrays = dict(tensors.computed()) | tensors.kept()
     state = {name: torch.from_numpy(np.array(array, order="C")) for name, array in arrays.items()}
-    handle, name = tempfile.mkstemp(prefix=f".{destination.name}.", dir=destination.parent)
-    os.close(handle)
-    staging = pathlib.Path(name)
-    try:
+    with replaced(destination) as staging:
         torch.save({"model": state}, staging)
-        staging.chmod(0o644)
-        staging.replace(destination)
-    finally:
-        staging.unlink(missing_ok=True)
 
 
 def _write_huggingface(directory: pathlib.Path, config: dict[str, Any], tensors: _Tensors) -> None:

@@ -39,6 +39,7 @@ def run(main: Callable[[AnyOptions], None], options: type[AnyOptions], descripti
     make_cores_devices()
     keep_freed_memory()
     try:
+        check_seeds(parsed)
         main(parsed)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -48,6 +49,21 @@ def run(main: Callable[[AnyOptions], None], options: type[AnyOptions], descripti
             raise
         print(f"error: {message_of(error)}", file=sys.stderr)
         processes.leave(2 if isinstance(error, ValueError) else 1)
+
+
+def check_seeds(options: Options) -> None:
+    """Checks the seed of a script, or its seeds.
+
+    Raises:
+        ValueError: there is none, or one that not all random generators take as it is: NumPy's
+            refuse negative ones, and JAX's keys know 32 bits.
+    """
+    seeds = getattr(options, "seeds", (getattr(options, "seed", 0),))
+    if not seeds:
+        raise ValueError("seeds must name at least one, got none")
+    for seed in seeds:
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"seed must lie in [0, 2**32), got {seed}")
 
 
 def message_of(error: Exception) -> str:

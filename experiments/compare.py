@@ -28,6 +28,7 @@ from experiments.cli import Options, run
 from experiments.options import ExperimentOptions, HeadOptions, ImageOptions, StrategyOptions, pick
 from experiments.plan import Plan, Training
 from jist.metrics import read_metrics
+from jist.staging import replaced
 
 STRATEGIES = ("ist", "data_parallel", "local_sgd", "ensemble")
 TOTAL, EACH = "equal examples in total", "equal examples per worker"
@@ -146,9 +147,8 @@ def plot_accuracies(lines: Lines, path: pathlib.Path) -> None:
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("test accuracy")
     panels[0].legend()
-    staging = path.with_name(f".{path.name}")
-    figure.savefig(staging, dpi=150)
-    staging.rename(path)
+    with replaced(path) as staging:
+        figure.savefig(staging, format="png", dpi=150)
 
 
 if __name__ == "__main__":

@@ -62,6 +62,7 @@ from experiments.compressed_iterates import (
     make_problem,
 )
 from experiments.run_directory import write_json
+from jist.staging import replaced
 
 DIMENSION = 20
 COMPONENTS = 64
@@ -188,9 +189,8 @@ def plot(results: list[dict[str, Any]], at_zero: float, path: pathlib.Path) -> N
     axes.set(xscale="log", yscale="log", xlabel="T + 1", ylabel="squared gradient norm")
     axes.grid(alpha=0.3)
     figure.legend(handles=handles, loc="outside right center", frameon=False)
-    staging = path.with_name(f".{path.name}")
-    figure.savefig(staging, dpi=150)
-    staging.rename(path)
+    with replaced(path) as staging:
+        figure.savefig(staging, format="png", dpi=150)
 
 
 def print_table(results: list[dict[str, Any]]) -> None:

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from experiments.paper import RATIOS, PaperDataset
 from experiments.sizes import SizeRow
 from experiments.summaries import Cell, Table, Way
+from jist.staging import replaced
 
 PAPER: dict[str, Any] = {"color": "black", "linestyle": "--", "marker": "s", "fillstyle": "none"}
 COLOURS = {
@@ -28,9 +29,8 @@ BEST = "best test accuracy in %"
 def save(figure: Figure, path: pathlib.Path) -> None:
     """Writes a PNG whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    staging = path.with_name(f".{path.name}")
-    figure.savefig(staging, dpi=150)
-    staging.rename(path)
+    with replaced(path) as staging:
+        figure.savefig(staging, format="png", dpi=150)
 
 
 def accuracy(title: str, table: Table, ways: Sequence[Way], known: PaperDataset | None) -> Figure:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from experiments import figures
+from jist.staging import write_text
 
 _STYLE = """
 body { max-width: 72rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 sans-serif;
@@ -95,6 +96,4 @@ class Page:
                 "</body>\n</html>\n",
             ]
         )
-        staging = self._directory / f".{name}.tmp"
-        staging.write_text(text, encoding="utf-8")
-        staging.rename(self._directory / name)
+        write_text(self._directory / name, text)

@@ -112,18 +112,16 @@ def build_mae(options: PretrainOptions) -> MAE:
         allowed = (*COMPUTE_DTYPES, "auto")
         raise ValueError(f"dtype must be one of {allowed}, got {options.dtype!r}")
     encoder, decoder = SIZES[options.encoder]
-    encoder = dataclasses.replace(
-        encoder,
-        image_size=options.image_size or encoder.image_size,
-        patch_size=options.patch_size or encoder.patch_size,
-    )
+    given = {"image_size": options.image_size, "patch_size": options.patch_size}
+    encoder = dataclasses.replace(encoder, **{k: v for k, v in given.items() if v is not None})
     return MAE(encoder, decoder, dtype=COMPUTE_DTYPES[options.dtype], rngs=nnx.Rngs(options.seed))
 
 
 def main(options: PretrainOptions) -> None:
     """Pre-trains, saving the encoder as it goes."""
     processes.join(pick(options, ProcessOptions))
-    for name, least in (("checkpoint_every", 1), ("picture_every", 0)):
+    least_values = {"epochs": 1, "batch_size": 1, "checkpoint_every": 1, "picture_every": 0}
+    for name, least in least_values.items():
         if getattr(options, name) < least:
             raise ValueError(f"{name} must be at least {least}, got {getattr(options, name)}")
     if options.dtype == "auto":  # settled here: a run must not go on in another type elsewhere

@@ -8,6 +8,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from jist.staging import replaced
+
 
 def plot_accuracy(results: list[dict[str, Any]], path: pathlib.Path) -> None:
     """Test accuracy against masking ratio, one line for each way of training.
@@ -30,9 +32,8 @@ def plot_accuracy(results: list[dict[str, Any]], path: pathlib.Path) -> None:
     axes.set_ylabel("test accuracy, last epoch")
     axes.grid(alpha=0.3)
     axes.legend()
-    staging = path.with_name(f".{path.name}")
-    figure.savefig(staging, dpi=150)
-    staging.rename(path)
+    with replaced(path) as staging:
+        figure.savefig(staging, format="png", dpi=150)
 
 
 def print_results(results: list[dict[str, Any]]) -> None:

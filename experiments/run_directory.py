@@ -9,6 +9,8 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
+from jist.staging import write_text
+
 ENCODER = "encoder_sha256"  # in config.json
 # Descriptors of the locks that this process has: its end, however it comes, gives them back.
 _locks: dict[pathlib.Path, int] = {}
@@ -33,7 +35,7 @@ class RunDirectory:
     def __init__(self, path: str | os.PathLike, config: dict[str, Any]):
         self.path = pathlib.Path(path)
         if jax.process_index() == 0:
-            _lock(self.path)
+            lock(self.path)
         self.config = json.loads(json.dumps(config))  # as it reads back: tuples become lists
         file = self.path / "config.json"
         # Before its first epoch a run has nothing to lose: a mistyped option may be corrected.
@@ -97,7 +99,12 @@ def check_encoder(config: dict[str, Any], sha256: str) -> None:
         )
 
 
-def _lock(path: pathlib.Path) -> None:
+def lock(path: pathlib.Path) -> None:
+    """Keeps other programs out of a directory, made if missing, until this one ends.
+
+    Raises:
+        RuntimeError: another program is at work in it.
+    """
     path.mkdir(parents=True, exist_ok=True)
     path = path.resolve()
     if path in _locks:
@@ -146,7 +153,5 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes JSON under a temporary name first, so that the file is whole or not there."""
-    staging = path.with_name(f".{path.name}.tmp")
-    staging.write_text(json.dumps(value, indent=2) + "\n")
-    staging.rename(path)
+    """Writes JSON, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2) + "\n")

@@ -10,7 +10,7 @@ from typing import Any
 
 from experiments.classification import carry_out
 from experiments.plan import Plan
-from experiments.run_directory import read_json, write_json
+from experiments.run_directory import lock, read_json, write_json
 from jist.metrics import read_metrics
 
 
@@ -34,9 +34,11 @@ def carry_out_all(
     Raises:
         ValueError: a run of that name is of other options, or has a training of the same name with
             other ones.
+        RuntimeError: another program is at work in one of the run directories.
     """
     for name, plan in plans.items():
         run_dir = directory / name
+        lock(run_dir)
         plan = _extended(plan, run_dir)
         carry_out(plan, run_dir, features_dir=features_dir or directory / "features")
         gather(directory)

@@ -31,7 +31,7 @@ from experiments.compare import EACH, TOTAL
 from experiments.options import ExperimentOptions, HeadOptions, ImageOptions, StrategyOptions, pick
 from experiments.plan import Plan, Training
 from experiments.recipes import Recipe, Score, combined, score, varied
-from experiments.run_directory import differences, read_json, write_json
+from experiments.run_directory import differences, lock, read_json, write_json
 from experiments.several import carry_out_all
 from jist.metrics import read_metrics
 
@@ -69,6 +69,7 @@ def main(options: TuneOptions) -> None:
         raise ValueError(f"validation must lie in (0, 1), got {options.validation}")
     if not options.seeds:
         raise ValueError("seeds must name at least one, got none")
+    lock(options.run_dir)  # the report is read here, and written when much else is done
     report = begun(options)
     for workers in options.workers:
         found = {}

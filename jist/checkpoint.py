@@ -31,6 +31,7 @@ class Checkpoints:
         directory: where they are, one directory each, named by the epoch; made if missing.
         metric: the metric whose highest value makes an epoch the best; None if none is.
         keep: how many of the last epochs to keep, beside the best.
+        of: what they are of, noted with each: a state of something else may have the same shapes.
         must_exist: only read; do not make the directory, nor tidy it up.
 
     Raises:
@@ -43,12 +44,13 @@ class Checkpoints:
         *,
         metric: str | None = "test_accuracy",
         keep: int = 1,
+        of: Mapping[str, Any] | None = None,
         must_exist: bool = False,
     ):
         self.directory = pathlib.Path(directory).absolute()
         if must_exist and not self.directory.is_dir():
             raise CheckpointError(f"no checkpoints: {directory} is not a directory")
-        self._metric = metric
+        self._metric, self._of = metric, dict(of or {})
         # Orbax's policies do not fit its own annotations of them.
         decide: Any = ocp.training.save_decision_policies
         preserve: Any = ocp.training.preservation_policies
@@ -87,10 +89,17 @@ class Checkpoints:
             epoch: its number.
             state: tree of arrays; typed PRNG keys are allowed.
             metrics: numbers kept with it, the metric of this object among them.
+
+        Raises:
+            ValueError: the metric is not among them.
         """
+        if self._metric is not None and self._metric not in metrics:
+            raise ValueError(f"metrics must hold {self._metric!r}, got {sorted(metrics)}")
         # Copied, because the next round overwrites the donated state while it is being written.
         copy = jax.tree.map(lambda leaf: jnp.copy(_untyped(leaf)), state)
-        self._checkpointer.save_async(epoch, copy, metrics={**metrics, "epoch": epoch})
+        self._checkpointer.save_async(
+            epoch, copy, metrics={**metrics, "epoch": epoch}, custom_metadata=self._of or None
+        )
 
     def restore(self, like: Tree, epoch: int | None = None) -> Tree:
         """Reads a checkpoint.
@@ -102,6 +111,7 @@ class Checkpoints:
 
         Raises:
             CheckpointError: there is none, or it cannot be read.
+            ValueError: it is not of what these checkpoints are of.
         """
         epoch = self.last if epoch is None else epoch
         if epoch is None or epoch not in self._metrics():
@@ -109,6 +119,7 @@ class Checkpoints:
                 f"no checkpoint {'at all' if epoch is None else f'of epoch {epoch}'} in "
                 f"{self.directory}; there are {sorted(self._metrics())}"
             )
+        self._check_origin(epoch)
         target = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding),
             jax.tree.map(_untyped, like),
@@ -124,6 +135,22 @@ class Checkpoints:
             ) from error
         return jax.tree.map(_retyped, loaded, like)
 
+    def _check_origin(self, epoch: int) -> None:
+        try:
+            there = self._checkpointer.checkpointables_metadata(epoch).custom_metadata or {}
+        except Exception:  # it is damaged, and reading its arrays tells how
+            return
+        differ = [
+            f"{name} is {there[name]!r} there and {here!r} here"
+            for name, here in self._of.items()
+            if there.get(name, here) != here
+        ]
+        if differ:
+            raise ValueError(
+                f"checkpoints={self.directory} are of another training; choose another directory "
+                f"or remove it: {'; '.join(differ)}"
+            )
+
     def close(self) -> None:
         """Waits for the checkpoint that is being written."""
         self._checkpointer.close()
@@ -136,7 +163,10 @@ class Checkpoints:
 
 
 def save(directory: str | os.PathLike, epoch: int, state: Any, metrics: Mapping[str, Any]) -> None:
-    """Writes one checkpoint and waits for it; arguments as for `Checkpoints.save`."""
+    """Writes one checkpoint and waits for it; arguments and errors as for `Checkpoints.save`.
+
+    Of the epochs in the directory the last and the best by "test_accuracy" are kept.
+    """
     with Checkpoints(directory) as checkpoints:
         checkpoints.save(epoch, state, metrics)
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
+from jist.staging import write_text
+
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
 
@@ -50,9 +52,7 @@ class MetricsLog:
             return own
         text = "".join(line + "\n" for line in kept)
         if self.path.exists() and text != self.path.read_text():
-            staging = self.path.with_name(".metrics.jsonl.tmp")
-            staging.write_text(text)
-            staging.rename(self.path)
+            write_text(self.path, text)
         # Here, because tensorboardX imports PyTorch where it is installed, which takes seconds.
         from tensorboardX import SummaryWriter
 

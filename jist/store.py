@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
+from jist.staging import write_text
+
 
 def open_group(
     path: pathlib.Path, attributes: Mapping[str, Any], *, holds: str, free: Collection[str] = ()
@@ -52,10 +54,8 @@ def read_attributes(path: str | os.PathLike) -> dict[str, Any]:
 
 def write_attributes(path: pathlib.Path, attributes: Mapping[str, Any]) -> None:
     """Writes what a group says of itself, whole or not at all."""
-    staging = path / ".zarr.json.tmp"
     group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    staging.write_text(json.dumps(group, indent=2) + "\n")
-    staging.rename(path / "zarr.json")
+    write_text(path / "zarr.json", json.dumps(group, indent=2) + "\n")
 
 
 def open_array(path: pathlib.Path, name: str, **options: Any) -> ts.TensorStore:

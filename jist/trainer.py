@@ -92,7 +92,8 @@ def train(
         where they are made anew).
 
     Raises:
-        ValueError: the batch is larger than the data, or one of every worker together are.
+        ValueError: the batch is larger than the data, or one of every worker together are; or
+            checkpoints or log are those of another training.
         CheckpointError: the last checkpoint cannot be read.
         FloatingPointError: a loss is not finite; the last good checkpoint is kept.
     """
@@ -101,6 +102,8 @@ def train(
         if isinstance(train_examples, Renewed)
         else Renewed(train_examples, lambda epoch: train_examples)
     )
+    if epochs < 1:
+        raise ValueError(f"epochs must be at least 1, got {epochs}")
     examples = source.shapes["y"].shape[0]
     shape = {"examples": examples, "workers": strategy.workers, "batch_size": batch_size}
     order = functools.partial(worker_order, seed, **shape, pools=pools)
@@ -114,11 +117,17 @@ def train(
     state = strategy.init(seed)
     now, on_devices = {}, {}
     metric = selection_metric(validation_examples is not None)
-    with Checkpoints(checkpoints, metric=metric) as saved:
+    of = {"strategy": type(strategy).__name__, "local_steps": strategy.local_steps, "seed": seed}
+    with Checkpoints(checkpoints, metric=metric, of=of | shape) as saved:
         done = saved.last or 0
         if done:
             state = saved.restore(_saved(state, strategy.model(state)), done)["state"]
         history = log.rewind(done)
+        if len(history) < done:
+            raise ValueError(
+                f"log has {len(history)} of the {done} epochs that checkpoints={checkpoints} has; "
+                "give the one that they were trained with"
+            )
         bar = progress and progress.add_task(description, total=epochs, completed=done)
         for epoch in range(done + 1, epochs + 1):
             start = time.perf_counter()

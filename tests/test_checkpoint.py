@@ -79,6 +79,25 @@ def test_a_missing_checkpoint_is_told(tmp_path):
         restore(tmp_path / "c", state_of(), epoch=2)
 
 
+def test_checkpoints_of_another_training_are_refused(tmp_path):
+    state = {"a": jnp.zeros(3)}
+    with Checkpoints(tmp_path / "c", of={"workers": 2, "seed": 0}) as checkpoints:
+        checkpoints.save(1, state, {"test_accuracy": 0.5})
+    with (
+        Checkpoints(tmp_path / "c", of={"workers": 4, "seed": 0}) as checkpoints,
+        pytest.raises(ValueError, match=r"another training; .*: workers is 2 there and 4 here$"),
+    ):
+        checkpoints.restore(state)
+    assert_equal(restore(tmp_path / "c", state), state)  # nobody asked
+
+
+def test_a_checkpoint_without_its_metric_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match=r"metrics must hold 'test_accuracy', got \['loss'\]"):
+        save(tmp_path / "c", 1, state_of(), {"loss": 0.5})
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        assert checkpoints.last is None
+
+
 DAMAGES = {
     "every file cut short": ("**/d/*", 10),
     "the index missing": ("manifest.ocdbt", None),

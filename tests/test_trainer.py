@@ -183,6 +183,17 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
         assert checkpoints.last == last
 
 
+def test_a_training_goes_on_from_no_other(tmp_path):
+    """Or a loop over workers in a notebook would read the first one's results again and again."""
+    fit(tmp_path, 2)
+    with pytest.raises(ValueError, match=r"another training; .*: workers is 2 there and 4 here"):
+        fit(tmp_path, 3, workers=4)
+    with pytest.raises(ValueError, match=r"log has 0 of the 2 epochs"):
+        fit(tmp_path, 3, log=MetricsLog(tmp_path, "other"))
+    with pytest.raises(ValueError, match="epochs must be at least 1, got 0"):
+        fit(tmp_path, 0)
+
+
 def test_an_epoch_in_which_no_worker_takes_a_step_is_refused(tmp_path):
     some = {name: array[:100] for name, array in TRAIN.items()}
     with pytest.raises(ValueError, match="at most the 100 examples .* got 8 x 16"):

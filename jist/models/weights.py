@@ -137,7 +137,9 @@ def load_encoder(
     )
     _expect(config, FORMAT, directory)
     stored = ViTConfig(**config["encoder"])
-    shape = dataclasses.replace(stored, image_size=image_size or stored.image_size)
+    shape = dataclasses.replace(
+        stored, image_size=stored.image_size if image_size is None else image_size
+    )
     file = directory / "encoder.safetensors"
     arrays = read_arrays(file)
     if "positions" in arrays and arrays["positions"].shape == (1 + stored.patches, stored.dim):

@@ -154,7 +154,7 @@ def pretrain(
         The pre-trained model.
 
     Raises:
-        ValueError: the batch is larger than the data.
+        ValueError: the batch is larger than the data; or the checkpoints are of another training.
         CheckpointError: the last checkpoint cannot be read.
         FloatingPointError: the loss or a parameter is not finite; the last good checkpoint is kept.
     """
@@ -162,7 +162,8 @@ def pretrain(
     order_of = functools.partial(worker_order, seed, **shape, pools=None)
     order_of(first_step=0, steps=0)  # tells of a wrong batch size at once
     state = pretraining.init(seed)
-    with Checkpoints(checkpoints, metric=None, keep=2) as saved:
+    of = {"images": len(source), "batch_size": batch_size, "seed": seed}
+    with Checkpoints(checkpoints, metric=None, keep=2, of=of) as saved:
         done = saved.last or 0
         if done:
             state = saved.restore(state, done)
