@@ -20,7 +20,7 @@ from experiments.images import (
     progress_bar,
     random_masks,
 )
-from experiments.options import ImageOptions
+from experiments.options import HeadOptions, ImageOptions, StrategyOptions
 from experiments.plan import Plan, Training
 from experiments.run_directory import RunDirectory, check_encoder, read_json
 from jist import costs, features, trainer
@@ -152,7 +152,6 @@ def train_head(
         )
     last = history[-1]
     widths = (inputs, *head.hidden, classes)
-    paper = costs.ist_bytes_paper(widths, how.workers, 1) if how.strategy == "ist" else 0
     shape = stores["train"].attributes["encoder"]
     return {
         "run": training.name,
@@ -180,9 +179,24 @@ def train_head(
         "parameters_per_worker": strategy.parameters_per_worker,
         "bytes_received_per_worker": last["bytes_received_per_worker"],
         "flops_per_worker": last["flops_per_worker"],
-        "bytes_received_per_worker_paper": round(paper * last["round"]),
+        "bytes_received_per_worker_paper": bytes_by_paper(how, head, widths, last),
         "training_seconds": round(sum(metrics["seconds"] for metrics in history), 3),
     }
+
+
+def bytes_by_paper(
+    how: StrategyOptions, head: HeadOptions, widths: tuple[int, ...], last: dict[str, Any]
+) -> int | None:
+    """What a worker has received by the formulas of VLDB 2022, §2.3; None where it has none."""
+    match how.strategy:
+        case "ist":
+            return round(costs.ist_bytes_paper(widths, how.workers, 1) * last["round"])
+        case "data_parallel":
+            steps = last["examples_seen"] // (how.workers * head.batch_size)
+            return costs.data_parallel_bytes_paper(widths) * steps
+        case "centralized":
+            return 0
+    return None
 
 
 def masks_seen(store: features.Features, training: Training) -> tuple[str, float]:

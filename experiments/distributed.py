@@ -5,7 +5,8 @@ r"""A classifier head trained by many small workers on the CLS vectors of masked
 
     python -m experiments.launch -n 4 -- experiments.distributed --workers 4 ...
 
-Kariotakis et al. (CPAL 2024), §3.1.2, Figure 7: IST with fixed masks and 1, 2 or 4 workers.
+Kariotakis et al. (CPAL 2024), §3.1.2, Figure 7: IST with fixed masks and 1, 2 or 4 workers;
+`--mask random` encodes the training images anew for every epoch, in every process.
 Writes a run directory; the same command with the same `--run-dir` goes on where it stopped.
 
 `--strategy` swaps IST for a baseline. The workers share the devices of one process or of many:
@@ -40,6 +41,8 @@ from experiments.results import print_results
 class DistributedOptions(Options, StrategyOptions, ExperimentOptions, ProcessOptions):
     """Options of distributed training."""
 
+    mask: str = "fixed"
+    """Masks of the training images: fixed, or random, a new mask for every image and epoch."""
     run_dir: pathlib.Path = pathlib.Path("runs/distributed")
     """Where results are written; the same directory goes on where it stopped."""
     devices: int | None = None
@@ -53,7 +56,11 @@ def main(options: DistributedOptions) -> None:
         experiment="distributed",
         images=pick(options, ImageOptions),
         head=pick(options, HeadOptions),
-        trainings=(Training(mask_ratio=options.ratio, how=pick(options, StrategyOptions)),),
+        trainings=(
+            Training(
+                mask_ratio=options.ratio, mask=options.mask, how=pick(options, StrategyOptions)
+            ),
+        ),
     )
     results = carry_out(
         plan, options.run_dir, features_dir=options.features_dir, devices=options.devices

@@ -12,7 +12,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from experiments.options import ImageOptions, NaturalOptions
 from jist import features
 from jist.data import Dataset, NaturalMasks, load_dataset
-from jist.features.random_masks import EpochEncoder
 from jist.masking import FixedMask
 from jist.models import (
     Encoder,
@@ -158,7 +157,9 @@ def _extract(
         progress.console.print(f"skipped, unreadable: {skipped}", soft_wrap=True)
 
 
-def random_masks(options: ImageOptions, mask_ratio: float, encoder: Encoder) -> EpochEncoder:
+def random_masks(
+    options: ImageOptions, mask_ratio: float, encoder: Encoder
+) -> features.EpochEncoder:
     """What encodes the training images anew for every epoch.
 
     Raises:
@@ -166,7 +167,7 @@ def random_masks(options: ImageOptions, mask_ratio: float, encoder: Encoder) -> 
     """
     if not isinstance(encoder, MAEEncoder):
         raise ValueError(f"encoder={options.encoder} sees images whole: it goes without masks")
-    return EpochEncoder(
+    return features.EpochEncoder(
         encoder,
         dataset_of(options, "train"),
         ratio=mask_ratio,

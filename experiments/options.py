@@ -126,7 +126,8 @@ class StrategyOptions:
     workers: int = 4
     """Number of workers n."""
     local_steps: int = 50
-    """Steps J of every worker in a round."""
+    """Steps J of every worker in a round. The end of an epoch ends its last round early: J is at
+    most the steps of an epoch."""
     partition: str = "uniform"
     """How neurons are dealt: uniform or stratified (ist and ensemble)."""
     optimizer_state: str = "carry"

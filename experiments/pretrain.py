@@ -170,6 +170,8 @@ def main(options: PretrainOptions) -> None:
         def after_checkpoint(epoch: int, mae: MAE) -> None:
             if jax.process_index() != 0:
                 return
+            # Copies of this process: the others do not take part in what is drawn.
+            nnx.update(mae, jax.tree.map(np.asarray, nnx.state(mae)))
             save(mae, options, epoch)
             if picture_is_due(options, epoch):
                 picture(mae, dataset, masks, options, epoch)

@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxprs_in_params
 
-from jist.ist import subnet_shapes
-from jist.ist.exchange import seats_per_home
+from jist.ist import seats_per_home, subnet_shapes
 from jist.masking import patches_kept
 
 BYTES = 4  # of a float32, the type in which the paper counts

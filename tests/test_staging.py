@@ -10,9 +10,14 @@ from jist.staging import replaced, write_text
 
 def test_what_fails_leaves_the_file_as_it_was_and_nothing_beside_it(tmp_path):
     write_text(tmp_path / "a.json", "old")
-    with pytest.raises(RuntimeError), replaced(tmp_path / "a.json") as staging:
-        staging.write_text("half")
-        raise RuntimeError
+
+    def fail():
+        with replaced(tmp_path / "a.json") as staging:
+            staging.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
     assert (tmp_path / "a.json").read_text() == "old"
 

@@ -1,6 +1,11 @@
-"""Independent subnet training of any tree of parameters whose layers name their neurons."""
+"""Independent subnet training of any tree of parameters whose layers name their neurons.
+
+How pieces travel is in `jist.ist.exchange`.
+"""
 
 from jist.ist.deal import Deal as Deal
+from jist.ist.exchange import average as average
+from jist.ist.exchange import seats_per_home as seats_per_home
 from jist.ist.neurons import Axes as Axes
 from jist.ist.neurons import layer_widths as layer_widths
 from jist.ist.neurons import neuron_axes as neuron_axes

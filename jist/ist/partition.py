@@ -84,6 +84,12 @@ def seats(
         width: number of neurons N.
         workers: number of workers n.
         shares: as for `partition`.
+
+    Returns:
+        Places of the deck, one row for each worker, as many as the largest hand has.
+
+    Raises:
+        ValueError: shares that are not n positive numbers that sum to 1, or leave a worker nothing.
     """
     if shares is None:
         # Dealt like cards, one to each worker in turn, so that rows differ by at most one neuron.

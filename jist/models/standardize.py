@@ -93,6 +93,8 @@ def calibrate(model: nnx.Module, x: Array | np.ndarray) -> None:
     Raises:
         ValueError: fewer than two examples.
     """
+    if len(x) < 2:
+        raise ValueError(f"x must hold at least 2 examples, got {len(x)}")
     model.train()
     others = nnx.to_pure_dict(nnx.state(model, nnx.Not(nnx.Any(nnx.Param, Statistic))))
     _forward(model, x)

@@ -137,9 +137,8 @@ def load_encoder(
     )
     _expect(config, FORMAT, directory)
     stored = ViTConfig(**config["encoder"])
-    shape = dataclasses.replace(
-        stored, image_size=stored.image_size if image_size is None else image_size
-    )
+    side = stored.image_size if image_size is None else image_size
+    shape = dataclasses.replace(stored, image_size=side)
     file = directory / "encoder.safetensors"
     arrays = read_arrays(file)
     if "positions" in arrays and arrays["positions"].shape == (1 + stored.patches, stored.dim):

@@ -91,8 +91,8 @@ class Pretraining:
         mesh: devices, along one axis named "batch"; all by default.
 
     Raises:
-        ValueError: a ratio that keeps no patch or all of them, `accumulate` not positive, a mesh
-            with another axis.
+        ValueError: a ratio that keeps no patch or all of them, shares outside their ranges,
+            `accumulate` not positive, a mesh with another axis.
     """
 
     def __init__(
@@ -110,6 +110,10 @@ class Pretraining:
         kept = patches_kept(patches, mask_ratio)
         if kept == patches:
             raise ValueError(f"mask_ratio must leave out at least one patch, got {mask_ratio}")
+        if not 0 <= max_missing < 1:
+            raise ValueError(f"max_missing must lie in [0, 1), got {max_missing}")
+        if not 0 < crop_area[0] <= crop_area[1] <= 1:
+            raise ValueError(f"crop_area must satisfy 0 < least <= largest <= 1, got {crop_area}")
         if accumulate is not None and accumulate < 1:
             raise ValueError(f"accumulate must be at least 1, got {accumulate}")
         self.mesh = Mesh(np.array(jax.devices()), ("batch",)) if mesh is None else mesh

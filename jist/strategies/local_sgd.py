@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from jist import costs
-from jist.ist.exchange import average
+from jist.ist import average
 from jist.strategies.local import (
     Examples,
     Loss,

@@ -91,6 +91,29 @@ def test_results_say_how_heads_were_trained(images, tmp_path):
     assert {name: result[name] for name in options} == options
 
 
+def test_subnets_see_random_masks_too(images, tmp_path):
+    how = StrategyOptions(workers=2, local_steps=4)
+    trainings = tuple(Training(mask_ratio=0.5, how=how, mask=mask) for mask in ("fixed", "random"))
+    wanted = Plan(experiment="x", images=images, head=HEAD, trainings=trainings)
+    fixed, random = classification.carry_out(wanted, tmp_path)
+    assert (random["mask"], random["run"]) == ("random", "ist-2-random-ratio-0.5")
+    assert losses(tmp_path, fixed["run"]) != losses(tmp_path, random["run"])
+
+
+def test_bytes_by_the_papers_formula():
+    """VLDB 2022, §2.3, for 10-20-30-5, in floats of 4 bytes."""
+
+    def received(strategy, workers):
+        how = StrategyOptions(strategy=strategy, workers=workers)
+        last = {"round": 7, "examples_seen": 96 * workers}  # 12 steps of 8 examples
+        return classification.bytes_by_paper(how, HEAD, (10, 20, 30, 5), last)
+
+    assert received("data_parallel", 2) == 12 * 4 * (10 * 20 + 20 * 30 + 30 * 5)
+    assert received("ist", 2) == 7 * 4 * ((10 * 20 + 30 * 5) / 2 + 20 * 30 / 4)
+    assert received("centralized", 1) == 0
+    assert received("local_sgd", 2) is None
+
+
 def test_the_epoch_is_chosen_by_held_out_training_images(images, tmp_path):
     head = dataclasses.replace(HEAD, validation=0.25)
     fixed, random = classification.carry_out(plan(images, head, "fixed", "random"), tmp_path)

@@ -15,10 +15,11 @@ import tyro
 from flax import nnx
 from PIL import Image
 
-from experiments import classification, distributed, heads, images, processes
+from experiments import classification, distributed, heads, images, pretrain, processes
 from experiments.options import HeadOptions, ProcessOptions, StrategyOptions
 from experiments.plan import Plan
 from experiments.run_directory import read_json
+from jist.models import load_mae
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -155,6 +156,21 @@ def test_training_does_not_depend_on_the_number_of_processes(
     chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-5)
     for name in ("round", "train_loss_per_worker", "test_loss", "test_accuracy"):
         assert metrics[name] == pytest.approx(expected_metrics[name], rel=1e-5)
+
+
+def test_pretraining_does_not_depend_on_the_number_of_processes(arguments, tmp_path):
+    given = [*arguments[:2], "--image-size", "8", "--batch-size", "8", "--epochs", "1"]
+    given += ["--base-lr", "1e-3", "--dtype", "float32", "--picture-every", "1"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    pretrain.main(tyro.cli(pretrain.PretrainOptions, args=[*given, "--run-dir", str(one)]))
+    code, _, err = finish(launcher(2, "experiments.pretrain", *given, "--run-dir", str(two)))
+    assert code == 0, err
+    assert (two / "reconstructions" / "epoch-0001.png").exists()
+    expected, found = (
+        nnx.to_pure_dict(nnx.state(load_mae(run_dir / "encoder"), nnx.Param))
+        for run_dir in (one, two)
+    )
+    chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 JOIN = """

@@ -130,6 +130,8 @@ def test_features_are_shared_between_scripts(run, images, tmp_path):
     ("arguments", "message"),
     [
         (("--mask-ratio", 1.5), "ratio must lie in [0, 1), got 1.5"),
+        (("--seed", -1), "seed must lie in [0, 2**32), got -1"),
+        (("--epochs", 0), "epochs must be at least 1, got 0"),
         (("--mask-ratio", 0.999), "ratio 0.999 keeps none of the 64 patches"),
         (("--batch-size", 1000), "batch_size must be between 1 and the 48 examples, got 1000"),
         (("--workers", 4, "--devices", 3), "workers must be a multiple of devices, got 4 workers"),
