@@ -24,6 +24,7 @@ from experiments.options import HeadOptions, ImageOptions, StrategyOptions
 from experiments.plan import Plan, Training
 from experiments.run_directory import RunDirectory, check_encoder, read_json
 from jist import costs, features, trainer
+from jist.evaluation import Examples
 from jist.metrics import MetricsLog
 from jist.models import Encoder, digest
 
@@ -128,7 +129,7 @@ def train_head(
     strategy = build_strategy(inputs, classes, head, how, seed, devices)
     held = validation_rows(stores["train"], head.validation, seed)
     fixed = examples(stores["train"], ~held)
-    train: trainer.Examples | trainer.Renewed = fixed
+    train: Examples | trainer.Renewed = fixed
     # Where no patch is removed, one mask is like another.
     if training.mask == "random" and training.mask_ratio:
         encode = random_masks(plan.images, training.mask_ratio, encoder)

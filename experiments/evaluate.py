@@ -21,7 +21,7 @@ from experiments.heads import examples
 from experiments.images import prepare_features, progress_bar
 from experiments.plan import Plan
 from experiments.run_directory import read_json, write_json
-from jist.trainer import evaluate, predict
+from jist.evaluation import predict, scores
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,9 +56,10 @@ def main(options: EvaluateOptions) -> None:
         with progress_bar() as progress:
             stores = prepare_features(images, training.mask_ratio, encoder, features_dir, progress)
         test = examples(stores["test"])
-        right = np.asarray(jnp.argmax(predict(model, test["x"]), axis=-1) == test["y"])
+        logits = predict(model, test["x"])
+        right = np.asarray(jnp.argmax(logits, axis=-1) == test["y"])
         labels = stores["test"].label
-        evaluations[training.name] = evaluate(model, test) | {
+        evaluations[training.name] = scores(logits, test["y"]) | {
             "checkpoint": options.checkpoint,
             "class_accuracy": {
                 name: float(right[labels == i].mean()) if (labels == i).any() else None

@@ -10,9 +10,10 @@ import optax
 from flax import nnx
 
 from experiments.options import HeadOptions, StrategyOptions
-from jist import features, strategies, trainer
+from jist import features, strategies
 from jist.data.holdout import held_out
 from jist.data.pools import sharded_pools
+from jist.evaluation import Examples
 from jist.models import MLP
 
 IST_OPTIONS = ("partition", "optimizer_state", "exchange", "exchange_dtype", "shares")
@@ -131,7 +132,7 @@ def validation_rows(store: features.Features, share: float, seed: int) -> np.nda
     return held_out(keys, store.label, store.attributes["class_names"], share=share, seed=seed)
 
 
-def examples(store: features.Features, rows: np.ndarray | None = None) -> trainer.Examples:
+def examples(store: features.Features, rows: np.ndarray | None = None) -> Examples:
     """Features in the form that strategies train on; all of them, or some rows."""
     rows = np.ones(len(store.label), bool) if rows is None else rows
     return {"x": jnp.asarray(store.cls[rows]), "y": jnp.asarray(store.label[rows])}

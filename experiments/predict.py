@@ -34,12 +34,12 @@ from jist.data import (
     read_with_missing,
     resize,
 )
+from jist.evaluation import predict
 from jist.features import cls_vectors
 from jist.features.by_length import ByLength
 from jist.features.visible import NO_PATCH, natural_keep, nothing_visible
 from jist.masking import FixedMask
 from jist.models import Encoder, MAEEncoder
-from jist.trainer import predict
 
 _cls_vectors = nnx.jit(cls_vectors)
 

@@ -18,7 +18,6 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -27,12 +26,11 @@ from rich.progress import Progress
 
 from jist.checkpoint import Checkpoints
 from jist.data.order import steps_until, worker_order
+from jist.evaluation import Examples, evaluate
 from jist.metrics import MetricsLog
 from jist.models import calibrate
 from jist.placement import place
 from jist.strategies import State, Strategy
-
-Examples = Mapping[str, Array | np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,36 +231,6 @@ def calibration_subset(x: Array | np.ndarray, size: int, seed: int) -> Array | n
     """Random rows of x: the first ones of a data set sorted by class give wrong statistics."""
     generator = np.random.default_rng([seed, 0xCA11B])
     return x[np.sort(generator.choice(len(x), min(size, len(x)), replace=False))]
-
-
-@nnx.jit
-def _logits(model: nnx.Module, x: Array | np.ndarray) -> Array:
-    return model(x)  # type: ignore[operator]  # any classifier module
-
-
-def predict(
-    model: nnx.Module, x: Array | np.ndarray, batch_size: int = 8192
-) -> Float[Array, "batch classes"]:
-    """Logits [N, C] of a classifier, computed `batch_size` examples at a time."""
-    return jnp.concatenate(
-        [_logits(model, x[i : i + batch_size]) for i in range(0, len(x), batch_size)]
-    )
-
-
-def evaluate(model: nnx.Module, examples: Examples) -> dict[str, float]:
-    """Mean cross-entropy in nats, and accuracy, of a calibrated classifier.
-
-    Args:
-        model: the full network, in evaluation mode.
-        examples: {"x": [N, ...], "y": i32 [N]}.
-
-    Returns:
-        {"test_loss", "test_accuracy"}.
-    """
-    logits, labels = predict(model, examples["x"]), examples["y"]
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-    correct = int(jnp.sum(jnp.argmax(logits, axis=-1) == labels))
-    return {"test_loss": float(loss), "test_accuracy": correct / len(labels)}
 
 
 def _validate(model: nnx.Module, examples: Examples | None) -> dict[str, float]:

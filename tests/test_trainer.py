@@ -8,6 +8,7 @@ from flax import nnx
 
 from jist import trainer
 from jist.checkpoint import Checkpoints
+from jist.evaluation import evaluate
 from jist.metrics import MetricsLog
 from jist.models import MLP
 from jist.strategies import IST, Centralized
@@ -53,12 +54,12 @@ def test_training_learns_and_its_checkpoint_evaluates_to_the_logged_accuracy(tmp
     strategy, history = fit(tmp_path, 6)
     assert history[-1]["test_accuracy"] > 0.85
     model = trainer.restore_model(strategy, tmp_path / "checkpoints", "last")
-    measured = trainer.evaluate(model, TEST)
+    measured = evaluate(model, TEST)
     assert measured["test_accuracy"] == history[-1]["test_accuracy"]
     assert measured["test_loss"] == pytest.approx(history[-1]["test_loss"], rel=1e-6)
     best = trainer.restore_model(strategy, tmp_path / "checkpoints", "best")
     expected = max(metrics["test_accuracy"] for metrics in history)
-    assert trainer.evaluate(best, TEST)["test_accuracy"] == expected
+    assert evaluate(best, TEST)["test_accuracy"] == expected
 
 
 class Killed(Exception):
@@ -132,8 +133,8 @@ def test_validation_examples_choose_the_best_epoch(tmp_path):
     by_test = max(history, key=lambda metrics: metrics["test_accuracy"])
     assert chosen["test_accuracy"] < by_test["test_accuracy"]
     best = trainer.restore_model(strategy, tmp_path / "checkpoints", "best", validation=True)
-    assert trainer.evaluate(best, wrong)["test_accuracy"] == chosen["validation_accuracy"]
-    assert trainer.evaluate(best, TEST)["test_accuracy"] == chosen["test_accuracy"]
+    assert evaluate(best, wrong)["test_accuracy"] == chosen["validation_accuracy"]
+    assert evaluate(best, TEST)["test_accuracy"] == chosen["test_accuracy"]
 
 
 def test_an_epoch_with_a_partial_round_loses_no_step(tmp_path):

@@ -19,5 +19,7 @@ from jist.data.loading import load_dataset as load_dataset
 from jist.data.masked import MaskedImages as MaskedImages
 from jist.data.missing import read_with_missing as read_with_missing
 from jist.data.natural import NaturalMasks as NaturalMasks
+from jist.data.order import steps_until as steps_until
+from jist.data.order import worker_order as worker_order
 from jist.data.pipeline import Batch as Batch
 from jist.data.pipeline import batches as batches
