@@ -136,6 +136,7 @@ class Checkpoints:
         return jax.tree.map(_retyped, loaded, like)
 
     def _check_origin(self, epoch: int) -> None:
+        there: Any
         try:
             there = self._checkpointer.checkpointables_metadata(epoch).custom_metadata or {}
         except Exception:  # it is damaged, and reading its arrays tells how
