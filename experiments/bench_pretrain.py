@@ -8,10 +8,11 @@ views, uint8 images on the device, and one mask for each: random crops and the d
 which `experiments.pretrain` adds, are left out on both. First they must do the same work: from the
 same weights, 20 steps of AdamW in float32, warm-up included, give losses within 1e-4 relative.
 Then the sides take turns: in every repeat each takes `steps` steps. Compilation, with the first
-step, is timed apart. A step's operations are compared with a rate that is measured before all: of
-large square products in the same compute type, by XLA or PyTorch, whichever is faster. Prints
-medians with their least and greatest values; writes all samples. Aims: 1.3 times as fast as eager
-float32 on a CPU (measured so far: BUILD_NOTES.md), 1.2 times as fast as compiled bfloat16 on a GPU.
+step, is timed apart; what `torch.compile` fails to compile is left out. A step's operations are
+compared with a rate that is measured before all: of large square products in the same compute type,
+by XLA or PyTorch, whichever is faster. Prints medians with their least and greatest values; writes
+all samples, after every repeat. Aims: 1.3 times as fast as eager float32 on a CPU (measured so far:
+BUILD_NOTES.md), 1.2 times as fast as compiled bfloat16 on a GPU.
 """
 
 import contextlib
@@ -21,6 +22,7 @@ import os
 import pathlib
 import sys
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -28,13 +30,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from experiments.bench.hardware import commit, machine, take_device
+from experiments.bench.hardware import commit, machine, take_device, unless_uncompilable
 from experiments.bench.race import hold, seconds, spread
 from experiments.bench.roofline import DTYPES, MATMUL, matmul_rates, product_contest
-from experiments.bench_sides import Steps, check, make_work, step_flops
+from experiments.bench_sides import check, make_work, step_flops
 from experiments.cli import Options, run
 from experiments.pretrain import SIZES
 from experiments.run_directory import write_json
+from jist.features import exact_products
 
 CHECK_STEPS = 20
 
@@ -70,68 +73,79 @@ def main(options: BenchOptions) -> None:
         if getattr(options, name) < 1:
             raise ValueError(f"{name} must be positive, got {getattr(options, name)}")
     take_device(options.device)
-    code = commit()  # before others may change it
-    product = product_contest(options.dtype, options.device, *MATMUL[options.device])
-    products = hold(product, options.repeats)
-    with tempfile.TemporaryDirectory() as caches:
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = caches  # empty, since compilation is timed
-        same_work, measured = compare(options)
-    results = summarise(measured, matmul_rates([products])[options.dtype], options)
-    print_table(results, options)
-    report = {
+    report: dict[str, Any] = {
         "command": " ".join(["python -m experiments.bench_pretrain", *sys.argv[1:]]),
         "options": dataclasses.asdict(options) | {"out": str(options.out)},
-        "commit": code,
+        "commit": commit(),
         "machine": machine(),
-        "products": products,
-        "same_work": same_work,
         "step_flops": step_flops(*SIZES[options.encoder], options.batch_size),
-        "results": results,
-        "samples": measured,
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
+    product = product_contest(options.dtype, options.device, *MATMUL[options.device])
+    report["products"] = hold(product, options.repeats)
+    rate = matmul_rates([report["products"]])[options.dtype]
+    with empty_caches():
+        report["same_work"] = check_work(options)
     write_json(options.out, report)
+    with empty_caches():
+        for measured in race(options):
+            report["results"] = summarise(measured, rate, options)
+            report["samples"] = measured
+            write_json(options.out, report)
+    print_table(report["results"], options)
     print(f"written: {options.out}")
 
 
-def compare(options: BenchOptions) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The losses of the check, and the samples of the race.
+@contextlib.contextmanager
+def empty_caches() -> Iterator[None]:
+    """Nothing is compiled yet, neither here nor on disk, since compilation is timed."""
+    jax.clear_caches()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as caches:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = caches
+        os.environ["TRITON_CACHE_DIR"] = os.path.join(caches, "triton")
+        yield
+
+
+def check_work(options: BenchOptions) -> dict[str, Any]:
+    """The losses of all sides in some steps of float32, as `bench_sides.check` returns them.
 
     Raises:
-        RuntimeError: the losses differ.
+        RuntimeError: they differ.
     """
-    work = make_work(options.encoder, options.batch_size, 2 + options.repeats * options.steps)
-    # GPUs would round float32 factors to TF32 in JAX, and would not in PyTorch.
-    exact = jax.default_matmul_precision("float32")
-    with exact if options.dtype == "float32" else contextlib.nullcontext():
-        sides = work.sides(options.dtype, options.device, options.compile)
-        first = {}
-        # Before the check, which would leave programs of float32 compiled.
-        for name, steps in sides.items():
-            first[name] = seconds(functools.partial(steps, work.order[:1]))
-    with jax.default_matmul_precision("float32"):
-        short = make_work(options.encoder, options.batch_size, CHECK_STEPS)
-        same_work = check(short.sides("float32", options.device, options.compile), short.order)
+    work = make_work(options.encoder, options.batch_size, CHECK_STEPS)
+    with exact_products("float32"):
+        same_work = check(work.sides("float32", options.device, options.compile), work.order)
     for name, difference in same_work["differences"].items():
         if name != "jist":
             print(f"{name}: {CHECK_STEPS} losses within {difference:.1e} of jist's")
-    with exact if options.dtype == "float32" else contextlib.nullcontext():
+    return same_work
+
+
+def race(options: BenchOptions) -> Iterator[dict[str, Any]]:
+    """Lets the sides take turns.
+
+    Yields:
+        After every repeat all samples so far: `step_s`, seconds of a step by side; and
+        `first_step_s`, `left_out`: sides that `torch.compile` fails to compile, and why.
+    """
+    work = make_work(options.encoder, options.batch_size, 2 + options.repeats * options.steps)
+    with exact_products(options.dtype):
+        sides, first, left_out = {}, {}, {}
+        for name, steps in work.sides(options.dtype, options.device, options.compile).items():
+            one = functools.partial(steps, work.order[:1])
+            taken = unless_uncompilable(name, functools.partial(seconds, one))
+            if isinstance(taken, str):
+                left_out[name] = taken
+            else:
+                sides[name], first[name] = steps, taken
         for steps in sides.values():
-            steps(work.order[1:2])  # the check let torch.compile forget its programs
-        step_s = race(sides, work.order[2:], options)
-    return same_work, {"step_s": step_s, "first_step_s": first}
-
-
-def race(
-    sides: dict[str, Steps], order: np.ndarray, options: BenchOptions
-) -> dict[str, list[float]]:
-    """All samples: seconds of a step by side."""
-    samples: dict[str, list[float]] = {name: [] for name in sides}
-    for part in order.reshape(options.repeats, options.steps, -1):
-        for name, steps in sides.items():
-            taken = seconds(functools.partial(steps, part))
-            samples[name].append(taken / options.steps)
-    return samples
+            steps(work.order[1:2])
+        step_s: dict[str, list[float]] = {name: [] for name in sides}
+        for part in work.order[2:].reshape(options.repeats, options.steps, -1):
+            for name, steps in sides.items():
+                taken = seconds(functools.partial(steps, part))
+                step_s[name].append(taken / options.steps)
+            yield {"step_s": step_s, "first_step_s": first, "left_out": left_out}
 
 
 def summarise(measured: dict[str, Any], rate: float, options: BenchOptions) -> dict[str, Any]:
@@ -140,7 +154,7 @@ def summarise(measured: dict[str, Any], rate: float, options: BenchOptions) -> d
     jist's gain over a side is taken repeat by repeat, so that what slows both down cancels.
 
     Args:
-        measured: samples, as `compare` returns them.
+        measured: samples, as `race` yields them.
         rate: floating-point operations per second of a matrix product.
         options: those of the script.
     """

@@ -36,7 +36,7 @@ from experiments.options import HeadOptions, ImageOptions, StrategyOptions
 from experiments.run_directory import RunDirectory
 from jist import trainer
 from jist.data import Dataset, batches, load_dataset
-from jist.features import encode_batches, in_parts, place_weights
+from jist.features import encode_batches, exact_products, in_parts, place_weights
 from jist.masking import FixedMask
 from jist.metrics import MetricsLog
 from jist.models import LinearProbe, MAEEncoder, digest
@@ -200,7 +200,8 @@ def _encode(
         return {"cls": tokens[:, 0], "patch mean": tokens[:, 1:].mean(axis=1)}
 
     keep = mask(example_ids)
-    return in_parts(features, (images, keep), tokens=1 + keep.shape[1])
+    with exact_products(encoder.dtype):
+        return in_parts(features, (images, keep), tokens=1 + keep.shape[1])
 
 
 def print_table(results: list[dict[str, Any]]) -> None:

@@ -15,9 +15,9 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
-import matplotlib
 import numpy as np
 from flax import nnx
+from matplotlib.figure import Figure
 
 from experiments.cli import Options, run
 from jist.data import read_image, resize
@@ -40,13 +40,15 @@ class ReconstructOptions(Options):
     ratio: float = 0.75
     """Share of the patches that is removed."""
     out: pathlib.Path = pathlib.Path("reconstruction.png")
-    """The picture to write."""
+    """The picture to write, a .png."""
     seed: int = 0
     """Decides which patches are removed."""
 
 
 def main(options: ReconstructOptions) -> None:
     """Reads, reconstructs and draws."""
+    if options.out.suffix.lower() != ".png":
+        raise ValueError(f"out must end in .png, got {options.out}")
     mae = load_mae(options.encoder)
     config, preprocessing = mae.encoder.config, mae.encoder.preprocessing
     pixels = [
@@ -64,13 +66,18 @@ def views(mae: MAE, pixels: np.ndarray, keep: jax.Array) -> tuple[np.ndarray, ..
     """Images [B, S, S, 3] uint8 as they are, masked and reconstructed: colours in [0, 1]."""
     preprocessing = mae.encoder.preprocessing
     images = preprocessing.normalize(jnp.asarray(pixels))
-    reconstructed = nnx.jit(lambda mae, images, keep: mae.reconstruct(images, keep))
     shown = to_display(images, preprocessing)
     return (
         shown,
         hide(shown, keep, mae),
-        to_display(reconstructed(mae, images, keep), preprocessing),
+        to_display(_reconstruct(mae, images, keep), preprocessing),
     )
+
+
+# Of the module, so that pre-training, which draws again and again, compiles it once.
+@nnx.jit
+def _reconstruct(mae: MAE, images: jax.Array, keep: jax.Array) -> jax.Array:
+    return mae.reconstruct(images, keep)
 
 
 def to_display(images: jax.Array, preprocessing: Preprocessing) -> np.ndarray:
@@ -90,12 +97,8 @@ def hide(images: np.ndarray, keep: jax.Array, mae: MAE) -> np.ndarray:
 
 def draw(columns: tuple[np.ndarray, ...], names: list[str], out: pathlib.Path) -> None:
     """One row per image, one column per kind, written whole or not at all."""
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(
-        len(names), len(columns), figsize=(3 * len(columns), 3.2 * len(names)), squeeze=False
-    )
+    figure = Figure(figsize=(3 * len(columns), 3.2 * len(names)), layout="tight")
+    axes = figure.subplots(len(names), len(columns), squeeze=False)
     for row, name in enumerate(names):
         for column, images in enumerate(columns):
             axis = axes[row, column]
@@ -104,11 +107,9 @@ def draw(columns: tuple[np.ndarray, ...], names: list[str], out: pathlib.Path) -
             axis.set_xticks([])
             axis.set_yticks([])
         axes[row, 0].set_ylabel(name)
-    figure.tight_layout()
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f".{out.name}.part")
     figure.savefig(part, format="png", dpi=120)
-    pyplot.close(figure)
     part.replace(out)
 
 

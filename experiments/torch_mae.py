@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from conversion import reference
 from conversion.names import VIT_NAMINGS
+from experiments.bench.torch_mlp import compile_loss
 from jist.models import MAE
 from jist.models.storage import tensors
 
@@ -98,7 +99,7 @@ class TorchSteps:
         weight_decay: decay of what jist decays.
         dtype: compute type, "float32" or "bfloat16".
         device: "cpu" or "cuda".
-        compiled: whether loss and gradients go through `torch.compile`.
+        compiled: whether loss and gradients go through `torch.compile`, on a GPU as CUDA graphs.
     """
 
     def __init__(
@@ -132,8 +133,7 @@ class TorchSteps:
             rounded = {name: p.to(getattr(torch, dtype)) for name, p in model.named_parameters()}
             return functional_call(model, rounded, (pixels, keep))
 
-        torch.compiler.reset()  # else a second model of one shape would be compiled in no time
-        self._loss = torch.compile(loss, dynamic=False) if compiled else loss
+        self._loss = compile_loss(loss, device) if compiled else loss
 
     def __call__(self, order: np.ndarray) -> np.ndarray:
         """Takes steps on the images in the rows of `order` [steps, B]; their losses, once done."""
@@ -145,6 +145,6 @@ class TorchSteps:
             self._optimizer.zero_grad()
             loss.backward()
             self._optimizer.step()
-            losses.append(loss.detach())
+            losses.append(loss.detach().clone())  # CUDA graphs write over it
             self._taken += 1
         return torch.stack(losses).cpu().numpy()

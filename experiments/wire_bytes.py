@@ -2,13 +2,13 @@
 
     python -m experiments.wire_bytes --out runs/wire_bytes.json
 
-Starts four processes, one worker each, in a network namespace of their own where the system allows
-one, so that its loopback interface carries nothing else. After a round in which connections are
-made, reads the interface's count of received bytes before and after some rounds of every strategy;
-a worker's share is a quarter. What is beyond the payload are headers and acknowledgements (Yuan et
-al., VLDB 2022, §2.3, count the payload). Writes a table and JSON, which says whether the namespace
-was their own. Expected on 2 CPU cores: two minutes, and every strategy within 5 % of its
-count.
+On Linux, where /proc counts them. Starts four processes, one worker each, in a network namespace of
+their own where the system allows one, so that its loopback interface carries nothing else. After a
+round in which connections are made, reads the interface's count of received bytes before and after
+some rounds of every strategy; a worker's share is a quarter. What is beyond the payload are headers
+and acknowledgements (Yuan et al., VLDB 2022, §2.3, count the payload). Writes a table and JSON,
+which says whether the namespace was their own. Expected on 2 CPU cores: two minutes, and every
+strategy within 5 % of its count.
 """
 
 import dataclasses

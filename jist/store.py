@@ -4,6 +4,8 @@ Its attributes, in `zarr.json`, say what it holds; opening it to write something
 Each chunk of an array is a file that appears by a rename.
 """
 
+import contextlib
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -14,6 +16,19 @@ import numpy as np
 import tensorstore as ts
 
 from jist.staging import write_text
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """The versions of those packages that are installed; jist may be run without, from a checkout.
+
+    >>> versions("there is no such package")
+    {}
+    """
+    found = {}
+    for name in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def open_group(

@@ -1,25 +1,37 @@
 """What times were measured on: the machine, its packages, its devices, and the code."""
 
-import importlib.metadata
 import importlib.util
 import os
 import pathlib
 import platform
 import re
 import subprocess
-from typing import Any
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 
 from experiments.cpu import processor_facts
+from jist.placement import available_cores
+from jist.store import versions
 
 DEVICES = ("cpu", "gpu")
 # Variables on which the devices of JAX depend, and what XLA makes of a program.
 VARIABLES = ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")
+PACKAGES = (
+    *("jist", "jax", "jaxlib", "jax-cuda12-plugin", "jax-cuda13-plugin", "flax", "optax", "numpy"),
+    *("torch", "transformers"),
+)
+
+Result = TypeVar("Result")
 
 
 def take_device(device: str) -> None:
     """Points JAX and, where it is installed, PyTorch at a device, all its cores included.
+
+    PyTorch's float32 is full float32 on a GPU too; what of jist is raced against it sees to its
+    own.
 
     Raises:
         ValueError: not a device of `DEVICES`, or one of the frameworks has no such device.
@@ -40,7 +52,9 @@ def take_device(device: str) -> None:
 
     if device == "gpu" and not torch.cuda.is_available():
         raise ValueError("device=gpu, but this PyTorch sees none; without PyTorch jist runs alone")
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(available_cores())
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False  # by default convolutions round to TF32
 
 
 def has_torch() -> bool:
@@ -52,10 +66,9 @@ def machine() -> dict[str, Any]:
     """Processor, cores, devices, what JAX was told of them, and versions."""
     facts = processor_facts()
     flags = facts.get("flags", "").split()
-    packages = ("jist", "jax", "jaxlib", "flax", "optax", "numpy", "torch", "transformers")
     return {
         "processor": facts.get("model name", platform.processor()),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": available_cores(),
         "vector_units": [
             flag for flag in flags if flag.startswith(("avx512f", "avx512_bf", "amx"))
         ],
@@ -64,13 +77,33 @@ def machine() -> dict[str, Any]:
         "environment": {
             name: _without_paths(os.environ[name]) for name in VARIABLES if name in os.environ
         },
-        "versions": {"python": platform.python_version()}
-        | {
-            name: importlib.metadata.version(name)
-            for name in packages
-            if importlib.util.find_spec(name) is not None
-        },
+        "versions": {"python": platform.python_version()} | versions(*PACKAGES) | _torch_cuda(),
     }
+
+
+def _torch_cuda() -> dict[str, str]:
+    """The version of CUDA that PyTorch was built for, if any."""
+    torch = sys.modules.get("torch")  # imported by `take_device`
+    return {"torch_cuda": torch.version.cuda} if torch and torch.version.cuda else {}
+
+
+def unless_uncompilable(side: str, attempt: Callable[[], Result]) -> Result | str:
+    """What comes of an attempt, or in a line, also printed, why `torch.compile` failed in it.
+
+    Args:
+        side: who attempts.
+        attempt: what may compile; it returns no text.
+    """
+    if not has_torch():
+        return attempt()
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        return attempt()
+    except TorchDynamoException as error:  # such as: there is no C++ compiler
+        reason = next((line for line in str(error).splitlines() if line), type(error).__name__)
+        print(f"{side} is left out: {reason}")
+        return reason
 
 
 def _without_paths(flags: str) -> str:

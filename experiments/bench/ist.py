@@ -3,7 +3,8 @@
 MLP 768-1000-1000-10, Adam made anew every round, batch 64, 50 local steps. jist holds all workers
 in one process and one compiled program. PyTorch has on a CPU a process for each worker, over gloo:
 it cuts its subnet out of the full parameters, trains it, gathers everybody's and pastes them; and
-everywhere, one worker after the other in one process. First a round must lead to the same mean
+everywhere, one worker after the other in one process, which is all there is beside jist on a GPU:
+eager PyTorch, neither compiled nor as CUDA graphs. First a round must lead to the same mean
 loss and parameters, with the same deal of the neurons, order and initial weights.
 """
 
@@ -33,7 +34,7 @@ from jist.strategies import IST
 BATCH, LOCAL_STEPS, EXAMPLES = 64, 50, 12_800
 WORKERS = (1, 2, 4, 8)
 DEALS = 4  # are drawn before the race for PyTorch, which takes them in turn
-PROCESSES, SERVER, IN_TURN = "torch processes", "torch processes, server", "torch in turn"
+PROCESSES, SERVER, IN_TURN = "torch processes", "torch processes, server", "torch eager, in turn"
 
 
 def contests(device: str) -> Iterator[Contest]:

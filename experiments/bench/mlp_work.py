@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from experiments.bench.hardware import unless_uncompilable
 from experiments.bench.race import JIST, Contest, Side, timed
 from jist.data.order import worker_order
 from jist.models import MLP
@@ -127,10 +128,14 @@ def rounds_contest(
     work, first = jist.work, order[:, :check_steps]
     taken, ours = _first_round(jist, jist.arrays, first)
     sides = {JIST: Side(functools.partial(jist, order), order.size, first_run_s=taken)}
-    differences = {}
+    differences, left_out = {}, {}
     for name, start in others.items():
         play, read = start()
-        taken, theirs = _first_round(play, read, first)
+        done = unless_uncompilable(name, functools.partial(_first_round, play, read, first))
+        if isinstance(done, str):
+            left_out[f"{name} is left out"] = done
+            continue
+        taken, theirs = done
         differences[name] = compare(name, ours, theirs, work.start)
         sides[name] = Side(functools.partial(play, order), order.size, first_run_s=taken)
     workers, steps = order.shape[:2]
@@ -140,7 +145,7 @@ def rounds_contest(
         "examples/s",
         sides,
         flops=flops_per_example(jist.strategy, work),
-        facts={"check_steps": first.shape[1], "differences": differences},
+        facts={"check_steps": first.shape[1], "differences": differences} | left_out,
         conclude=conclude,
     )
 

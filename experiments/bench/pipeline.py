@@ -31,7 +31,7 @@ from jist.data import Dataset, batches, load_dataset
 from jist.features import extract
 from jist.masking import FixedMask
 from jist.models import MAEEncoder, ViTConfig
-from jist.placement import split_batch
+from jist.placement import available_cores, split_batch
 
 RATIO = 0.75
 # Images, images in a batch, compute type.
@@ -40,7 +40,7 @@ FILE_SIDE = 256
 CLASSES = 4
 DECODED = "jist, images decoded"
 # Processes that decode for PyTorch.
-WORKERS = (0, len(os.sched_getaffinity(0)))
+WORKERS = (0, available_cores())
 
 Run = Callable[[], np.ndarray]
 

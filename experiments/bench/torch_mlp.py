@@ -85,7 +85,7 @@ class TorchHead:
         def loss(x: Tensor, y: Tensor) -> Tensor:
             return mean_loss(self._parameters, x, y)
 
-        self._loss = _compiled(loss, device) if compiled else loss
+        self._loss = compile_loss(loss, device) if compiled else loss
 
     def __call__(self, order: np.ndarray) -> float:
         """Trains on the rows [steps, B]; the mean loss, once it is known."""
@@ -97,9 +97,13 @@ class TorchHead:
         return to_arrays(self._parameters)
 
 
-def _compiled(
+def compile_loss(
     loss: Callable[[Tensor, Tensor], Tensor], device: str
 ) -> Callable[[Tensor, Tensor], Tensor]:
+    """A loss and its gradients through `torch.compile`, on a GPU as CUDA graphs.
+
+    There its results last until its next call.
+    """
     torch.compiler.reset()  # else a second one of the same shapes would cost no time
     if device != "cuda":
         return torch.compile(loss, dynamic=False)

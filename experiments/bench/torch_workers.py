@@ -61,7 +61,7 @@ class TorchWorkers(contextlib.ExitStack):
         self._folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
         np.savez(self._folder / START, x, y, *arrays)
         context = multiprocessing.get_context("spawn")
-        threads = max(1, len(os.sched_getaffinity(0)) // workers)
+        threads = max(1, _available_cores() // workers)
         self._pipes: list[Connection] = []
         for rank in range(workers):
             ours, theirs = context.Pipe()
@@ -118,6 +118,13 @@ class TorchWorkers(contextlib.ExitStack):
             raise RuntimeError(
                 f"a PyTorch process ended while told {command!r}; what it printed says why"
             ) from error
+
+
+def _available_cores() -> int:
+    """As `jist.placement.available_cores`; of jist nothing is imported here."""
+    if hasattr(os, "sched_getaffinity"):  # not everywhere
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _worker(

@@ -6,7 +6,8 @@ code; 20 local steps of the smaller network, as there, and 10 of the other, whos
 than a second on one core. jist's rounds of independent subnet training stand beside the same in
 PyTorch; data parallel training and local SGD in jist beside `DistributedDataParallel` and local
 SGD, a process for each worker over gloo, where there is a CPU (a GPU has no room for such
-processes).
+processes; there jist stands beside eager PyTorch, one worker after the other, neither compiled nor
+as CUDA graphs, and its baselines alone).
 
 The released code itself is not run. Written anew from its description, for the smaller network, is
 what it does with "a server on one rank": the first process holds the full network, deals out the

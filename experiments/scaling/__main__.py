@@ -6,8 +6,8 @@
 Writes `scaling.json` (all samples, the machine, the versions; of each part the command and the
 commit) and `scaling.png`. Parts that are not measured again stay as they are there, if the machine
 is the same, whatever the commit. Expected: about 9 minutes on one CPU core. Time of extraction
-grows linearly and its memory does not; time of a step follows the operations of its matrix
-products.
+grows linearly and its memory, which Linux alone tells, does not; time of a step follows the
+operations of its matrix products.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ import pathlib
 import sys
 from typing import Any
 
+import jax
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -87,7 +88,9 @@ def measure(part: str, options: ScalingOptions) -> dict[str, Any]:
         "workers": rounds.measure_workers,
         "steps": rounds.measure_steps,
     }
-    return measured[part](options.repeats, options.device)
+    # Full float32 on a GPU too, as the products with which times are compared.
+    with jax.default_matmul_precision("float32"):
+        return measured[part](options.repeats, options.device)
 
 
 def print_part(name: str, part: dict[str, Any]) -> None:

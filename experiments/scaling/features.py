@@ -1,9 +1,9 @@
 """Extraction of ever more images: time and peak memory, each size in a process of its own.
 
-Such a process takes cores and memory as every script does (`experiments.cpu`). Images are drawn
-when they are opened, as a function of their number, so nothing of them stays in memory or comes
-from a disk. The encoder has the width of the shipped one, 192, and a single block: what is measured
-is all that surrounds an encoder.
+On Linux, where /proc tells the memory. Such a process takes cores and memory as every script does
+(`experiments.cpu`). Images are drawn when they are opened, as a function of their number, so
+nothing of them stays in memory or comes from a disk. The encoder has the width of the shipped one,
+192, and a single block: what is measured is all that surrounds an encoder.
 """
 
 import dataclasses
@@ -81,8 +81,8 @@ def extract_once(images: int, device: str) -> dict[str, float]:
 def peak_memory() -> int:
     """The most bytes that were ever resident in this process.
 
-    From /proc, because `getrusage` of a child begins with the memory of the process it was forked
-    from.
+    From /proc, so on Linux alone, because `getrusage` of a child begins with the memory of the
+    process it was forked from.
     """
     status = pathlib.Path("/proc/self/status").read_text().splitlines()
     line = next(line for line in status if line.startswith("VmHWM"))

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
 
+from experiments.bench.roofline import MATMUL, matmul
 from experiments.scaling.clock import linear_fit, take_turns, timed
 from jist import costs
 from jist.models import MLP
@@ -22,31 +22,37 @@ INPUTS, CLASSES, BATCH, EXAMPLES = 768, 10, 64, 1024
 
 WIDTHS = (1024, 2048, 4096, 8192, 16384)
 WHOLE_STEPS, SUBNET_STEPS = 2, 20  # local steps; whole networks are neither cut nor pasted
-PRODUCT = 2048  # side of the square matrices whose product shows what the machine can do
+# How many times as much is done for a sample, lest a GPU be faster than it is told what to do.
+MORE = {"cpu": 1, "gpu": 50}
 
 WORKERS, WORKERS_WIDTH, WORKERS_STEPS = (1, 2, 4, 8, 16, 32), 1024, 20
 STEPS, STEPS_WIDTH, STEPS_WORKERS = (1, 2, 5, 10, 20, 50, 100, 200), 1000, 4
 
 
 def measure_widths(
-    repeats: int, device: str, widths: tuple[int, ...] = WIDTHS, product: int = PRODUCT
+    repeats: int,
+    device: str,
+    widths: tuple[int, ...] = WIDTHS,
+    product: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """Seconds per step of the whole network by one worker, and of the subnets of four.
 
-    Plain SGD, for the memory. `expected_s` are a step's operations at the rate of a matrix product
-    of the same turns.
+    Plain SGD, for the memory. `expected_s` are a step's operations at the rate of matrix products
+    of the same turns: `product`, side and count, or as many as the roofline takes.
     """
-    points = []
+    points, product = [], product or MATMUL[device]
+    whole, subnet = (MORE[device] * steps for steps in (WHOLE_STEPS, SUBNET_STEPS))
     for width in widths:
         model = MLP((INPUTS, width, width, CLASSES), rngs=nnx.Rngs(0))
         sgd, mesh = optax.sgd(1e-2), workers_mesh(1)
         strategies: dict[str, Strategy] = {
-            "whole, 1 worker": Centralized(model, sgd, local_steps=WHOLE_STEPS, mesh=mesh),
-            "IST, 4 workers": IST(model, sgd, workers=4, local_steps=SUBNET_STEPS, mesh=mesh),
+            "whole, 1 worker": Centralized(model, sgd, local_steps=whole, mesh=mesh),
+            "IST, 4 workers": IST(model, sgd, workers=4, local_steps=subnet, mesh=mesh),
         }
         sides = {name: rounds(strategy) for name, strategy in strategies.items()}
-        samples = take_turns({**sides, "product": _product(product)}, repeats, device)
-        rate = _rate(product, samples["product"])
+        products = matmul("float32", *product)
+        samples = take_turns({**sides, "product": products}, repeats, device)
+        rate = _rate(*product, samples["product"])
         parameters = costs.count(nnx.state(model, nnx.Param))
         for name, strategy in strategies.items():
             flops = strategy.workers * strategy.flops_per_step(_examples(), BATCH)
@@ -62,12 +68,13 @@ def measure_workers(
     workers: tuple[int, ...] = WORKERS,
     width: int = WORKERS_WIDTH,
     steps: int = WORKERS_STEPS,
-    product: int = PRODUCT,
+    product: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """Seconds per example for n workers on one device that share the same number of examples.
 
-    `expected_s` are an example's operations at the rate of a matrix product of the same turns.
+    `expected_s` are an example's operations at the rate of matrix products, as of `measure_widths`.
     """
+    steps, product = MORE[device] * steps, product or MATMUL[device]
     model = MLP((INPUTS, width, width, CLASSES), rngs=nnx.Rngs(0))
     strategies = {
         n: IST(model, optax.adam(1e-3), workers=n, local_steps=steps, mesh=workers_mesh(n, 1))
@@ -76,8 +83,8 @@ def measure_workers(
     in_a_round = {n: n * steps * BATCH for n in workers}
     total = max(in_a_round.values())
     sides = {n: rounds(s, total // in_a_round[n]) for n, s in strategies.items()}
-    samples = take_turns({**sides, 0: _product(product)}, repeats, device)
-    rate = _rate(product, samples[0])
+    samples = take_turns({**sides, 0: matmul("float32", *product)}, repeats, device)
+    rate = _rate(*product, samples[0])
     points = []
     for n, strategy in strategies.items():
         flops = strategy.flops_per_step(_examples(), BATCH) / BATCH
@@ -92,13 +99,15 @@ def measure_steps(
 ) -> dict[str, Any]:
     """Seconds per local step, and what a round costs beside its steps: cut, exchange and paste."""
     model = MLP((INPUTS, width, width, CLASSES), rngs=nnx.Rngs(0))
-    workers, mesh = STEPS_WORKERS, workers_mesh(STEPS_WORKERS, 1)
+    workers, mesh, count = STEPS_WORKERS, workers_mesh(STEPS_WORKERS, 1), MORE[device]
     sides = {
-        j: rounds(IST(model, optax.adam(1e-3), workers=workers, local_steps=j, mesh=mesh))
+        j: rounds(IST(model, optax.adam(1e-3), workers=workers, local_steps=j, mesh=mesh), count)
         for j in steps
     }
     samples = take_turns(sides, repeats, device)
-    points: list[dict[str, Any]] = [{"local_steps": j} | timed(samples[j], j) for j in steps]
+    points: list[dict[str, Any]] = [
+        {"local_steps": j} | timed(samples[j], count * j) for j in steps
+    ]
     seconds = [j * p["seconds_per_unit"]["median"] for j, p in zip(steps, points, strict=True)]
     return {
         "unit": "local step of all workers",
@@ -135,15 +144,9 @@ def _examples() -> dict[str, np.ndarray]:
     }
 
 
-def _product(side: int) -> Callable[[], object]:
-    square = jnp.ones((side, side))
-    product = jax.jit(jnp.matmul)
-    return lambda: jax.block_until_ready(product(square, square))
-
-
-def _rate(side: int, samples: list[float]) -> float:
-    """Operations per second of a matrix product, by its median."""
-    return 2 * side**3 / float(np.median(samples))
+def _rate(side: int, count: int, samples: list[float]) -> float:
+    """Operations per second of matrix products, by their median."""
+    return 2 * count * side**3 / float(np.median(samples))
 
 
 def _beside(found: dict[str, Any], flops: float, rate: float) -> dict[str, Any]:

@@ -7,6 +7,7 @@ of `stored`; `random_masks` encodes the images again in every epoch.
 
 from jist.features.encoding import cls_vectors as cls_vectors
 from jist.features.encoding import encode_batches as encode_batches
+from jist.features.encoding import exact_products as exact_products
 from jist.features.encoding import in_parts as in_parts
 from jist.features.encoding import place_weights as place_weights
 from jist.features.extraction import extract as extract

@@ -8,7 +8,6 @@ natural masks K is the number of all patches, and rows of `keep` end with -1.
 import dataclasses
 import functools
 import hashlib
-import importlib.metadata
 import os
 import pathlib
 from collections.abc import Callable
@@ -62,7 +61,7 @@ def describe(
         "encoder": dataclasses.asdict(encoder.config),
         "encoder_sha256": digest(encoder),
         "masks": None,
-        "versions": {name: importlib.metadata.version(name) for name in ("jist", "jax", "flax")},
+        "versions": store.versions("jist", "jax", "flax"),
     }
     if isinstance(keep_for, NaturalMasks):
         own = {"name": keep_for.name} | dataclasses.asdict(keep_for)

@@ -140,7 +140,7 @@ def test_another_deal_is_other_work(work):
     for deal in (np.arange(16).reshape(2, 8), np.arange(16).reshape(8, 2).T):
         side = torch_mlp.TorchSubnets(*(work.start, work.x, work.y), optimizer="adam", device="cpu")
         results.append((side([deal, np.arange(8).reshape(2, 4)], work.order(2, 3)), side.arrays()))
-    with pytest.raises(RuntimeError, match="of torch in turn and of jist are .* apart"):
+    with pytest.raises(RuntimeError, match="of torch eager, in turn and of jist are .* apart"):
         compare(ist.IN_TURN, *results, work.start)
 
 

@@ -33,6 +33,37 @@ def test_attention_is_softmax_of_scaled_products(padded):
     np.testing.assert_allclose(got, expected @ out + np.asarray(attention.out.bias[...]), atol=1e-5)
 
 
+@pytest.mark.parametrize("wanted", [None, 2])
+@pytest.mark.parametrize("padded", [False, True])
+def test_other_devices_attend_as_a_cpu_does(padded, wanted, monkeypatch):
+    attention = Attention(8, 2, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(0), (3, 5, 8))
+    valid = jnp.asarray([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 1, 0, 1]], bool)
+    way = jax.random.normal(jax.random.key(1), (3, wanted or 5, 8))
+    fused, calls = jax.nn.dot_product_attention, []
+
+    def counted(*given, **options):
+        calls.append(1)
+        return fused(*given, **options)
+
+    def outputs_and_gradients():
+        graphdef, weights = nnx.split(attention)
+
+        def outputs(weights, x):
+            return nnx.merge(graphdef, weights)(x, valid if padded else None, wanted)
+
+        given, back = jax.vjp(outputs, weights, x)
+        return given, back(way)
+
+    monkeypatch.setattr(jax.nn, "dot_product_attention", counted)
+    expected = outputs_and_gradients()
+    assert not calls
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    found = outputs_and_gradients()
+    assert calls
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)
+
+
 @pytest.mark.parametrize("padded", [False, True])
 def test_a_block_computes_the_tokens_that_are_wanted(padded):
     block = Block(8, 2, 16, 1e-6, dtype=jnp.float32, rngs=nnx.Rngs(0))
