@@ -7,7 +7,8 @@ He et al., Masked Autoencoders Are Scalable Vision Learners (arXiv 2111.06377). 
 split is read, and no label of it: a folder of one class will do. Writes `checkpoints/`,
 `metrics.jsonl`, `tensorboard/`, `reconstructions/` (PNG) and, with every checkpoint, `encoder/`,
 which every other script takes as `--encoder runs/pretrain-nano/encoder`. The same command with the
-same `--run-dir` goes on where it stopped, bit by bit.
+same `--run-dir` goes on where it stopped: bit by bit on a CPU with as many cores, and on a GPU with
+`XLA_FLAGS=--xla_gpu_deterministic_ops=true`, since XLA else picks kernels by measured time.
 
 Images with holes are pre-trained on as they are: with `--natural-masks` (or `--no-data`,
 `--simulate-clouds`) what an image lacks is neither shown to the encoder nor predicted, and

@@ -3,7 +3,8 @@
 An epoch is as many rounds as it takes for all workers together to see as many examples as there
 are; the last of them is shorter. After each epoch every neuron's deployed statistics are measured
 on the full network over some training examples (VLDB 2022, §2.2), the network is evaluated, and
-the state is saved. Interrupted anywhere, the same call ends with the same bits.
+the state is saved. Interrupted anywhere, the same call ends with the same bits; on a GPU if
+XLA is told `--xla_gpu_deterministic_ops=true`.
 
 Under `jax.distributed` every process makes the same call with the same examples; checkpoints are on
 a file system that all of them share.

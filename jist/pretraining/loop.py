@@ -2,7 +2,8 @@
 
 Small data sets lie decoded on the device; large ones are decoded again in every epoch, a few
 batches ahead. Either way the order of the images follows from the seed alone, so a run that was
-killed goes on from its last checkpoint and ends with the same bits.
+killed goes on from its last checkpoint and ends with the same bits; on a GPU if XLA is told
+`--xla_gpu_deterministic_ops=true`.
 """
 
 import collections

@@ -13,7 +13,7 @@ from flax import nnx
 
 from experiments import cli
 from experiments.bench import __main__ as bench
-from experiments.bench import encode, pipeline, race, roofline
+from experiments.bench import encode, head, pipeline, race, roofline
 from experiments.bench.hardware import has_torch
 from jist.costs import matmul_flops
 from jist.data import load_dataset
@@ -82,13 +82,36 @@ def test_the_formula_counts_what_jax_multiplies(encoder, ratio):
     assert 3 * flops == matmul_flops(vectors, weights)
 
 
-def test_without_a_compiler_the_reason_is_noted(work):
-    dynamo = pytest.importorskip("torch._dynamo.exc", reason="the other side")
+def test_without_a_compiler_the_reason_is_noted(work, monkeypatch, capsys):
+    pytest.importorskip("transformers", reason="the other side")
+    from torch._dynamo.exc import TorchDynamoException
 
-    def fails():
-        raise dynamo.TorchDynamoException("\nno C++ compiler\nmuch more")
+    def torch(self, dtype, *, compiled=False):
+        if compiled:
+            raise TorchDynamoException("\nno C++ compiler\nmuch more")
+        return self.jist(dtype)
 
-    assert encode.try_compiled(lambda batch: fails, 2, "float32") == "no C++ compiler"
+    monkeypatch.setattr(encode.Work, "torch", torch)
+    contest = encode.contest("small", work, "bfloat16", (2,))
+    assert contest.sides.keys() == {race.JIST, encode.EAGER}
+    assert contest.facts["torch compiled is left out"] == "no C++ compiler"
+    assert "torch compiled is left out: no C++ compiler" in capsys.readouterr().out
+
+
+def test_what_trains_is_held_in_full_float32_and_encoders_decide_themselves(monkeypatch):
+    def contests(device):
+        precisions.append(jax.config.jax_default_matmul_precision)
+        yield race.Contest("nothing", "images/s", {race.JIST: race.Side(run, 1)})
+
+    def run():
+        precisions.append(jax.config.jax_default_matmul_precision)
+
+    for module, wanted in ((head, "float32"), (encode, None)):
+        precisions = []
+        monkeypatch.setattr(module, "contests", contests)
+        name = module.__name__.rpartition(".")[2]
+        (_,) = bench._results(name, bench.BenchOptions(repeats=1))
+        assert precisions == [wanted] * 4  # built, run to compile and to warm up, raced
 
 
 def test_files_give_the_same_features_in_both_pipelines(encoder, tmp_path, monkeypatch):

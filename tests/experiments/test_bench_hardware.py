@@ -1,10 +1,12 @@
 """Results say on what machine, with what devices and by what code they were measured."""
 
+import importlib.metadata
 import json
 import os
 import shutil
 import subprocess
 import sys
+import types
 
 import jax
 import pytest
@@ -24,6 +26,35 @@ def test_the_machine_is_told_with_its_devices_and_flags(monkeypatch):
     }
     monkeypatch.delenv("JAX_NUM_CPU_DEVICES")
     assert hardware.machine()["environment"].keys() == {"XLA_FLAGS"}
+
+
+def test_the_machine_is_told_of_a_checkout_and_of_systems_that_tell_less(monkeypatch):
+    installed = importlib.metadata.version
+
+    def version(name):
+        if name == "jist":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "0.11" if name == "jax-cuda13-plugin" else installed(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    torch = types.SimpleNamespace(version=types.SimpleNamespace(cuda="13.0"))
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    found = hardware.machine()
+    assert found["cores"] == os.cpu_count()
+    assert "jist" not in found["versions"]
+    assert found["versions"]["jax"] == jax.__version__
+    assert found["versions"]["jax-cuda13-plugin"] == "0.11"
+    assert found["versions"]["torch_cuda"] == "13.0"
+
+
+def test_pytorch_is_told_to_leave_float32_whole(monkeypatch):
+    torch = pytest.importorskip("torch", reason="the other side")
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    torch.set_float32_matmul_precision("high")
+    hardware.take_device("cpu")
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
 
 
 def test_all_ask_one_reader_what_the_processor_is(monkeypatch, tmp_path):

@@ -182,6 +182,24 @@ def test_turns_are_counted(clock):
     }
 
 
+def test_a_head_that_does_not_compile_is_left_out(work, monkeypatch):
+    torch = pytest.importorskip("torch", reason="the other side")
+    monkeypatch.setattr(torch, "compile", fails_to_compile)
+    contest = head.head_contest(work, "cpu")
+    assert contest.sides.keys() == {JIST, "torch eager"}
+    assert contest.facts["torch compiled is left out"] == "no C++ compiler"
+
+
+def fails_to_compile(loss, **options):
+    """In place of `torch.compile`, which fails when what it made is first called."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    def call(*given):
+        raise TorchDynamoException("no C++ compiler")
+
+    return call
+
+
 def test_without_pytorch_jist_goes_alone(work, monkeypatch):
     monkeypatch.setattr(head, "has_torch", lambda: False)
     assert head.head_contest(work, "cpu").sides.keys() == {JIST}

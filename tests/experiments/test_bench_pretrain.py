@@ -94,6 +94,40 @@ def test_it_measures_and_writes_all_samples(work, monkeypatch, tmp_path, capsys)
     assert "jist" in capsys.readouterr().out
 
 
+def test_what_is_measured_outlives_what_comes_later(work, monkeypatch, tmp_path):
+    out = tmp_path / "bench.json"
+    monkeypatch.setitem(bench_pretrain.MATMUL, "cpu", (64, 1))
+    monkeypatch.setattr(bench_pretrain, "check_work", lambda options: {"differences": {}})
+
+    def stopped(options):
+        assert json.loads(out.read_text())["same_work"] == {"differences": {}}
+        yield {"step_s": {"jist": [1.0]}, "first_step_s": {"jist": 2.0}, "left_out": {}}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench_pretrain, "race", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        bench_pretrain.main(BenchOptions(batch_size=8, out=out))
+    assert json.loads(out.read_text())["samples"]["step_s"] == {"jist": [1.0]}
+
+
+def test_a_side_that_does_not_compile_is_left_out(work, monkeypatch, capsys):
+    exceptions = pytest.importorskip("torch._dynamo.exc", reason="the other side")
+
+    def fails(order):
+        raise exceptions.TorchDynamoException("no C++ compiler")
+
+    def sides(self, *given):
+        return {"jist": lambda order: np.ones(len(order)), "torch compiled": fails}
+
+    monkeypatch.setattr(bench_sides.Work, "sides", sides)
+    options = BenchOptions(batch_size=8, steps=1, repeats=2)
+    assert bench_pretrain.check_work(options)["left_out"] == {"torch compiled": "no C++ compiler"}
+    *_, measured = bench_pretrain.race(options)
+    assert measured["left_out"] == {"torch compiled": "no C++ compiler"}
+    assert {name: len(found) for name, found in measured["step_s"].items()} == {"jist": 2}
+    assert "torch compiled is left out: no C++ compiler" in capsys.readouterr().out
+
+
 def test_without_pytorch_jist_goes_alone(work, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "torch", None)
     bench_pretrain.take_device("cpu")

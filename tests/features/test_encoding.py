@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from experiments import probe
 from jist import placement
-from jist.features import cls_vectors, place_weights
-from jist.masking import random_keep
+from jist.features import cls_vectors, extraction, place_weights
+from jist.masking import FixedMask, random_keep
 from jist.models import MAEEncoder, ViTConfig
 from jist.placement import split_batch
 
@@ -57,3 +58,17 @@ def test_placed_weights_are_those_that_would_be_multiplied(dtype):
     encode = nnx.jit(cls_vectors)
     placed = encode(nnx.merge(graphdef, weights), images, keep)
     np.testing.assert_array_equal(placed, encode(encoder, images, keep))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_float32_is_multiplied_as_such_on_every_backend(dtype):
+    encoder = MAEEncoder(CONFIG, dtype=dtype, rngs=nnx.Rngs(0))
+    graphdef, weights = place_weights(encoder, 2)
+    images, mask = jnp.zeros((2, 8, 8, 3), jnp.uint8), FixedMask(CONFIG.patches, 0.5)
+    ids = jnp.arange(2, dtype=jnp.uint32)
+    for encode in (extraction._encode, probe._encode):
+        program = encode.lower(graphdef, mask, weights, images, ids).as_text()
+        products = [line for line in program.splitlines() if "dot_general" in line]
+        assert len(products) > 2 * 4  # four linear maps a block, and attention
+        exact = ["precision = [HIGHEST, HIGHEST]" in line for line in products]
+        assert all(exact) if dtype == jnp.float32 else not any(exact)
