@@ -24,6 +24,7 @@ from jist.data import read_image, resize
 from jist.masking import fixed_keep
 from jist.models import MAE, Preprocessing, load_mae
 from jist.models.vit import patchify, unpatchify
+from jist.staging import replaced
 
 GREY = 0.5
 TITLES = ("original", "masked", "reconstructed")
@@ -108,9 +109,8 @@ def draw(columns: tuple[np.ndarray, ...], names: list[str], out: pathlib.Path) -
             axis.set_yticks([])
         axes[row, 0].set_ylabel(name)
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".{out.name}.part")
-    figure.savefig(part, format="png", dpi=120)
-    part.replace(out)
+    with replaced(out) as staging:
+        figure.savefig(staging, format="png", dpi=120)
 
 
 if __name__ == "__main__":
