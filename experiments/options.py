@@ -12,7 +12,8 @@ class NaturalOptions:
     natural_masks: bool = False
     """Images say which pixels they lack: transparent, or not zero in NAME.mask.png."""
     no_data: int | None = None
-    """Natural masks: the value that stands for a missing pixel in every channel."""
+    """Natural masks: the value that stands for a missing pixel in every channel: 0 to 255 as
+    decoded to 8 bits or, of 16-bit grey images, 0 to 65535 as stored."""
     simulate_clouds: float | None = None
     """Natural masks: hide this share of every image under simulated clouds, in (0, 1)."""
     max_missing: float = 0.0
@@ -63,6 +64,11 @@ class ImageOptions(NaturalOptions):
     hardware multiplies it faster (GPUs, CPUs with AMX)."""
 
     def __post_init__(self) -> None:
+        if self.dataset.startswith("images:"):
+            raise ValueError(
+                f"dataset={self.dataset} has neither labels nor test images: experiments.pretrain "
+                "takes it; folder:PATH takes one directory per class"
+            )
         given = [
             f"--{option.replace('_', '-')}"
             for option, default in NATURAL.items()

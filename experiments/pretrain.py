@@ -4,7 +4,8 @@ r"""Pre-trains a masked autoencoder on unlabelled images.
         --base-lr 1e-3 --run-dir runs/pretrain-nano
 
 He et al., Masked Autoencoders Are Scalable Vision Learners (arXiv 2111.06377). Only the training
-split is read, and no label of it: a folder of one class will do. Writes `checkpoints/`,
+split is read, and no label of it; `--dataset images:photos` takes every image below a directory and
+holds none out. Writes `checkpoints/`,
 `metrics.jsonl`, `tensorboard/`, `reconstructions/` (PNG) and, with every checkpoint, `encoder/`,
 which every other script takes as `--encoder runs/pretrain-nano/encoder`. The same command with the
 same `--run-dir` goes on where it stopped: bit by bit on a CPU with as many cores, and on a GPU with
@@ -13,6 +14,7 @@ same `--run-dir` goes on where it stopped: bit by bit on a CPU with as many core
 Images with holes are pre-trained on as they are: with `--natural-masks` (or `--no-data`,
 `--simulate-clouds`) what an image lacks is neither shown to the encoder nor predicted, and
 `--mask-ratio` is a share of the patches that are there. An image without any teaches nothing.
+`masked:PATH`, of which the visible patches are all there is, goes with `--natural-masks`.
 
 The defaults for the learning rate are those of He et al., for large models and long schedules;
 small ones on small images want `--base-lr 1e-3`. Expected for the command above on 2 CPU cores:
@@ -60,7 +62,9 @@ class PretrainOptions(Options, NaturalOptions, ProcessOptions):
     """Options of pre-training."""
 
     dataset: str = "digits"
-    """digits, cifar10, resisc45, aid, or folder:PATH; its training split, without labels."""
+    """images:PATH (all images below a directory); or the training split, without labels, of digits,
+    cifar10, resisc45, aid, folder:PATH (one directory per class), or masked:PATH (what
+    experiments.mask_dataset wrote, with --natural-masks)."""
     data_dir: pathlib.Path | None = None
     """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45 or aid."""
     encoder: str = "nano"
@@ -125,6 +129,11 @@ def main(options: PretrainOptions) -> None:
     for name, least in least_values.items():
         if getattr(options, name) < least:
             raise ValueError(f"{name} must be at least {least}, got {getattr(options, name)}")
+    if options.dataset.startswith("masked:") and not options.natural_masks:
+        raise ValueError(
+            f"{options.dataset} holds visible patches only: pre-training takes it with "
+            "--natural-masks"
+        )
     if options.dtype == "auto":  # settled here: a run must not go on in another type elsewhere
         fast = jax.default_backend() != "cpu" or has_matrix_unit()
         options = dataclasses.replace(options, dtype="bfloat16" if fast else "float32")

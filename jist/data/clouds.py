@@ -33,7 +33,7 @@ def cloud_mask(
         ValueError: `cover` lies outside (0, 1).
     """
     if not 0 < cover < 1:
-        raise ValueError(f"clouds must cover a share in (0, 1), got {cover}")
+        raise ValueError(f"cover must lie in (0, 1), got {cover}")
     generator = np.random.default_rng([seed, example_id])
     height = np.zeros((size, size), np.float32)
     cells, weight = _COARSEST, 1.0

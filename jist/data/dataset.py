@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt32
 from PIL import Image
 
+from jist.data.errors import UnreadableImageError
+
 
 def example_id(key: str) -> int:
     """The stable id of an example: the first 4 bytes of the BLAKE2b hash of its key.
@@ -67,11 +69,17 @@ class Dataset(abc.ABC):
             no_data: the value that stands for a missing pixel, in every channel, if there is one.
 
         Raises:
-            UnreadableImageError: it cannot be decoded; the message says which.
+            UnreadableImageError: it cannot be decoded, or cannot hold `no_data`; the message says
+                which.
         """
         image = self.open(index)
         if no_data is None:
             return image, np.zeros((image.height, image.width), bool)
+        if not 0 <= no_data <= 255:
+            raise UnreadableImageError(
+                f"cannot read image {self.locate(index)}: no_data={no_data} cannot occur in it: it "
+                "holds 0 to 255"
+            )
         return image, (np.asarray(image) == no_data).all(axis=-1)
 
     def describe(self) -> dict[str, Any]:

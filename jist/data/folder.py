@@ -58,7 +58,8 @@ def load_folder(path: str, split: str, *, seed: int, test_share: float) -> Folde
     Raises:
         ValueError: `path` is no directory, or the share lies outside (0, 1).
         DataError: there is no class, a class without image, `train/` without `test/` or the other
-            way round, or other classes in one than in the other.
+            way round, other classes in one than in the other, or a symbolic link that leads round
+            and round.
     """
     root = pathlib.Path(path).expanduser()
     if not path or not root.is_dir():
@@ -105,7 +106,7 @@ def directories(path: pathlib.Path) -> list[str]:
     """Names of the directories in a directory, in their order; none where it is no directory."""
     if not path.is_dir():
         return []
-    return sorted(entry.name for entry in _visible(path) if entry.is_dir())
+    return sorted(entry.name for entry in _visible(path) if _is_directory(entry))
 
 
 def _class_names(path: pathlib.Path) -> tuple[str, ...]:
@@ -140,13 +141,31 @@ def is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.endswith(MASK_SUFFIX)
 
 
-def image_keys(root: pathlib.Path, key: str) -> Iterator[str]:
-    """Paths, relative to `root`, of the images in its sub-directory `key`, however deep."""
-    for entry in _visible(root / key):
-        if entry.is_dir():
-            yield from image_keys(root, f"{key}/{entry.name}")
+def image_keys(root: pathlib.Path, key: str = "") -> Iterator[str]:
+    """Paths, relative to `root`, of the images in it or its sub-directory `key`, however deep.
+
+    Raises:
+        DataError: a symbolic link leads round and round.
+    """
+    directory = root / key
+    for above in pathlib.PurePath(key).parents:
+        if directory.samefile(root / above):
+            raise DataError(
+                f"{directory} is a symbolic link that leads back up to {root / above}; remove it"
+            )
+    for entry in _visible(directory):
+        name = f"{key}/{entry.name}" if key else entry.name
+        if _is_directory(entry):
+            yield from image_keys(root, name)
         elif is_image(entry.name):
-            yield f"{key}/{entry.name}"
+            yield name
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:  # such as a link to itself
+        raise DataError(f"{entry.path} cannot be followed: {error.strerror}") from error
 
 
 def _visible(path: pathlib.Path) -> list[os.DirEntry[str]]:

@@ -1,4 +1,4 @@
-"""A seeded split for data sets that bring none."""
+"""A seeded split: test images of data sets that bring none, and images to validate on."""
 
 import hashlib
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ def held_out(
     share: float,
     seed: int,
 ) -> Bool[np.ndarray, " examples"]:
-    """Which examples are held out for testing: the same share of every class.
+    """Which examples are held out, to test or to validate on: the same share of every class.
 
     Within its class an example is ranked by a hash of (seed, key), and the first ranks are held
     out. The order of the examples plays no part, and adding some moves few others across.
@@ -35,7 +35,7 @@ def held_out(
         DataError: a class has a single example.
     """
     if not 0 < share < 1:
-        raise ValueError(f"test_share must lie in (0, 1), got {share}")
+        raise ValueError(f"share (--test-share) must lie in (0, 1), got {share}")
     sizes = _sizes(labels, class_names)
     counts = np.array([round(share * size) for size in sizes.tolist()])
     return _hold(keys, labels, np.clip(counts, 1, sizes - 1), seed)
@@ -77,8 +77,8 @@ def _sizes(labels: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
     for name, size in zip(class_names, sizes, strict=True):
         if size < 2:
             raise DataError(
-                f"class {name!r} has {size} image; splitting into train and test needs at "
-                "least 2 in every class"
+                f"class {name!r} has {size} image; holding some out, to test or to validate on, "
+                "needs at least 2 in every class"
             )
     return sizes
 

@@ -9,14 +9,21 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from jist.data.errors import UnreadableImageError
 from jist.models.preprocessing import INTERPOLATIONS
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff"})
 
-_SIXTEEN_BIT_GREY = ("I;16", "I;16L", "I;16B", "I;16N")
+SIXTEEN_BIT_GREY = ("I;16", "I;16L", "I;16B", "I;16N")
 _WITHOUT_WHITE = ("I", "F")
+_READ = (
+    "8-bit grey or RGB, with or without transparency, and 16-bit grey over the full range "
+    "(0 to 65535) are read"
+)
+_TIFF_BITS, _TIFF_CHANNELS, _TIFF_EXTRA, _TIFF_KIND = 258, 277, 338, 339  # numbers of tags
+_TIFF_KINDS = {1: "unsigned integers", 2: "signed integers", 3: "floats"}
 
 Converted = TypeVar("Converted")
 
@@ -24,13 +31,14 @@ Converted = TypeVar("Converted")
 def read_image(path: str | os.PathLike) -> Image.Image:
     """Decodes an image file to RGB.
 
-    Grey levels and palettes become their colours, 16 bits are scaled to 8, transparent images are
-    laid on white. The orientation that a camera noted in EXIF is not applied: pixels stay where
-    they are stored. Of several frames, the first is taken.
+    Grey levels and palettes become their colours, 16 bits (of grey, and of PNG) are scaled to 8,
+    transparent images are laid on white. The orientation that a camera noted in EXIF is not
+    applied: pixels stay where they are stored. Of several frames, the first is taken.
 
     Raises:
-        UnreadableImageError: the file is missing, truncated or damaged, or its pixel type (32-bit
-            integers or floats) does not say which value is white.
+        UnreadableImageError: the file is missing, truncated or damaged, its pixels (signed or
+            32-bit integers, floats, colours of more than 8 bits in a TIFF) do not say which value
+            is white, or a TIFF has a channel that is neither colour nor transparency.
     """
     return decode_image(path, str(pathlib.Path(path)), to_rgb)
 
@@ -55,7 +63,8 @@ def decode_image(
             return convert(image)
     except UnidentifiedImageError as error:
         raise UnreadableImageError(
-            f"cannot read image {name}: it begins like no image format that Pillow knows"
+            f"cannot read image {name}: it begins like no image format that Pillow knows, or "
+            f"holds other pixels: {_READ}"
         ) from error
     # Pillow's readers let whatever a damaged file provokes in them escape: OSError, SyntaxError,
     # struct.error, KeyError, ...
@@ -67,12 +76,8 @@ def decode_image(
 def to_rgb(image: Image.Image) -> Image.Image:
     """The colours of an image in any of Pillow's modes, as `read_image` says."""
     image.load()
-    if image.mode in _WITHOUT_WHITE:
-        raise ValueError(
-            f"pixels of Pillow's mode {image.mode!r} (32 bits) have no defined white; "
-            "store 8 or 16 bits"
-        )
-    if image.mode in _SIXTEEN_BIT_GREY:
+    _refuse_other_pixels(image)
+    if image.mode in SIXTEEN_BIT_GREY:
         # Pillow would clip at 255 instead of scaling.
         grey = (np.asarray(image).astype(np.uint32) + 128) // 257
         grey[fully_transparent(image)] = 255
@@ -84,9 +89,28 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def _refuse_other_pixels(image: Image.Image) -> None:
+    """A sensor's values and channels: Pillow drops some without a word, and none is a colour."""
+    holds = f"pixels of Pillow's mode {image.mode!r}"
+    fits = image.mode not in _WITHOUT_WHITE
+    if isinstance(image, TiffImageFile):
+        bits = max(image.tag_v2.get(_TIFF_BITS, (1,)))
+        kinds = image.tag_v2.get(_TIFF_KIND, (1,))
+        extra = image.tag_v2.get(_TIFF_EXTRA, ())
+        # Pillow takes a fourth channel of which nothing is said for transparency.
+        unnamed = 0 in extra or (image.mode == "RGBA" and not extra)
+        fits = set(kinds) == {1} and not unnamed
+        fits = fits and (bits <= 8 or (bits == 16 and image.mode in SIXTEEN_BIT_GREY))
+        kind = _TIFF_KINDS.get(max(kinds), "numbers of an unknown kind")
+        holds = f"{image.tag_v2.get(_TIFF_CHANNELS, 1)} channel(s) of {bits}-bit {kind}"
+        holds += ", at least one neither colour nor transparency" if unnamed else ""
+    if not fits:
+        raise ValueError(f"it holds {holds}; {_READ}")
+
+
 def fully_transparent(image: Image.Image) -> Bool[np.ndarray, "height width"]:
     """Which pixels of an image show nothing of it."""
-    if image.mode in _SIXTEEN_BIT_GREY:
+    if image.mode in SIXTEEN_BIT_GREY:
         # Pillow would look for the value among those that it has clipped.
         value = image.info.get("transparency")
         stored = np.asarray(image)

@@ -8,6 +8,7 @@ from jist.data.digits import load_digits
 from jist.data.folder import load_folder
 from jist.data.masked import load_masked
 from jist.data.scenes import AID, RESISC45, load_scenes
+from jist.data.unlabelled import load_unlabelled
 
 SPLITS = ("train", "test")
 _SCENES = {published.name: published for published in (RESISC45, AID)}
@@ -26,13 +27,14 @@ def load_dataset(
     Args:
         name: `digits` (bundled with scikit-learn), `cifar10` (prepared by TFDS), `resisc45` and
             `aid` (the authors' extracted folder; `resisc45` also prepared by TFDS), `folder:PATH`
-            (one directory per class, `train/` and `test/` on top or not), or `masked:PATH` (what
-            `experiments.mask_dataset` wrote).
+            (one directory per class, `train/` and `test/` on top or not), `masked:PATH` (what
+            `experiments.mask_dataset` wrote), or `images:PATH` (all images below a directory,
+            without labels, "train" alone).
         split: "train" or "test".
         data_dir: where TFDS keeps its prepared data sets, or the extracted folder or one above it;
             the others do not look at it.
         seed: decides the split of data sets that bring none (all but `cifar10`, folders with
-            `train/` and `test/`, and masked images).
+            `train/` and `test/`, masked images and those without labels).
         test_share: share of every class held out for testing in `digits` and in folders without
             `train/` and `test/`.
 
@@ -53,6 +55,9 @@ def load_dataset(
         return load_folder(path, split, seed=seed, test_share=test_share)
     if name.startswith("masked:"):
         return load_masked(name.removeprefix("masked:"), split)
+    if name.startswith("images:"):
+        return load_unlabelled(name.removeprefix("images:"), split)
     raise ValueError(
-        f"dataset must be digits, cifar10, resisc45, aid, folder:PATH or masked:PATH, got {name!r}"
+        "dataset must be digits, cifar10, resisc45, aid, folder:PATH, masked:PATH or images:PATH, "
+        f"got {name!r}"
     )

@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from PIL import Image
 
 from jist.data.errors import UnreadableImageError
-from jist.data.images import decode_image, fully_transparent, to_rgb
+from jist.data.images import SIXTEEN_BIT_GREY, decode_image, fully_transparent, to_rgb
 
 MASK_SUFFIX = ".mask.png"
 
@@ -30,11 +30,13 @@ def read_with_missing(
 
     Args:
         path: the file.
-        no_data: the value that stands for a missing pixel, if there is one. Lossy compression
-            blurs it: use it with PNG or TIFF.
+        no_data: the value that stands for a missing pixel, if there is one: of 16-bit grey in
+            [0, 65535], of all others in [0, 255]. Lossy compression blurs it: use it with PNG or
+            TIFF.
 
     Raises:
-        UnreadableImageError: the file or its mask cannot be decoded, or they differ in size.
+        UnreadableImageError: the file or its mask cannot be decoded, or they differ in size; or
+            no pixel of such a file can hold `no_data`.
     """
     path = pathlib.Path(path)
     convert = functools.partial(_with_missing, no_data=no_data)
@@ -55,6 +57,9 @@ def _with_missing(image: Image.Image, no_data: int | None) -> tuple[Image.Image,
     rgb = to_rgb(image)
     missing = fully_transparent(image)
     if no_data is not None:
+        largest = 65535 if image.mode in SIXTEEN_BIT_GREY else 255
+        if not 0 <= no_data <= largest:
+            raise ValueError(f"no_data={no_data} cannot occur in it: it holds 0 to {largest}")
         stored = image.convert({"1": "L", "P": "RGB", "PA": "RGBA"}.get(image.mode, image.mode))
         missing = missing | _all_equal(stored, no_data)
     return rgb, missing

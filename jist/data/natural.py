@@ -18,14 +18,15 @@ class NaturalMasks:
 
     Attributes:
         max_missing: share of a visible patch that may be missing, in [0, 1).
-        no_data: the value that stands for a missing pixel in every channel, if there is one.
+        no_data: the value that stands for a missing pixel in every channel, if there is one: in
+            [0, 255] or, where images are 16-bit grey, in [0, 65535].
         clouds: share of every image that simulated clouds hide, beside what is missing; None for
             no clouds.
         seed: seed of the clouds.
         fill: colour of a missing pixel in a visible patch; by default ImageNet's mean.
 
     Raises:
-        ValueError: a share outside its range.
+        ValueError: a share or a value outside its range.
     """
 
     max_missing: float = 0.0
@@ -38,7 +39,12 @@ class NaturalMasks:
         if not 0 <= self.max_missing < 1:
             raise ValueError(f"max_missing must lie in [0, 1), got {self.max_missing}")
         if self.clouds is not None and not 0 < self.clouds < 1:
-            raise ValueError(f"simulate_clouds must lie in (0, 1), got {self.clouds}")
+            raise ValueError(f"clouds (--simulate-clouds) must lie in (0, 1), got {self.clouds}")
+        if self.no_data is not None and not 0 <= self.no_data <= 65535:
+            raise ValueError(
+                "no_data must lie in [0, 255], or in [0, 65535] for 16-bit grey images, got "
+                f"{self.no_data}"
+            )
 
     @property
     def name(self) -> str:

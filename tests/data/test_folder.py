@@ -75,6 +75,25 @@ def test_hidden_and_other_files_are_passed_over(tmp_path):
     assert set(load(tmp_path).keys + load(tmp_path, "test").keys) == {"a/1.png", "a/2.png"}
 
 
+@pytest.mark.parametrize("link", ["a/up", "a/deep/up", "up"])
+@pytest.mark.parametrize("target", [".", "..", "a"])
+def test_a_link_that_leads_back_up_is_named(tmp_path, link, target):
+    make(tmp_path / "root", "a/deep/1.png", "a/2.png")
+    (tmp_path / "root" / link).symlink_to(tmp_path / "root" / target)
+    if (link, target) == ("up", "a"):  # the same class once more, and no circle
+        assert load(tmp_path / "root").class_names == ("a", "up")
+        return
+    with pytest.raises(DataError, match=f"{tmp_path}/root/.* is a symbolic link that leads back"):
+        load(tmp_path / "root")
+
+
+def test_a_link_to_itself_is_named(tmp_path):
+    make(tmp_path, "a/1.png", "a/2.png")
+    (tmp_path / "a" / "self").symlink_to(tmp_path / "a" / "self")
+    with pytest.raises(DataError, match="a/self cannot be followed: Too many levels"):
+        load(tmp_path)
+
+
 def test_train_may_be_a_class(tmp_path):
     make(tmp_path, "plane/1.png", "plane/2.png", "train/1.png", "train/2.png")
     assert load(tmp_path).class_names == ("plane", "train")

@@ -54,11 +54,11 @@ def test_adding_examples_moves_few_across():
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.2, 1.5])
 def test_a_share_outside_the_open_interval_is_refused(share):
     keys, labels = examples([3])
-    with pytest.raises(ValueError, match=r"test_share must lie in \(0, 1\), got"):
+    with pytest.raises(ValueError, match=r"share .--test-share. must lie in \(0, 1\), got"):
         held_out(keys, labels, ["a"], share=share, seed=0)
 
 
 def test_a_class_of_one_is_named():
     keys, labels = examples([3, 1])
-    with pytest.raises(DataError, match=r"class 'rare' has 1 image; .* at least 2"):
+    with pytest.raises(DataError, match=r"'rare' has 1 image; .* to test or to validate on, .* at least 2"):
         held_out(keys, labels, ["common", "rare"], share=0.2, seed=0)

@@ -1,4 +1,6 @@
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -97,10 +99,81 @@ def test_sixteen_bits_are_scaled_not_clipped(directory, byte_order):
     np.testing.assert_array_equal(np.asarray(read_image(path))[0, :, 0], [0, 1, 128, 255])
 
 
-def test_pixels_without_a_defined_white_are_refused(directory):
-    Image.fromarray(np.ones((2, 2), np.float32)).save(directory / "float.tiff")
-    with pytest.raises(UnreadableImageError, match=r"float\.tiff.*mode 'F'"):
-        read_image(directory / "float.tiff")
+def tiff(pixels, kind=1, extra=()):
+    """An uncompressed little-endian TIFF of pixels [H, W, C], as the specification has it.
+
+    Args:
+        pixels: the values.
+        kind: of SampleFormat: 1 unsigned, 2 signed, 3 float.
+        extra: of ExtraSamples: 0 unspecified, 2 transparency.
+    """
+    height, width, channels = pixels.shape
+    data = pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
+    tags = {256: [width], 257: [height], 258: [8 * pixels.itemsize] * channels, 259: [1]}
+    tags |= {262: [2 if channels > 2 else 1], 273: [8], 277: [channels], 278: [height]}
+    tags |= {279: [len(data)], 338: list(extra), 339: [kind] * channels}
+    tags = {tag: values for tag, values in tags.items() if values}
+    after = 8 + len(data) + 2 + 12 * len(tags) + 4
+    entries, outside = struct.pack("<H", len(tags)), b""
+    for tag, values in tags.items():
+        packed = struct.pack(f"<{len(values)}H", *values)
+        if len(packed) > 4:
+            place = struct.pack("<I", after + len(outside))
+            outside += packed
+            packed = place
+        entries += struct.pack("<HHI", tag, 3, len(values)) + packed.ljust(4, b"\0")
+    header = struct.pack("<2sHI", b"II", 42, 8 + len(data))
+    return header + data + entries + bytes(4) + outside
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels", "options", "holds"),
+    [
+        ("uint8", 4, {"extra": (0,)}, "4 channel.s. of 8-bit unsigned integers, at least one nei"),
+        ("uint8", 4, {}, "4 channel.s. of 8-bit unsigned integers, at least one neither colour"),
+        ("uint8", 2, {"extra": (0,)}, "2 channel.s. of 8-bit unsigned"),
+        ("uint8", 5, {"extra": (2, 0)}, "5 channel.s. of 8-bit unsigned"),
+        ("uint8", 13, {"extra": (0,) * 10}, "holds other pixels"),
+        ("uint16", 3, {}, "3 channel.s. of 16-bit unsigned integers; 8-bit grey or RGB"),
+        ("uint16", 4, {"extra": (0,)}, "4 channel.s. of 16-bit"),
+        ("uint16", 4, {"extra": (2,)}, "4 channel.s. of 16-bit"),
+        ("int8", 1, {"kind": 2}, "1 channel.s. of 8-bit signed integers"),
+        ("int16", 1, {"kind": 2}, "1 channel.s. of 16-bit signed integers"),
+        ("uint32", 1, {}, "1 channel.s. of 32-bit unsigned integers"),
+        ("float32", 1, {"kind": 3}, "1 channel.s. of 32-bit floats"),
+    ],
+)
+def test_what_a_sensor_stores_is_refused_and_named(directory, dtype, channels, options, holds):
+    path = directory / "sensor.tif"
+    path.write_bytes(tiff(np.full((4, 4, channels), 100, dtype), **options))
+    with pytest.raises(UnreadableImageError, match=rf"sensor\.tif: .*{holds}.*16-bit grey over the"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels", "options"),
+    [("uint8", 1, {}), ("uint8", 3, {}), ("uint8", 4, {"extra": (2,)}), ("uint16", 1, {})],
+)
+def test_what_is_a_picture_is_read(directory, dtype, channels, options):
+    path = directory / "picture.tif"
+    pixels = np.full((4, 4, channels), np.iinfo(dtype).max, dtype)
+    pixels[0, 0, :3] = 0
+    path.write_bytes(tiff(pixels, **options))
+    expected = np.full((4, 4, 3), 255)
+    expected[0, 0] = 0
+    np.testing.assert_array_equal(np.asarray(read_image(path)), expected)
+
+
+def test_sixteen_bits_of_a_png_are_over_the_full_range(directory):
+    def chunk(name, content):
+        checksum = struct.pack(">I", zlib.crc32(name + content))
+        return struct.pack(">I", len(content)) + name + content + checksum
+
+    row = b"\0" + struct.pack(">3H", 0x1234, 0x8000, 0xFFFF)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0))
+    file = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
+    (directory / "deep.png").write_bytes(file)
+    assert read_image(directory / "deep.png").getpixel((0, 0)) == (0x12, 0x80, 0xFF)
 
 
 def test_orientation_is_left_as_stored(directory):

@@ -69,6 +69,16 @@ def test_a_value_for_no_data_is_that_of_the_stored_pixels(tmp_path, kind, value)
     assert not read_with_missing(tmp_path / "a.png")[1].any()
 
 
+def test_a_value_that_an_image_cannot_hold_is_an_error_that_names_it(tmp_path):
+    Image.fromarray(NOISE).save(tmp_path / "a.png")
+    with pytest.raises(UnreadableImageError, match=r"a\.png: no_data=256 cannot .* 0 to 255"):
+        read_with_missing(tmp_path / "a.png", 256)
+    Image.fromarray(np.full((6, 8), 3000, np.uint16)).save(tmp_path / "deep.png")
+    assert read_with_missing(tmp_path / "deep.png", 3000)[1].all()
+    with pytest.raises(UnreadableImageError, match="digits/.*no_data=256 cannot .* 0 to 255"):
+        load_dataset("digits", "test").open_with_missing(0, 256)
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "RGB", "RGBA", "P"])
 def test_a_mask_beside_the_image_says_what_is_missing(tmp_path, mode):
     Image.fromarray(NOISE).save(tmp_path / "scene.one.jpg")
@@ -139,6 +149,8 @@ def test_clouds_cover_what_they_are_to_cover_and_depend_on_seed_and_id():
     assert not np.array_equal(few, cloud_mask(1, 7, 32, 0.2))
     assert not np.array_equal(few, cloud_mask(0, 8, 32, 0.2))
     np.testing.assert_array_equal(few, cloud_mask(0, 7, 32, 0.2))
+    with pytest.raises(ValueError, match=r"^cover must lie in \(0, 1\), got 1.0"):
+        cloud_mask(0, 7, 32, 1.0)
 
 
 def test_clouds_are_heaps_not_dust():
@@ -165,7 +177,9 @@ def test_batches_bring_what_is_missing():
     ("options", "message"),
     [
         ({"max_missing": 1.0}, r"max_missing must lie in \[0, 1\), got 1.0"),
-        ({"clouds": 0.0}, r"simulate_clouds must lie in \(0, 1\), got 0.0"),
+        ({"no_data": -9999}, r"no_data must lie in \[0, 255\], or in \[0, 65535\] .* got -9999"),
+        ({"no_data": 65536}, r"no_data must lie in \[0, 255\], or in \[0, 65535\] .* got 65536"),
+        ({"clouds": 0.0}, r"clouds .--simulate-clouds. must lie in \(0, 1\), got 0.0"),
     ],
 )
 def test_shares_outside_their_range_are_refused(options, message):

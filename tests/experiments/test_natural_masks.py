@@ -136,6 +136,7 @@ def test_what_is_left_out_is_counted(tmp_path, capsys):
     [
         ({"max_missing": 0.1}, "--max-missing goes with --natural-masks or --simulate-clouds"),
         ({"skip_empty": True}, "--skip-empty goes with"),
+        ({"dataset": "images:x"}, "images:x has neither labels nor test images: .*pretrain takes"),
         ({"dataset": "masked:x", "no_data": 3}, "masked:x brings its own masks, --no-data does"),
     ],
 )

@@ -6,6 +6,8 @@ import shutil
 
 import numpy as np
 import pytest
+from flax import nnx
+from PIL import Image
 from safetensors.numpy import load_file
 
 import experiments.pretrain
@@ -16,7 +18,17 @@ from experiments.cpu import has_matrix_unit
 from experiments.pretrain import SIZES, PretrainOptions
 from experiments.probe import ProbeOptions
 from experiments.ship import ShipOptions
-from jist.models import DecoderConfig, ViTConfig, load_encoder, load_mae, shipped_encoders
+from jist.data import load_dataset
+from jist.masked_images import write_masked
+from jist.masking import FixedMask
+from jist.models import (
+    DecoderConfig,
+    MAEEncoder,
+    ViTConfig,
+    load_encoder,
+    load_mae,
+    shipped_encoders,
+)
 
 NANO = (ViTConfig(8, 4, dim=16, depth=1, heads=2, mlp_dim=32), DecoderConfig(16, 1, 2, 32))
 
@@ -71,6 +83,27 @@ def test_images_with_holes_are_pretrained_on_as_they_are(tmp_path, monkeypatch):
         losses.append(json.loads((run_dir / "metrics.jsonl").read_text())["loss"])
         assert json.loads((run_dir / "config.json").read_text())["simulate_clouds"] == 0.2
     assert losses[0] == losses[1] > 0
+
+
+def test_unlabelled_images_and_visible_patches_are_enough(tmp_path, monkeypatch):
+    monkeypatch.setitem(SIZES, "nano", NANO)
+    generator = np.random.default_rng(0)
+    for name in "abc":
+        pixels = generator.integers(0, 256, (8, 8, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    small = {"epochs": 1, "batch_size": 3, "picture_every": 0, "mask_ratio": 0.5}
+    photos = PretrainOptions(dataset=f"images:{tmp_path}", run_dir=tmp_path / "run", **small)
+    experiments.pretrain.main(photos)  # a batch of all three: none is held out
+    assert json.loads((tmp_path / "run/metrics.jsonl").read_text())["loss"] > 0
+
+    encoder = MAEEncoder(NANO[0], rngs=nnx.Rngs(0))
+    dataset = load_dataset(f"images:{tmp_path}", "train")
+    write_masked(dataset, tmp_path / "m/train", masks=FixedMask(4, 0.25, 0), encoder=encoder)
+    masked = PretrainOptions(dataset=f"masked:{tmp_path}/m", run_dir=tmp_path / "masked", **small)
+    with pytest.raises(ValueError, match="visible patches only: .* takes it with --natural-masks"):
+        experiments.pretrain.main(masked)
+    experiments.pretrain.main(dataclasses.replace(masked, natural_masks=True))
+    assert json.loads((tmp_path / "masked/metrics.jsonl").read_text())["loss"] > 0
 
 
 @pytest.mark.parametrize(

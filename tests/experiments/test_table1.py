@@ -32,7 +32,7 @@ def test_what_cannot_be_used_does_not_end_the_table_and_is_told_why(tmp_path, ca
     assert f"not usable: {missing} is not there: {tmp_path}/missing is no directory" in out
     assert f"not usable: cannot read image {tmp_path}/damaged/a/" in out
     assert ["digits", "found", "8×8"] in [line.split()[:3] for line in out.splitlines()]
-    with pytest.raises(ValueError, match="test_share must lie in"):
+    with pytest.raises(ValueError, match="share .--test-share. must lie in"):
         table1.main(table1.Table1Options(datasets=(damaged,), test_share=2.0))
 
 
