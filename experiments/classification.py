@@ -22,7 +22,7 @@ from experiments.images import (
 )
 from experiments.options import HeadOptions, ImageOptions, StrategyOptions
 from experiments.plan import Plan, Training
-from experiments.run_directory import RunDirectory, check_encoder, read_json
+from experiments.run_directory import RunDirectory, check_encoder, read_part
 from jist import costs, features, trainer
 from jist.evaluation import Examples
 from jist.metrics import MetricsLog
@@ -36,7 +36,7 @@ def restore_encoder(run_dir: pathlib.Path, images: ImageOptions) -> Encoder:
         ValueError: another one lies there now.
     """
     encoder = build_encoder(images)
-    check_encoder(read_json(run_dir / "config.json"), digest(encoder))
+    check_encoder(read_part(run_dir, "config.json"), digest(encoder))
     return encoder
 
 
@@ -56,7 +56,7 @@ def restore_head(
         FileNotFoundError: no training of the run has been finished yet.
         CheckpointError: there is no checkpoint, or it cannot be read.
     """
-    class_names = read_json(run_dir / "summary.json")["class_names"]
+    class_names = read_part(run_dir, "summary.json")["class_names"]
     head, seed = plan.head_of(training), plan.images.seed
     strategy = build_strategy(
         encoder.config.dim, len(class_names), head, training.how, seed, devices=1
@@ -90,6 +90,8 @@ def carry_out(
     else:
         encoder = build_encoder(plan.images)
         run.pin_encoder(digest(encoder))
+        features_dir = features_dir or run_dir / "features"
+        run.note_features(features_dir)
         if first and plan.images.encoder in RANDOM_ENCODERS:
             print(
                 "the encoder is randomly initialised, not pre-trained: accuracies show that the "
@@ -99,9 +101,7 @@ def carry_out(
             print("the clouds are simulated: results are marked so")
         with progress_bar() as progress:
             for ratio in dict.fromkeys(training.mask_ratio for training in todo):
-                stores = prepare_features(
-                    plan.images, ratio, encoder, features_dir or run_dir / "features", progress
-                )
+                stores = prepare_features(plan.images, ratio, encoder, features_dir, progress)
                 for training in todo:
                     if training.mask_ratio == ratio:
                         result = train_head(run, stores, plan, training, encoder, progress, devices)

@@ -20,7 +20,7 @@ from experiments.cli import Options, run
 from experiments.heads import examples
 from experiments.images import prepare_features, progress_bar
 from experiments.plan import Plan
-from experiments.run_directory import read_json, write_json
+from experiments.run_directory import features_of, read_part, write_json
 from jist.evaluation import predict, scores
 
 
@@ -33,19 +33,19 @@ class EvaluateOptions(Options):
     checkpoint: str = "last"
     """Which checkpoint of each training: last, or best by validation, else by test accuracy."""
     features_dir: pathlib.Path | None = None
-    """Where the run's features are kept; by default in the run directory."""
+    """Where the run's features are kept; by default where the run left them."""
     data_dir: pathlib.Path | None = None
     """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45 or aid."""
 
 
 def main(options: EvaluateOptions) -> None:
     """Restores, evaluates and reports."""
-    plan = Plan.from_config(read_json(options.run_dir / "config.json"))
+    plan = Plan.from_config(read_part(options.run_dir, "config.json"))
+    results = {r["run"] for r in read_part(options.run_dir, "summary.json")["results"]}
     images = dataclasses.replace(plan.images, data_dir=options.data_dir)
-    features_dir = options.features_dir or options.run_dir / "features"
+    features_dir = options.features_dir or features_of(options.run_dir)
     encoder = restore_encoder(options.run_dir, images)
     evaluations = {}
-    results = {r["run"] for r in read_json(options.run_dir / "summary.json")["results"]}
     for training in plan.trainings:
         if training.name not in results:
             print(f"left out, not trained to the end: {training.name}")

@@ -6,6 +6,11 @@ Removes the share of patches that the run was trained with, or, of a run with na
 that each image lacks; a run on masked images tells from these which it was. Encodes the rest, and
 prints the most likely class of every image with its probability, as text or, with `--json-lines`,
 as one JSON object a line with the probabilities of all classes.
+
+The masks of single images are drawn from their file's name, not from what the run calls them: an
+image of the run may show other patches here. Probabilities are as the deployed head gives them:
+one that n workers trained is over-confident, its logits about n times too large. The class is not
+affected.
 """
 
 import dataclasses
@@ -22,7 +27,7 @@ from experiments.cli import Options, run
 from experiments.images import masks_of
 from experiments.options import ImageOptions
 from experiments.plan import Plan, Training
-from experiments.run_directory import read_json
+from experiments.run_directory import read_part
 from jist.data import (
     IMAGE_SUFFIXES,
     MaskedImages,
@@ -53,7 +58,8 @@ class PredictOptions(Options):
     images: tuple[pathlib.Path, ...]
     """Image files, or folders of images (searched through and through)."""
     training: str | None = None
-    """Which training of the run, if it has several; by default the one with the best accuracy."""
+    """Which training of the run, if it has several; by default the one with the best accuracy: by
+    validation, else on the test images at the checkpoint that is asked for."""
     checkpoint: str = "last"
     """Which checkpoint: last, or best by validation, else by test accuracy."""
     json_lines: bool = False
@@ -64,8 +70,10 @@ class PredictOptions(Options):
 
 def main(options: PredictOptions) -> None:
     """Restores, encodes and prints."""
+    if options.batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {options.batch_size}")
     paths = image_paths(options.images)
-    plan = Plan.from_config(read_json(options.run_dir / "config.json"))
+    plan = Plan.from_config(read_part(options.run_dir, "config.json"))
     training = choose(plan, options)
     encoder = restore_encoder(options.run_dir, plan.images)
     encoder.eval()
@@ -127,7 +135,7 @@ def encode_visible(encoder: Encoder, masks: NaturalMasks, paths: list[pathlib.Pa
     keep = natural_keep(missing, encoder.config.patch_size, masks.max_missing)
     for path, row in zip(paths, keep, strict=True):
         if row[0] == NO_PATCH:
-            raise nothing_visible(str(path))
+            raise nothing_visible(str(path), "leave it out of --images")
     return jnp.asarray(ByLength(encoder, len(paths))(pixels, keep))
 
 
@@ -158,8 +166,10 @@ def choose(plan: Plan, options: PredictOptions) -> Training:
     """The training that is asked for, or the best of the run's results."""
     trainings = {training.name: training for training in plan.trainings}
     if options.training is None:
-        results = read_json(options.run_dir / "summary.json")["results"]
-        return trainings[max(results, key=lambda result: result["best_test_accuracy"])["run"]]
+        results = read_part(options.run_dir, "summary.json")["results"]
+        by_test = "best_test_accuracy" if options.checkpoint == "best" else "last_test_accuracy"
+        by = "best_validation_accuracy" if plan.head.validation else by_test
+        return trainings[max(results, key=lambda result: result[by])["run"]]
     if options.training not in trainings:
         raise ValueError(f"training must be one of {sorted(trainings)}, got {options.training!r}")
     return trainings[options.training]

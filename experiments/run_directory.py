@@ -11,7 +11,9 @@ from jax.experimental import multihost_utils
 
 from jist.staging import write_text
 
-ENCODER = "encoder_sha256"  # in config.json
+# In config.json, and no part of the configuration.
+ENCODER = "encoder_sha256"
+FEATURES = "features_dir"
 # Descriptors of the locks that this process has: its end, however it comes, gives them back.
 _locks: dict[pathlib.Path, int] = {}
 
@@ -41,7 +43,8 @@ class RunDirectory:
         # Before its first epoch a run has nothing to lose: a mistyped option may be corrected.
         if file.exists() and (self.path / "metrics.jsonl").exists():
             there = read_json(file)
-            there.pop(ENCODER, None)
+            for noted in (ENCODER, FEATURES):
+                there.pop(noted, None)
             differ = differences(there, self.config)
             if differ:
                 raise ValueError(
@@ -66,6 +69,19 @@ class RunDirectory:
             config = read_json(self.path / "config.json")
             check_encoder(config, sha256)
             write_json(self.path / "config.json", config | {ENCODER: sha256})
+
+    def note_features(self, directory: pathlib.Path) -> None:
+        """Notes where the run's features are kept, for `features_of`.
+
+        A place below the directory that holds the run is noted relative to the run: they may be
+        moved together.
+        """
+        if jax.process_index() == 0:
+            config = read_json(self.path / "config.json")
+            run, kept = self.path.resolve(), directory.resolve()
+            near = kept.is_relative_to(run.parent)
+            noted = os.path.relpath(kept, run) if near else str(kept)
+            write_json(self.path / "config.json", config | {FEATURES: noted})
 
     def results(self) -> dict[str, dict[str, Any]]:
         """The results that are there, by the name of the training."""
@@ -97,6 +113,29 @@ def check_encoder(config: dict[str, Any], sha256: str) -> None:
             f"the SHA-256 {sha256[:8]}..., the run's had {config[ENCODER][:8]}...; choose another "
             "--run-dir or put the old one back"
         )
+
+
+def features_of(run_dir: pathlib.Path) -> pathlib.Path:
+    """Where the features of a run are kept; `features` in its directory if those are gone."""
+    noted = run_dir / read_part(run_dir, "config.json").get(FEATURES, "features")
+    return noted if noted.is_dir() else run_dir / "features"
+
+
+def read_part(run_dir: pathlib.Path, name: str) -> dict[str, Any]:
+    """What a run says of itself: its `config.json`, or its `summary.json`.
+
+    Raises:
+        FileNotFoundError: it is no run directory, or no training of it has been finished yet.
+    """
+    if not (run_dir / "config.json").exists():
+        below = sorted(path.parent.name for path in run_dir.glob("*/config.json"))
+        raise FileNotFoundError(
+            f"run_dir={run_dir} is no run directory: config.json is missing"
+            + (f"; it holds some: {', '.join(below)}" if below else "")
+        )
+    if not (run_dir / name).exists():
+        raise FileNotFoundError(f"no training of run_dir={run_dir} has been finished yet")
+    return read_json(run_dir / name)
 
 
 def lock(path: pathlib.Path) -> None:

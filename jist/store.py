@@ -81,7 +81,8 @@ def open_array(path: pathlib.Path, name: str, **options: Any) -> ts.TensorStore:
         name: the array's.
         **options: of `tensorstore.open`.
     """
-    kvstore = {"driver": "file", "path": str((path / name).absolute())}
+    # Not `absolute`, which leaves `..` in a path: tensorstore refuses that.
+    kvstore = {"driver": "file", "path": str((path / name).resolve())}
     # A chunk of zeros has a file too: that it is there says that it is done.
     spec = {"driver": "zarr3", "kvstore": kvstore, "store_data_equal_to_fill_value": True}
     return ts.open(spec, open=True, **options).result()

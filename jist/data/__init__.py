@@ -1,9 +1,9 @@
 """Images by name, labelled or not, decoded and resized, in batches.
 
 Modules, in the order the data passes through them: `loading` finds a data set by name (`digits`,
-`folder`, `unlabelled`, `cifar10`, `scenes`, `masked`), `images` decodes and resizes one image and `missing` its
-missing regions, `natural` says where those come from, `pipeline` does all that for many in
-parallel, and `order` says in which order each worker sees the examples.
+`folder`, `unlabelled`, `cifar10`, `scenes`, `masked`), `images` decodes and resizes one image and
+`missing` its missing regions, `natural` says where those come from, `pipeline` does all that for
+many in parallel, and `order` says in which order each worker sees the examples.
 """
 
 from jist.data.dataset import Dataset as Dataset

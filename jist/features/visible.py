@@ -142,11 +142,13 @@ def left_out(
     return noted
 
 
-def nothing_visible(image: str) -> EmptyImageError:
-    """The error that names an image without a visible patch."""
+def nothing_visible(
+    image: str, advice: str = "--skip-empty leaves such images out"
+) -> EmptyImageError:
+    """The error that names an image without a visible patch, and says what helps."""
     return EmptyImageError(
         f"nothing of image {image} is visible: every patch lacks more of its pixels "
-        "than --max-missing allows; --skip-empty leaves such images out"
+        f"than --max-missing allows; {advice}"
     )
 
 

@@ -60,5 +60,5 @@ def test_a_share_outside_the_open_interval_is_refused(share):
 
 def test_a_class_of_one_is_named():
     keys, labels = examples([3, 1])
-    with pytest.raises(DataError, match=r"'rare' has 1 image; .* to test or to validate on, .* at least 2"):
+    with pytest.raises(DataError, match=r"'rare' has 1 image; .*to validate on, .* at least 2"):
         held_out(keys, labels, ["common", "rare"], share=0.2, seed=0)

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from experiments.run_directory import RunDirectory, read_json, write_json
+from experiments.run_directory import RunDirectory, features_of, read_json, write_json
 
 
 def test_a_run_that_has_trained_keeps_its_configuration(tmp_path):
@@ -20,6 +20,18 @@ def test_a_mistyped_option_may_be_corrected_before_the_first_epoch(tmp_path):
     RunDirectory(tmp_path / "r", {"mask_ratio": 1.5})
     RunDirectory(tmp_path / "r", {"mask_ratio": 0.5})
     assert read_json(tmp_path / "r" / "config.json") == {"mask_ratio": 0.5}
+
+
+def test_features_far_away_are_noted_as_they_are_and_change_no_configuration(tmp_path):
+    run = RunDirectory(tmp_path / "runs/r", {"mask_ratio": 0.5})
+    (run.path / "metrics.jsonl").write_text('{"epoch": 1}\n')
+    assert features_of(run.path) == run.path / "features"
+    (tmp_path / "far").mkdir()
+    run.note_features(tmp_path / "far")
+    assert features_of(run.path) == tmp_path / "far"
+    RunDirectory(tmp_path / "runs/r", {"mask_ratio": 0.5})
+    (tmp_path / "far").rmdir()
+    assert features_of(run.path) == run.path / "features"
 
 
 def test_results_are_added_one_by_one(tmp_path):

@@ -17,6 +17,8 @@ from experiments import (
     predict,
     quickstart,
 )
+from experiments.options import HeadOptions, ImageOptions, StrategyOptions
+from experiments.plan import Plan, Training
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +92,24 @@ def test_train_evaluate_and_predict(run, images, tmp_path):
         assert sum(record["probabilities"].values()) == pytest.approx(1, abs=1e-4)
         assert record["probability"] == record["probabilities"][record["class"]]
 
+    predicted = ("--run-dir", tmp_path / "r", "--images", images / "blue")
+    last_said = [line for line in out.splitlines() if "/blue/" in line]
+    code, out, err = run(predict, *predicted, "--json-lines", "--training", result["run"])
+    assert (code, err, out.splitlines()) == (0, "", last_said)
+    code, out, err = run(predict, *predicted, "--checkpoint", "best")
+    assert (code, err, len(out.splitlines())) == (0, "", 20)
+    for wrong, message in (
+        (("--training", "ist-9"), f"training must be one of ['{result['run']}'], got 'ist-9'"),
+        (("--batch-size", 0), "batch_size must be at least 1, got 0"),
+    ):
+        code, _, err = run(predict, *predicted, *wrong)
+        assert code == 2
+        assert message in err
+    code, _, err = run(evaluate, "--run-dir", tmp_path / "r", "--checkpoint", "best")
+    assert (code, err) == (0, "")
+    (measured,) = json.loads((tmp_path / "r" / "evaluation.json").read_text()).values()
+    assert measured["test_accuracy"] == result["best_test_accuracy"]
+
     code, out, _ = run(distributed, *arguments)
     assert code == 0
     assert "nothing to do" in out
@@ -124,6 +144,37 @@ def test_features_are_shared_between_scripts(run, images, tmp_path):
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "features").rglob("c/**/*")}
     assert after == before
     assert not (tmp_path / "r" / "features").exists()
+    assert json.loads((tmp_path / "r" / "config.json").read_text())["features_dir"] == "../features"
+    # The run is evaluated on them, also where both have moved, and goes without once they are gone.
+    (tmp_path / "moved").mkdir()
+    for name in ("r", "features"):
+        (tmp_path / name).rename(tmp_path / "moved" / name)
+    for there in (False, True):
+        code, _, err = run(evaluate, "--run-dir", tmp_path / "moved" / "r")
+        assert (code, err) == (0, "")
+        assert (tmp_path / "moved" / "r" / "features").exists() == there
+        if not there:
+            (tmp_path / "moved" / "features").rename(tmp_path / "gone")
+
+
+@pytest.mark.parametrize(
+    ("validation", "checkpoint", "chosen"), [(0, "last", "a"), (0, "best", "b"), (0.1, "last", "c")]
+)
+def test_the_best_training_is_that_of_what_is_asked_for(tmp_path, validation, checkpoint, chosen):
+    how = {name: StrategyOptions(strategy=name) for name in "abc"}
+    trainings = tuple(Training(mask_ratio=0.5, how=how[name]) for name in "abc")
+    head = HeadOptions(validation=validation)
+    plan = Plan(experiment="x", images=ImageOptions(), head=head, trainings=trainings)
+    accuracies = [(0.9, 0.9, 0.1), (0.5, 1.0, 0.2), (0.5, 0.5, 0.3)]
+    names = ("last_test_accuracy", "best_test_accuracy", "best_validation_accuracy")
+    results = [
+        {"run": training.name} | dict(zip(names, some, strict=True))
+        for training, some in zip(trainings, accuracies, strict=True)
+    ]
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "summary.json").write_text(json.dumps({"results": results}))
+    options = predict.PredictOptions(run_dir=tmp_path, images=(), checkpoint=checkpoint)
+    assert predict.choose(plan, options).how.strategy == chosen
 
 
 @pytest.mark.parametrize(
@@ -189,7 +240,7 @@ def test_an_empty_class_directory_is_told(run, images, tmp_path):
 def test_a_missing_run_and_a_missing_checkpoint_are_told(run, images, tmp_path):
     code, _, err = run(evaluate, "--run-dir", tmp_path / "nothing")
     assert code == 1
-    assert "config.json" in err
+    assert "nothing is no run directory: config.json is missing\n" in err
     arguments = ("--dataset", f"folder:{images}", "--run-dir", tmp_path / "r", *SMALL)
     assert run(distributed, *arguments)[0] == 0
     (checkpoint,) = (tmp_path / "r" / "checkpoints").glob("*")
@@ -197,6 +248,16 @@ def test_a_missing_run_and_a_missing_checkpoint_are_told(run, images, tmp_path):
     code, _, err = run(evaluate, "--run-dir", tmp_path / "r")
     assert code == 1
     assert "no checkpoints" in err
+    (tmp_path / "r" / "summary.json").unlink()
+    for script, more in ((evaluate, ()), (predict, ("--images", images))):
+        code, _, err = run(script, "--run-dir", tmp_path / "r", *more)
+        assert (code, err) == (
+            1,
+            f"error: no training of run_dir={tmp_path}/r has been finished yet\n",
+        )
+        code, _, err = run(script, "--run-dir", tmp_path, *more)
+        assert code == 1
+        assert "is no run directory: config.json is missing; it holds some: r\n" in err
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "config.json").write_text(json.dumps({"experiment": "pretrain"}))
     code, _, err = run(evaluate, "--run-dir", tmp_path / "p")
