@@ -38,6 +38,11 @@ class Options:
     """Attention heads of the decoder, likewise."""
     layer_norm_eps: float | None = None
     """Epsilon of every LayerNorm, if not that of the source."""
+    mean: Annotated[tuple[float, float, float] | None, tyro.conf.arg(metavar="R G B")] = None
+    """Mean of each channel that the encoder's images are normalised by, with pixels in [0, 1], if
+    not that of the source or, where it says none, ImageNet's."""
+    std: Annotated[tuple[float, float, float] | None, tyro.conf.arg(metavar="R G B")] = None
+    """Standard deviation of each channel, likewise."""
     overwrite: bool = False
     """Replace an existing DST of the same kind."""
     debug: bool = False
@@ -60,7 +65,9 @@ def run(options: Options) -> None:
     verify = None
     if options.verify:
         from conversion.verify import verify
-    wishes = Wishes(options.heads, options.decoder_heads, options.layer_norm_eps)
+    wishes = Wishes(
+        options.heads, options.decoder_heads, options.layer_norm_eps, options.mean, options.std
+    )
     convert(options.src, options.dst, wishes, overwrite=options.overwrite, verify=verify)
 
 
@@ -73,13 +80,11 @@ def main(arguments: list[str] | None = None) -> int:
         args=arguments,
         config=(tyro.conf.FlagCreatePairsOff,),
     )
-    wishes = (options.verify, options.heads, options.decoder_heads, options.layer_norm_eps)
-    if options.to is not None and wishes != (False, None, None, None):
-        print(
-            "error: --verify, --heads, --decoder-heads and --layer-norm-eps belong to the way "
-            "into jist, not to --to",
-            file=sys.stderr,
-        )
+    into = ("verify", "heads", "decoder_heads", "layer_norm_eps", "mean", "std")
+    given = any(getattr(options, name) != getattr(Options, name) for name in into)
+    if options.to is not None and given:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in into)
+        print(f"error: {flags} belong to the way into jist, not to --to", file=sys.stderr)
         return 2
     try:
         run(options)

@@ -51,7 +51,7 @@ def convert(
     with staged(destination, overwrite=overwrite) as staging:
         sha, md5 = published.digests(source.files)
         report(f"source   {name}: {source.kind}, {plan.naming.name} names, SHA-256 {sha}")
-        for line in _describe(source, plan) + published.remarks(name, plan, md5):
+        for line in _describe(source, plan, wishes) + published.remarks(name, plan, md5):
             report(line)
         _write_parts(source, plan, staging)
         _write_extra(source, plan, staging)
@@ -167,7 +167,7 @@ def _used(plan: Plan) -> list[str]:
     return [name for rules in plan.rules.values() for rule in rules for name in rule.source]
 
 
-def _describe(source: Source, plan: Plan) -> list[str]:
+def _describe(source: Source, plan: Plan, wishes: Wishes) -> list[str]:
     lines = []
     if plan.encoder is None:
         lines.append("encoder  ResNet-50 v1.5, 2048 features")
@@ -188,7 +188,7 @@ def _describe(source: Source, plan: Plan) -> list[str]:
                 "warning: no tensor tells the decoder's heads, so it is written but cannot be "
                 "rebuilt; --decoder-heads says how many"
             )
-    lines.append(_describe_pixels(source, plan.preprocessing))
+    lines.append(_describe_pixels(source, plan.preprocessing, wishes))
     lines += _describe_extra(source, plan)
     other = sorted({source.tensors[name].dtype for name in _used(plan)} - {"float32"})
     if other:
@@ -196,10 +196,12 @@ def _describe(source: Source, plan: Plan) -> list[str]:
     return lines
 
 
-def _describe_pixels(source: Source, wanted: Preprocessing) -> str:
+def _describe_pixels(source: Source, wanted: Preprocessing, wishes: Wishes) -> str:
     mean, std = (", ".join(f"{x:g}" for x in values) for values in (wanted.mean, wanted.std))
     told = source.preprocessor or (source.config or {}).get("pretrained_cfg")
     how = "as its files say" if told else "assumed: no file beside it says how"
+    given = [f"--{name}" for name in ("mean", "std") if getattr(wishes, name)]
+    how = f"{' and '.join(given)} as given, the rest {how}" if given else how
     return f"pixels   less {mean}, over {std}, {wanted.interpolation}; {how}"
 
 

@@ -28,11 +28,15 @@ class Wishes:
         heads: attention heads of the encoder.
         decoder_heads: attention heads of the decoder.
         layer_norm_eps: epsilon of every LayerNorm.
+        mean: mean of each channel of the images, in [0, 1].
+        std: their standard deviation, likewise.
     """
 
     heads: int | None = None
     decoder_heads: int | None = None
     layer_norm_eps: float | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,11 +76,12 @@ def make_plan(source: Source, wishes: Wishes) -> Plan:
     extra = _check_names(source, naming, rules)
     if naming in RESNET_NAMINGS:
         _check_resnet_config(source.config or {})
-        preprocessing = _preprocessing(source, "bilinear")
+        preprocessing = _preprocessing(source, "bilinear", wishes)
         return Plan(naming, rules, extra, None, None, preprocessing)
     encoder = _encoder(source, naming, rules["encoder"], wishes)
     decoder = _decoder(source, naming, rules["decoder"], wishes) if "decoder" in rules else None
-    return Plan(naming, rules, extra, encoder, decoder, _preprocessing(source, "bicubic"))
+    preprocessing = _preprocessing(source, "bicubic", wishes)
+    return Plan(naming, rules, extra, encoder, decoder, preprocessing)
 
 
 def _recognise(source: Source) -> Naming:
@@ -223,15 +228,15 @@ def _check_resnet_config(config: Mapping[str, Any]) -> None:
             )
 
 
-def _preprocessing(source: Source, interpolation: str) -> Preprocessing:
+def _preprocessing(source: Source, interpolation: str, wishes: Wishes) -> Preprocessing:
     default = Preprocessing(interpolation=interpolation)
     said = source.preprocessor or {}
     timm = (source.config or {}).get("pretrained_cfg") or {}
     resized = RESAMPLING.get(said.get("resample", -1), timm.get("interpolation", interpolation))
     return _valid(
         Preprocessing,
-        mean=tuple(said.get("image_mean", timm.get("mean", default.mean))),
-        std=tuple(said.get("image_std", timm.get("std", default.std))),
+        mean=tuple(wishes.mean or said.get("image_mean", timm.get("mean", default.mean))),
+        std=tuple(wishes.std or said.get("image_std", timm.get("std", default.std))),
         interpolation=resized,
     )
 

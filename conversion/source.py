@@ -1,8 +1,11 @@
 """Opening what a user names as a source: nothing is trusted, and nothing is read before its time.
 
 A pickle can run any code, so PyTorch files are opened with `weights_only=True` and in no other way.
+One class is allowed beside tensors: the `argparse.Namespace`, which holds what it is given and does
+nothing, of the checkpoints that facebookresearch's training writes.
 """
 
+import argparse
 import dataclasses
 import functools
 import json
@@ -199,14 +202,17 @@ def _load_torch(path: pathlib.Path) -> Any:
     with path.open("rb") as file:
         mappable = file.read(2) == b"PK"  # the format before PyTorch 1.6 is no zip
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mappable)
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mappable)
     except Exception as error:
         if re.search(r"GLOBAL|Unsupported (class|operand|global)", str(error)):
             needed = re.search(r"GLOBAL (\S+)", str(error))
             what = f" ({needed[1]})" if needed else ""
             raise ConversionError(
                 f"{path} holds more than tensors{what}; loading it could run any code, so it is "
-                "refused: whoever trusts it can save its state dict alone to a new file"
+                "refused: whoever trusts it can save its state dict alone to a new file, with "
+                f"content = torch.load({str(path)!r}, weights_only=False); "
+                "torch.save(content.get('model', content), 'weights.pth')"
             ) from error
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConversionError(

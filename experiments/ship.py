@@ -7,9 +7,10 @@ r"""Makes a pre-trained encoder one of those that come with the package.
         --data "CIFAR-10 as lossy JPEG copies, 50,000 training images" --hardware "2 CPU cores"
 
 Writes `jist/models/encoders/NAME/`, in place of the one that is there: `encoder.safetensors` in
-float16, `config.json`, and a model card (`README.md` with `loss.png`) whose figures are read from
-the two run directories; the probe must be of this very encoder. `jist.models.load_encoder(NAME)`
-then finds it.
+float16 (at most 12 MB), `config.json`, and a model card (`README.md` with `loss.png`) whose figures
+are read from the two run directories; the probe must be of this very encoder. The directory is that
+of the `jist` that is imported, so in an editable installation it is the repository's.
+`jist.models.load_encoder(NAME)` then finds it.
 """
 
 import dataclasses
@@ -24,8 +25,8 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 from experiments.cli import Options, run
-from experiments.pretrain import FREE, PretrainOptions
-from experiments.probe import PROBES, mean_and_deviation
+from experiments.pretrain import PretrainOptions
+from experiments.probe import PROBES, ProbeOptions, mean_and_deviation
 from experiments.run_directory import ENCODER, read_json
 from jist.metrics import read_metrics
 from jist.models import MAEEncoder, digest, load_encoder, save_encoder
@@ -100,20 +101,25 @@ def read_epochs(pretrain_dir: pathlib.Path) -> list[dict[str, Any]]:
     return [epoch for epoch in read_metrics(pretrain_dir) if epoch["epoch"] <= done]
 
 
-def command(options: ShipOptions) -> str:
-    """The command that pre-trained the encoder, from its configuration."""
-    config = read_json(options.pretrain_dir / "config.json")
-    defaults = {field.name: field.default for field in dataclasses.fields(PretrainOptions)}
-    given = {"dataset": options.dataset} | {
-        name: config[name]
-        for name in defaults
-        if name not in (*FREE, "dataset") and name in config and config[name] != defaults[name]
-    }
-    flags = [
-        f"--{name.replace('_', '-')}" + ("" if value is True else f" {shlex.quote(str(value))}")
-        for name, value in given.items()
-    ]
-    return " ".join(["python -m experiments.pretrain", *flags])
+def command(script: str, kind: type[Options], run_dir: pathlib.Path, **given: Any) -> str:
+    """The command that filled a run directory, from its configuration.
+
+    Args:
+        script: its name.
+        kind: its options; what they leave out of the configuration has no part in the result.
+        run_dir: the run directory.
+        **given: options with other values than they had.
+    """
+    config = read_json(run_dir / "config.json")
+    for field in dataclasses.fields(kind):
+        default = list(field.default) if isinstance(field.default, tuple) else field.default
+        if field.name in config and config[field.name] != default:
+            given.setdefault(field.name, config[field.name])
+    flags = []
+    for name, value in given.items():
+        values = [] if value is True else value if isinstance(value, list) else [value]
+        flags += [f"--{name.replace('_', '-')}", *(shlex.quote(str(item)) for item in values)]
+    return " ".join([f"python -m experiments.{script}", *flags])
 
 
 def card(options: ShipOptions, epochs: list[dict[str, Any]], facts: dict[str, Any]) -> str:
@@ -122,7 +128,10 @@ def card(options: ShipOptions, epochs: list[dict[str, Any]], facts: dict[str, An
     results = read_json(options.probe_dir / "summary.json")["results"]
     hours = sum(epoch["seconds"] for epoch in epochs) / 3600
     seed = read_json(options.pretrain_dir / "config.json")["seed"]
-    seeds = sorted({result["seed"] for result in results})
+    seeds = {result["seed"] for result in results}
+    dataset = {"dataset": options.dataset}
+    pretrain = command("pretrain", PretrainOptions, options.pretrain_dir, **dataset)
+    probe = command("probe", ProbeOptions, options.probe_dir, **dataset, encoder=options.name)
     paragraphs = [
         f"# {options.name}",
         f"The encoder of a masked autoencoder (He et al., arXiv 2111.06377): images of "
@@ -133,11 +142,10 @@ def card(options: ShipOptions, epochs: list[dict[str, Any]], facts: dict[str, An
         f"{seed}) alone.",
         f"**Pre-training.** {epochs[-1]['epoch']} epochs, {hours:.1f} hours on {options.hardware}; "
         f"mean loss of the last epoch {epochs[-1]['loss']:.4f}. The command:",
-        f"```\n{command(options)}\n```",
+        f"```\n{pretrain}\n```",
         "![Loss of every epoch](loss.png)",
         f"**Accuracy** on the test images in %, last of {results[0]['epochs']} epochs, "
-        f"mean ± deviation of {len(seeds)} seed{'s' if len(seeds) > 1 else ''} (`python -m "
-        f"experiments.probe --dataset {options.dataset} --seeds {' '.join(map(str, seeds))}`): a "
+        f"mean ± deviation of {len(seeds)} seed{'s' if len(seeds) > 1 else ''} (`{probe}`): a "
         "linear probe and the MLP of CPAL 2024 on CLS and, to compare, a linear probe on the mean "
         "of the patch tokens.",
         accuracies(results),

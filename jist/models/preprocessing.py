@@ -30,7 +30,7 @@ class Preprocessing:
             raise ValueError(
                 f"interpolation must be one of {INTERPOLATIONS}, got {self.interpolation!r}"
             )
-        if min(self.std) <= 0:
+        if not all(deviation > 0 for deviation in self.std):  # nor NaN
             raise ValueError(f"std must be positive, got {self.std}")
 
     def normalize(

@@ -1,6 +1,7 @@
 """What cannot be converted says why in one line, and leaves nothing behind."""
 
 import argparse
+import fractions
 import json
 import pathlib
 import subprocess
@@ -62,13 +63,18 @@ def test_files_that_are_no_weights(content, said, convert, tmp_path):
         assert said in answer or (name.endswith("safetensors") and "damaged" in answer)
 
 
-def test_pickle_that_holds_more_than_tensors_is_refused(convert, mae, tmp_path):
-    # facebookresearch's own training checkpoints carry their argparse.Namespace.
-    content = {"model": mae.state_dict(), "args": argparse.Namespace(lr=1e-3)}
+@pytest.mark.parametrize("allowed", [dict, argparse.Namespace])
+def test_pickle_that_holds_more_than_tensors_is_refused(allowed, convert, mae, tmp_path):
+    content = {"model": mae.state_dict(), "args": allowed(lr=fractions.Fraction(1, 3))}
     torch.save(content, tmp_path / "mae.pth")
     said = convert(tmp_path / "mae.pth", "--heads", "4")
-    assert "argparse.Namespace" in said
+    assert "fractions.Fraction" in said
     assert "refused" in said
+    # What it advises gives a file that is taken.
+    advice = said.split("to a new file, with ")[1]
+    subprocess.run([sys.executable, "-c", f"import torch; {advice}"], cwd=tmp_path, check=True)
+    options = [str(tmp_path / "weights.pth"), str(tmp_path / "taken"), "--heads", "4"]
+    assert main(options) == 0
 
 
 class Payload:
@@ -147,6 +153,13 @@ def test_number_of_heads_is_needed_and_said_why(convert, mae, tmp_path):
     assert "no tensor tells" in said
     assert "heads=5" in convert(tmp_path / "a.pth", "--heads", "5")
     assert "heads must be positive" in convert(tmp_path / "a.pth", "--heads", "0")
+
+
+def test_pixels_are_normalised_by_numbers_that_can_be(convert, mae, tmp_path):
+    torch.save(mae.state_dict(), tmp_path / "a.pth")
+    for bad in ("0", "-1", "nan"):
+        said = convert(tmp_path / "a.pth", "--heads", "4", "--std", "1", bad, "1")
+        assert "std must be positive, got (1.0, " in said
 
 
 def test_no_state_dict(convert, tmp_path):
@@ -236,6 +249,8 @@ def test_usage_errors_exit_with_2(tmp_path):
         result = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
         assert result.returncode == 2
     assert main(["a", "b", "--to", "facebook", "--verify"]) == 2
+    assert main(["a", "b", "--to", "facebook", "--mean", "0", "0", "0"]) == 2
+    assert main(["a", "b", "--to", "facebook", "--heads", "0"]) == 2
 
 
 def test_traceback_only_on_request(tmp_path, capsys):

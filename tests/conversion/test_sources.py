@@ -1,5 +1,6 @@
 """Every kind of source, through the command line: PyTorch writes the file, both models run."""
 
+import argparse
 import dataclasses
 import hashlib
 import json
@@ -42,6 +43,36 @@ def test_facebook_checkpoint(kind, mae, images, keep, tmp_path, capsys):
     assert ("fine-tuned classifier" in said) == (kind in ("fine-tuned", "averaging"))
     assert ("linear probe" in said) == (kind == "linear probe")
     assert ("fc_norm" in said) == (kind == "averaging")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_checkpoint_of_facebooks_own_training(zipped, mae, images, keep, tmp_path, capsys):
+    # As `misc.save_model` writes it: the arguments of the command line are there too.
+    optimizer = torch.optim.AdamW(mae.parameters(), lr=1e-3, betas=(0.9, 0.95))
+    content = {
+        "model": mae.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "epoch": 799,
+        "scaler": {"scale": 65536.0, "growth_tracker": 3},
+        "args": argparse.Namespace(lr=None, blr=1e-3, model="mae_vit_base_patch16", resume=""),
+    }
+    file = tmp_path / "checkpoint-799.pth"
+    torch.save(content, file, _use_new_zipfile_serialization=zipped)
+    status = main([str(file), str(tmp_path / "out"), "--heads", "4"])
+    assert status == 0, capsys.readouterr().err
+    assert_agrees(tmp_path / "out", mae, images, keep)
+
+
+def test_pixels_can_be_normalised_by_other_numbers_than_imagenets(mae, tmp_path, capsys):
+    torch.save(mae.state_dict(), tmp_path / "mae.pth")
+    own = ["--mean", "0.1", "0.2", "0", "--std", "0.3", "0.4", "2"]
+    assert main([str(tmp_path / "mae.pth"), str(tmp_path / "out"), "--heads", "4", *own]) == 0
+    assert "less 0.1, 0.2, 0, over 0.3, 0.4, 2, bicubic; --mean and --std as given" in (
+        capsys.readouterr().out
+    )
+    preprocessing = load_encoder(tmp_path / "out").preprocessing
+    assert preprocessing.mean == (0.1, 0.2, 0.0)
+    assert preprocessing.std == (0.3, 0.4, 2.0)
 
 
 def test_file_of_the_format_before_zip(mae, images, keep, tmp_path):

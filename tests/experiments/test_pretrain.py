@@ -189,6 +189,9 @@ def test_it_is_probed_and_shipped(pretrained, directory, monkeypatch, capsys):
     )
     text = (directory / "mae-test-digits" / "README.md").read_text()
     assert "--dataset folder:digits --mask-ratio 0.5 --epochs 2 --base-lr 0.001" in text
-    assert "2 seeds" in text
+    assert (
+        "2 seeds (`python -m experiments.probe --dataset folder:digits --encoder mae-test-digits "
+        "--ratios 0.5 --seeds 0 1 --epochs 1`)"
+    ) in text
     assert "2 epochs" in text
     assert (directory / "mae-test-digits" / "loss.png").is_file()
