@@ -153,7 +153,8 @@ def test_it_is_probed_and_shipped(pretrained, directory, monkeypatch, capsys):
         for kind, head in (("cls", "linear"), ("cls", "mlp"), ("patch mean", "linear"))
         for seed in (0, 1)
     }
-    assert all(0.1 < r["last_test_accuracy"] <= 1 for r in results)
+    # Of 360 test images and ten classes: by chance 0.1, with a deviation of 0.016.
+    assert all(0.2 < r["last_test_accuracy"] <= 1 for r in results)
     table = capsys.readouterr().out.split("Test accuracy")[1]
     monkeypatch.setattr(experiments.probe, "encode", None)
     experiments.probe.main(probe)  # finds its work done

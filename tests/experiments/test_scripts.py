@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from experiments import (
@@ -16,6 +17,7 @@ from experiments import (
     extract,
     predict,
     quickstart,
+    results,
 )
 from experiments.options import HeadOptions, ImageOptions, StrategyOptions
 from experiments.plan import Plan, Training
@@ -56,6 +58,23 @@ def run(monkeypatch, capsys):
         return code, captured.out, captured.err
 
     return call
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Gives the lines of every panel of the last figure, by their labels, as points [x, y]."""
+    figures = []
+
+    def figure(**options):
+        figures.append(Figure(**options))
+        return figures[-1]
+
+    for script in (results, compare):
+        monkeypatch.setattr(script, "Figure", figure)
+    return lambda: [
+        {line.get_label(): np.asarray(line.get_xydata()).tolist() for line in panel.lines}
+        for panel in figures[-1].axes
+    ]
 
 
 SMALL = ("--hidden", 12, 9, "--batch-size", 8, "--epochs", 2, "--local-steps", 2, "--workers", 2)
@@ -291,16 +310,17 @@ def test_debug_shows_the_traceback(run, tmp_path):
         run(extract, "--mask-ratio", 2, "--features-dir", tmp_path, "--debug")
 
 
-def test_quickstart_fills_its_table_and_finds_its_work_done(run, tmp_path, monkeypatch):
+def test_quickstart_fills_its_table_and_finds_its_work_done(run, drawn, tmp_path, monkeypatch):
     monkeypatch.setattr(quickstart, "RATIOS", (0.75,))
     monkeypatch.setattr(quickstart, "STRATEGIES", quickstart.STRATEGIES[:2])
     arguments = ("--run-dir", tmp_path / "q", "--epochs", 1)
     code, out, err = run(quickstart, *arguments)
     assert (code, err) == (0, "")
     assert "351,010" in out  # parameters of one of two workers
-    with Image.open(tmp_path / "q" / "accuracy.png") as plot:
-        assert plot.size == (900, 600)
-    assert {"config.json", "metrics.jsonl", "checkpoints", "summary.json"} <= {
+    summary = json.loads((tmp_path / "q" / "summary.json").read_text())
+    central, two = ([[0.75, r["last_test_accuracy"]]] for r in summary["results"])
+    assert drawn() == [{"centralized": central, "ist, 2 workers": two}]
+    assert {"accuracy.png", "config.json", "metrics.jsonl", "checkpoints", "summary.json"} <= {
         path.name for path in (tmp_path / "q").iterdir()
     }
     code, out, _ = run(quickstart, *arguments)
@@ -308,7 +328,7 @@ def test_quickstart_fills_its_table_and_finds_its_work_done(run, tmp_path, monke
     assert "nothing to do" in out
 
 
-def test_compare_reads_both_comparisons_off_one_training(run, images, tmp_path, monkeypatch):
+def test_compare_reads_both_comparisons_off_one_training(run, images, drawn, tmp_path, monkeypatch):
     monkeypatch.setattr(compare, "STRATEGIES", ("ist",))
     arguments = ("--dataset", f"folder:{images}", "--run-dir", tmp_path / "c", "--epochs", 1)
     small = ("--hidden", 6, "--batch-size", 8, "--workers", 2)
@@ -319,8 +339,12 @@ def test_compare_reads_both_comparisons_off_one_training(run, images, tmp_path, 
     assert [(line["run"], line["epoch"]) for line in lines] == [
         (f"ist-2-ratio-0.75-epochs-2{own}", epoch) for own in ("", "-norm-none") for epoch in (1, 2)
     ]
-    with Image.open(tmp_path / "c" / "comparison.png") as plot:
-        assert plot.size == (1350, 600)
+    first, second, first_unnormed, second_unnormed = (line["test_accuracy"] for line in lines)
+    assert drawn() == [
+        {"ist": [[2, first]], "ist, no norm": [[2, first_unnormed]]},
+        {"ist": [[2, second]], "ist, no norm": [[2, second_unnormed]]},
+    ]
+    assert (tmp_path / "c" / "comparison.png").is_file()
 
     code, _, err = run(evaluate, "--run-dir", tmp_path / "c")
     assert (code, err) == (0, "")

@@ -14,7 +14,7 @@ from jist import costs
 from jist.data import Dataset, UnreadableImageError
 from jist.features import cls_vectors
 from jist.features.random_masks import EpochEncoder, epoch_keep
-from jist.masking import FixedMask, fixed_keep
+from jist.masking import fixed_keep
 from jist.models import MAEEncoder, ViTConfig
 from jist.placement import available_memory_bytes
 
@@ -120,25 +120,6 @@ def test_a_wrong_ratio_or_batch_is_refused(encoder):
         EpochEncoder(encoder, noise(2), ratio=0.99, seed=0)
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         EpochEncoder(encoder, noise(2), ratio=0.5, seed=0, batch_size=0)
-
-
-@pytest.mark.parametrize("ratio", [0.0, 0.5, 0.75])
-def test_a_random_mask_costs_what_a_fixed_one_does(encoder, ratio):
-    """Not a product more: which patches are dropped is decided before the first block."""
-    graphdef, weights = nnx.split(encoder)
-    images = jnp.zeros((4, 8, 8, 3), jnp.uint8)
-    ids = jnp.arange(4, dtype=jnp.uint32)
-    masks = FixedMask(16, ratio, 0)
-    fixed = costs.matmul_flops(
-        lambda w, x, i: cls_vectors(nnx.merge(graphdef, w), x, masks(i)), weights, images, ids
-    )
-    random = costs.matmul_flops(
-        lambda w, x, i: cls_vectors(nnx.merge(graphdef, w), x, epoch_keep(0, 1, i, 16, ratio)),
-        weights,
-        images,
-        ids,
-    )
-    assert random == fixed
 
 
 def test_vit_base_does_a_quarter_of_the_work_on_a_quarter_of_the_patches():

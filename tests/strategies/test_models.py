@@ -9,7 +9,7 @@ import optax
 import pytest
 from flax import nnx
 
-from jist.ist import neuron_axes, partition
+from jist.ist import Deal, cut, neuron_axes, partition
 from jist.models import MLP, Standardize
 from jist.models.resnet import Bottleneck
 from jist.strategies import IST, Ensemble
@@ -161,28 +161,27 @@ def test_unequal_workers_train_their_shares():
 def test_scaled_subnets_estimate_the_full_network_without_bias():
     """VLDB 2022, Appendix A, with linear activations: the mean over deals of what the subnets
     compute converges to what the full network computes, as one over the root of their number."""
-    widths, workers = {"hidden1": 8, "hidden2": 6}, 2
-    generator = np.random.default_rng(0)
-    w1, w2, w3 = (generator.normal(size=s) for s in ((5, 8), (8, 6), (6, 3)))
-    x = generator.normal(size=5)
-    full1 = x @ w1
-    full = full1 @ w2
-    out = full @ w3
-    deals = 4000
-    keys = jax.random.split(jax.random.key(0), deals)
-    parts = jax.vmap(lambda key: partition(key, widths, workers))(keys)
-    first, second = np.asarray(parts["hidden1"]), np.asarray(parts["hidden2"])
-    hidden, outputs = np.zeros((deals, 6)), np.zeros((deals, 3))
-    for deal in range(deals):
-        for worker in range(workers):
-            a, b = first[deal, worker], second[deal, worker]
-            # What `Scale` does: N / k on the activations that a layer hands on.
-            hidden[deal, b] = (full1[a] * 8 / len(a)) @ w2[np.ix_(a, b)]
-            outputs[deal] += (hidden[deal, b] * 6 / len(b)) @ w3[b] / workers
-    for measured, wanted in ((hidden, full), (outputs, out)):
-        error = measured.std(axis=0) / np.sqrt(deals)
-        assert (np.abs(measured.mean(axis=0) - wanted) < 5 * error).all()
-        assert (error < 0.1 * np.abs(wanted).max()).all()
+    model = MLP((5, 8, 7, 3), norm="scale", rngs=nnx.Rngs(0))
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+    # Nothing negative: ReLU does nothing. The bias is for those neurons that every worker has.
+    params, rest = jax.tree.map(jnp.abs, nnx.to_pure_dict(params)), nnx.to_pure_dict(rest)
+    params["layers"][2]["bias"] = jnp.array([1.0, 2.0, 3.0])
+    x = jax.random.uniform(jax.random.key(1), (1, 5))
+    deal, deals = Deal(model, 2, "uniform"), 4000
+
+    def subnets(key):
+        parts = deal.parts(key)
+        cuts = cut(params, deal.axes, parts), cut(rest, deal.rest_axes, parts)
+        return jax.vmap(lambda *of_one: nnx.merge(graphdef, *of_one)(x)[0])(*cuts).mean(axis=0)
+
+    found = jax.jit(jax.vmap(subnets))(jax.random.split(jax.random.key(0), deals))
+    full = np.asarray(x[0], np.float64)
+    for layer in range(3):
+        full = full @ np.asarray(params["layers"][layer]["kernel"], np.float64)
+    full += [1, 2, 3]
+    error = np.std(found, axis=0) / np.sqrt(deals)
+    assert (np.abs(np.mean(found, axis=0) - full) < 5 * error).all()
+    assert (error < 0.02 * full).all()
 
 
 def test_the_scale_module_is_that_factor_on_every_worker():
