@@ -1,3 +1,4 @@
+import functools
 import json
 
 import jax
@@ -25,9 +26,14 @@ def blobs(count):
 TRAIN, TEST = blobs(150), blobs(60)
 
 
-def fit(directory, epochs, *, workers=2, log=None, train=TRAIN, validation=None):
+@functools.cache  # compiled once
+def build_strategy(workers):
     model = MLP((6, 12, 9, 3), rngs=nnx.Rngs(0))
-    strategy = IST(model, optax.adam(1e-2), workers=workers, local_steps=4)
+    return IST(model, optax.adam(1e-2), workers=workers, local_steps=4)
+
+
+def fit(directory, epochs, *, workers=2, log=None, train=TRAIN, validation=None):
+    strategy = build_strategy(workers)
     with log or MetricsLog(directory, "run") as log:
         history = trainer.train(
             strategy,

@@ -41,7 +41,7 @@ def test_lossless_formats_come_back_exactly(directory, image_format):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of damaged TIFF headers
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 @given(st.data())
 def test_a_truncated_file_is_never_taken_for_an_image(directory, data):
     name = data.draw(st.sampled_from(sorted(ENCODED)))

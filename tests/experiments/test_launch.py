@@ -19,7 +19,7 @@ from experiments import classification, distributed, heads, images, pretrain, pr
 from experiments.options import HeadOptions, ProcessOptions, StrategyOptions
 from experiments.plan import Plan
 from experiments.run_directory import read_json
-from jist.models import load_mae
+from jist.models import DecoderConfig, ViTConfig, load_mae
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -158,12 +158,25 @@ def test_training_does_not_depend_on_the_number_of_processes(
         assert metrics[name] == pytest.approx(expected_metrics[name], rel=1e-5)
 
 
-def test_pretraining_does_not_depend_on_the_number_of_processes(arguments, tmp_path):
-    given = [*arguments[:2], "--image-size", "8", "--batch-size", "8", "--epochs", "1"]
-    given += ["--base-lr", "1e-3", "--dtype", "float32", "--picture-every", "1"]
+PRETRAIN = """
+import tyro
+from experiments import pretrain
+from jist.models import DecoderConfig, ViTConfig
+
+pretrain.SIZES["nano"] = (ViTConfig(8, 4, 8, 1, 1, 8), DecoderConfig(8, 1, 1, 8))
+pretrain.main(tyro.cli(pretrain.PretrainOptions, args=sys.argv[1:]))
+"""
+
+
+def test_pretraining_does_not_depend_on_the_number_of_processes(arguments, tmp_path, monkeypatch):
+    given = [*arguments[:2], "--batch-size", "8", "--epochs", "1", "--base-lr", "1e-3"]
+    given += ["--dtype", "float32", "--picture-every", "1"]
     one, two = tmp_path / "one", tmp_path / "two"
+    small = ViTConfig(8, 4, 8, 1, 1, 8), DecoderConfig(8, 1, 1, 8)
+    monkeypatch.setitem(pretrain.SIZES, "nano", small)
     pretrain.main(tyro.cli(pretrain.PretrainOptions, args=[*given, "--run-dir", str(one)]))
-    code, _, err = finish(launcher(2, "experiments.pretrain", *given, "--run-dir", str(two)))
+    child = launcher(2, "child", *given, "--run-dir", str(two), path=script(tmp_path, PRETRAIN))
+    code, _, err = finish(child)
     assert code == 0, err
     assert (two / "reconstructions" / "epoch-0001.png").exists()
     expected, found = (
