@@ -1,4 +1,4 @@
-"""Encoders that come with the package, by name: a model's size and the data it has seen."""
+"""Encoders that come with the package, by name: a model's size, the data it has seen, how long."""
 
 import os
 import pathlib
