@@ -31,7 +31,7 @@ def numbers(name="numbers"):
     )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(st.integers(1, COUNT + 10), st.lists(st.integers(0, COUNT - 1)))
 def test_rows_come_in_the_order_asked_for_in_full_batches(batch_size, rows):
     dataset = numbers()
