@@ -23,12 +23,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from experiments import figures
 from experiments.classification import carry_out
 from experiments.cli import Options, run
 from experiments.options import ExperimentOptions, HeadOptions, ImageOptions, StrategyOptions, pick
 from experiments.plan import Plan, Training
 from jist.metrics import read_metrics
-from jist.staging import replaced
 
 STRATEGIES = ("ist", "data_parallel", "local_sgd", "ensemble")
 TOTAL, EACH = "equal examples in total", "equal examples per worker"
@@ -147,8 +147,7 @@ def plot_accuracies(lines: Lines, path: pathlib.Path) -> None:
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("test accuracy")
     panels[0].legend()
-    with replaced(path) as staging:
-        figure.savefig(staging, format="png", dpi=150)
+    figures.save(figure, path)
 
 
 if __name__ == "__main__":

@@ -54,6 +54,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from experiments import figures
 from experiments.cli import Options, run
 from experiments.compressed_iterates import (
     Constants,
@@ -62,7 +63,6 @@ from experiments.compressed_iterates import (
     make_problem,
 )
 from experiments.run_directory import write_json
-from jist.staging import replaced
 
 DIMENSION = 20
 COMPONENTS = 64
@@ -189,8 +189,7 @@ def plot(results: list[dict[str, Any]], at_zero: float, path: pathlib.Path) -> N
     axes.set(xscale="log", yscale="log", xlabel="T + 1", ylabel="squared gradient norm")
     axes.grid(alpha=0.3)
     figure.legend(handles=handles, loc="outside right center", frameon=False)
-    with replaced(path) as staging:
-        figure.savefig(staging, format="png", dpi=150)
+    figures.save(figure, path)
 
 
 def print_table(results: list[dict[str, Any]]) -> None:

@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from jist.staging import replaced
+from experiments import figures
 
 
 def plot_accuracy(results: list[dict[str, Any]], path: pathlib.Path) -> None:
@@ -32,8 +32,7 @@ def plot_accuracy(results: list[dict[str, Any]], path: pathlib.Path) -> None:
     axes.set_ylabel("test accuracy, last epoch")
     axes.grid(alpha=0.3)
     axes.legend()
-    with replaced(path) as staging:
-        figure.savefig(staging, format="png", dpi=150)
+    figures.save(figure, path)
 
 
 def print_results(results: list[dict[str, Any]]) -> None:

@@ -42,7 +42,8 @@ class MetricsLog:
         A run that was killed between a line and its checkpoint does that epoch again.
         """
         kept, own = [], []
-        for line, record in _lines(self.path):
+        before = _read(self.path)
+        for line, record in _lines(before):
             if record["run"] != self._tags["run"]:
                 kept.append(line)
             elif record["epoch"] <= epoch:
@@ -51,7 +52,7 @@ class MetricsLog:
         if not self._writes:
             return own
         text = "".join(line + "\n" for line in kept)
-        if self.path.exists() and text != self.path.read_text():
+        if text != before:
             write_text(self.path, text)
         # Here, because tensorboardX imports PyTorch where it is installed, which takes seconds.
         from tensorboardX import SummaryWriter
@@ -85,11 +86,16 @@ class MetricsLog:
 
 def read_metrics(directory: str | os.PathLike) -> list[dict[str, Any]]:
     """What all trainings of a run directory have written, one record for every epoch of each."""
-    return [record for _, record in _lines(pathlib.Path(directory) / "metrics.jsonl")]
+    text = _read(pathlib.Path(directory) / "metrics.jsonl")
+    return [record for _, record in _lines(text)]
 
 
-def _lines(path: pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _read(path: pathlib.Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def _lines(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The lines of a log and what they say, without one that a kill cut short."""
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in text.splitlines():
         with contextlib.suppress(json.JSONDecodeError):
             yield line, json.loads(line)
