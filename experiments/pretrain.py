@@ -23,7 +23,6 @@ about a minute an epoch, two thirds of one where they have AMX.
 
 import dataclasses
 import pathlib
-import shutil
 
 import jax
 import jax.numpy as jnp
@@ -182,7 +181,8 @@ def main(options: PretrainOptions) -> None:
                 return
             # Copies of this process: the others do not take part in what is drawn.
             nnx.update(mae, jax.tree.map(np.asarray, nnx.state(mae)))
-            save(mae, options, epoch)
+            origin = {"pretrained_on": options.dataset, "split": "train", "epochs": epoch}
+            save_mae(mae, options.run_dir / "encoder", source=origin, overwrite=True)
             if picture_is_due(options, epoch):
                 picture(mae, dataset, masks, options, epoch)
 
@@ -219,17 +219,6 @@ def picture_is_due(options: PretrainOptions, epoch: int) -> bool:
     if every == 0:
         return False
     return epoch == options.epochs or epoch // every > (epoch - options.checkpoint_every) // every
-
-
-def save(mae: MAE, options: PretrainOptions, epoch: int) -> None:
-    """Puts the model in place of the one that was saved before."""
-    directory = options.run_dir / "encoder"
-    staging = options.run_dir / f".encoder-{epoch}"
-    shutil.rmtree(staging, ignore_errors=True)
-    source = {"pretrained_on": options.dataset, "split": "train", "epochs": epoch}
-    save_mae(mae, staging, source=source)
-    shutil.rmtree(directory, ignore_errors=True)
-    staging.rename(directory)
 
 
 def picture(

@@ -63,9 +63,10 @@ def _save(
     config: dict[str, Any],
     *,
     stored_dtype: DTypeLike = np.float32,
+    overwrite: bool = False,
     **modules: nnx.Module,
 ) -> None:
-    with staged(directory) as staging:
+    with staged(directory, overwrite=overwrite) as staging:
         for name, module in modules.items():
             arrays = {k: np.asarray(array, stored_dtype) for k, array in tensors(module).items()}
             save_file(arrays, staging / f"{name}.safetensors")
@@ -95,11 +96,25 @@ def save_encoder(
 
 
 def save_mae(
-    mae: MAE, directory: str | os.PathLike, *, source: dict[str, Any] | None = None
+    mae: MAE,
+    directory: str | os.PathLike,
+    *,
+    source: dict[str, Any] | None = None,
+    overwrite: bool = False,
 ) -> None:
-    """Writes a masked autoencoder, as `save_encoder` writes its encoder."""
+    """Writes a masked autoencoder, as `save_encoder` writes its encoder.
+
+    Args:
+        mae: encoder and decoder.
+        directory: where to.
+        source: where the weights come from, recorded in `config.json`.
+        overwrite: whether what lies there is replaced, if it holds nothing but models.
+
+    Raises:
+        FileExistsError: `directory` exists and must not be replaced.
+    """
     config = _config(mae.encoder) | {"decoder": _decoder_config(mae), "source": source or {}}
-    _save(directory, config, encoder=mae.encoder, decoder=mae.decoder)
+    _save(directory, config, overwrite=overwrite, encoder=mae.encoder, decoder=mae.decoder)
 
 
 def save_resnet(

@@ -164,6 +164,15 @@ def test_existing_directories_are_left_alone(mae, directory):
     assert (directory / "encoder.safetensors").read_bytes() == before
 
 
+def test_a_mae_takes_the_place_of_one_and_of_nothing_else(mae, directory):
+    save_mae(mae, directory, source={"epochs": 2}, overwrite=True)
+    assert json.loads((directory / "config.json").read_text())["source"] == {"epochs": 2}
+    (directory / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="not replaced"):
+        save_mae(mae, directory, overwrite=True)
+    load_mae(directory)
+
+
 def test_interrupted_writing_leaves_what_was_there(directory):
     def write():
         with staged(directory, overwrite=True) as staging:
