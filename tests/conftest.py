@@ -1,5 +1,6 @@
 import os
 
+import pytest
 from hypothesis import settings
 
 # Before JAX starts: the same machine plays eight devices.
@@ -11,3 +12,13 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # The first example of a property compiles, which takes longer than any deadline.
 settings.register_profile("jist", settings(), deadline=None)
 settings.load_profile("jist")
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """For modules that take longer to compile than to compute: code that is less optimised."""
+    import jax  # not before its environment is set
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

@@ -15,6 +15,8 @@ from jist.masking import random_keep
 from jist.models import MAE, DecoderConfig, ViTConfig
 from jist.pretraining import Pretraining, adamw, random_view
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 CONFIG = ViTConfig(8, 2, dim=16, depth=1, heads=2, mlp_dim=32)
 BATCH = 16
 
