@@ -13,6 +13,8 @@ from jist.models import MAE, DecoderConfig, ViTConfig
 from jist.models.decoder import Decoder
 from jist.models.vit import patchify, unpatchify
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 CONFIG = ViTConfig(16, 4, dim=32, depth=1, heads=4, mlp_dim=64, layer_norm_eps=1e-12)
 DECODER = DecoderConfig(16, 1, 2, 32)
 KEEP = jnp.asarray([[0, 5, 9, 12], [1, 2, 3, 15]], jnp.int32)

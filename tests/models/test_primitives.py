@@ -10,6 +10,8 @@ from flax import nnx
 
 from jist.models.primitives import gelu, layer_norm, linear
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 erf = np.vectorize(math.erf)
 
 
