@@ -23,7 +23,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments import figures
+from experiments import png
 from experiments.classification import carry_out
 from experiments.cli import Options, run
 from experiments.options import ExperimentOptions, HeadOptions, ImageOptions, StrategyOptions, pick
@@ -147,7 +147,7 @@ def plot_accuracies(lines: Lines, path: pathlib.Path) -> None:
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("test accuracy")
     panels[0].legend()
-    figures.save(figure, path)
+    png.write(figure, path)
 
 
 if __name__ == "__main__":

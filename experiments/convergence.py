@@ -54,7 +54,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments import figures
+from experiments import png
 from experiments.cli import Options, run
 from experiments.compressed_iterates import (
     Constants,
@@ -189,7 +189,7 @@ def plot(results: list[dict[str, Any]], at_zero: float, path: pathlib.Path) -> N
     axes.set(xscale="log", yscale="log", xlabel="T + 1", ylabel="squared gradient norm")
     axes.grid(alpha=0.3)
     figure.legend(handles=handles, loc="outside right center", frameon=False)
-    figures.save(figure, path)
+    png.write(figure, path)
 
 
 def print_table(results: list[dict[str, Any]]) -> None:

@@ -19,7 +19,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments import figures, paper
+from experiments import figures, paper, png
 from experiments.cli import Options, run
 from experiments.sizes import SizeRow, measured_rows, printed_rows
 from experiments.summaries import by_study, read_results
@@ -50,7 +50,7 @@ def main(options: DatasetSizeOptions) -> None:
             (f"figure-5-sizes-{i}.png", figures.sizes(title, rows, known)),
             (f"figure-6-accuracy-{i}.png", figures.accuracy_against_size(title, rows, known)),
         ):
-            figures.save(figure, options.out / name)
+            png.write(figure, options.out / name)
             print(f"written: {options.out / name}")
 
 

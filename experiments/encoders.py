@@ -23,7 +23,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments import figures
+from experiments import figures, png
 from experiments.cli import Options, run
 from experiments.options import ExperimentOptions, HeadOptions, ImageOptions, StrategyOptions, pick
 from experiments.plan import Plan, Training
@@ -57,7 +57,7 @@ def main(options: EncodersOptions) -> None:
         table.add_row(name, str(cell.results[0]["feature_dim"]), *accuracies)
     Console().print(table)
     path = options.run_dir / "figure-3.png"
-    figures.save(figures.encoders(f"{options.dataset}, no masks", cells), path)
+    png.write(figures.encoders(f"{options.dataset}, no masks", cells), path)
     print(f"written: {options.run_dir}/summary.json, {path}")
 
 

@@ -1,6 +1,5 @@
 """The paper's figures, measured values beside the printed ones where there are any."""
 
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,6 @@ from matplotlib.ticker import MaxNLocator
 from experiments.paper import RATIOS, PaperDataset
 from experiments.sizes import SizeRow
 from experiments.summaries import Cell, Table, Way
-from jist.staging import replaced
 
 PAPER: dict[str, Any] = {"color": "black", "linestyle": "--", "marker": "s", "fillstyle": "none"}
 COLOURS = {
@@ -24,13 +22,6 @@ COLOURS = {
 }
 PATCHES_REMOVED = "masking ratio (share of patches removed)"
 BEST = "best test accuracy in %"
-
-
-def save(figure: Figure, path: pathlib.Path) -> None:
-    """Writes a PNG whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replaced(path) as staging:
-        figure.savefig(staging, format="png", dpi=150)
 
 
 def accuracy(title: str, table: Table, ways: Sequence[Way], known: PaperDataset | None) -> Figure:

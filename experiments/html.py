@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from experiments import figures
+from experiments import png
 from jist.staging import write_text
 
 _STYLE = """
@@ -75,7 +75,7 @@ class Page:
     def figure(self, name: str, figure: Figure) -> None:
         """Adds a picture, and writes it as `name`.png."""
         path = self._directory / f"{name}.png"
-        figures.save(figure, path)
+        png.write(figure, path)
         data = base64.b64encode(path.read_bytes()).decode()
         # At half its pixels, so that it is sharp on dense screens.
         width = round(figure.get_figwidth() * 100)

@@ -19,12 +19,12 @@ import numpy as np
 from flax import nnx
 from matplotlib.figure import Figure
 
+from experiments import png
 from experiments.cli import Options, run
 from jist.data import read_image, resize
 from jist.masking import fixed_keep
 from jist.models import MAE, Preprocessing, load_mae
 from jist.models.vit import patchify, unpatchify
-from jist.staging import replaced
 
 GREY = 0.5
 TITLES = ("original", "masked", "reconstructed")
@@ -108,9 +108,7 @@ def draw(columns: tuple[np.ndarray, ...], names: list[str], out: pathlib.Path) -
             axis.set_xticks([])
             axis.set_yticks([])
         axes[row, 0].set_ylabel(name)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with replaced(out) as staging:
-        figure.savefig(staging, format="png", dpi=120)
+    png.write(figure, out, dpi=120)
 
 
 if __name__ == "__main__":

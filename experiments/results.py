@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments import figures
+from experiments import png
 
 
 def plot_accuracy(results: list[dict[str, Any]], path: pathlib.Path) -> None:
@@ -32,7 +32,7 @@ def plot_accuracy(results: list[dict[str, Any]], path: pathlib.Path) -> None:
     axes.set_ylabel("test accuracy, last epoch")
     axes.grid(alpha=0.3)
     axes.legend()
-    figures.save(figure, path)
+    png.write(figure, path)
 
 
 def print_results(results: list[dict[str, Any]]) -> None:

@@ -21,9 +21,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from experiments import png
 from experiments.bench.hardware import commit, machine, take_device
 from experiments.cli import Options, run
-from experiments.figures import save
 from experiments.run_directory import read_json, write_json
 from experiments.scaling import features, largest, picture, rounds
 
@@ -73,7 +73,7 @@ def main(options: ScalingOptions) -> None:
         found = measure(name, options)
         report["results"][name] = measured_by | found
         write_json(file, report)
-        save(picture.draw(report), options.out / "scaling.png")
+        png.write(picture.draw(report), options.out / "scaling.png")
         print_part(name, found)
     print(f"written: {file}, {options.out}/scaling.png")
 
