@@ -73,7 +73,7 @@ def extract(encoder, out, dataset=None, **options):
     return features.extract(encoder, dataset or torn(), out, **arguments)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=60)
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 3), st.integers(1, 5), st.data())
 def test_visible_patches_are_those_with_little_missing(rows, columns, patch_size, batch, data):
     generator = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))

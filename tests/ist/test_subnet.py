@@ -32,7 +32,7 @@ def for_any_tree(test):
     widths = st.tuples(st.integers(2, 9), st.integers(2, 9))
     leaves = st.lists(NAMES, min_size=1, max_size=3)
     given_trees = given(widths, st.integers(1, 9), leaves, st.integers(0, 1000))
-    return settings(deadline=None, max_examples=5)(given_trees(test))
+    return settings(deadline=None, max_examples=8)(given_trees(test))
 
 
 @for_any_tree

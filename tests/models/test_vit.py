@@ -88,7 +88,7 @@ def test_positions_on_another_grid_are_pytorch_s(grid):
 
 
 @given(old=st.integers(1, 9), new=st.integers(1, 9))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_interpolation_keeps_what_is_constant(old, new):
     stored = np.full((1 + old**2, 4), 2.5, np.float32)
     np.testing.assert_allclose(resize_positions(stored, new), np.full((1 + new**2, 4), 2.5), 1e-6)
