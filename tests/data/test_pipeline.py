@@ -47,7 +47,7 @@ def test_rows_come_in_the_order_asked_for_in_full_batches(batch_size, rows):
         assert batch.images.shape == (len(wanted), 2, 2, 3)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(st.integers(1, 80), st.integers(1, 80), st.integers(0, COUNT))
 def test_batches_begin_anew_with_every_chunk(batch_size, chunk, count):
     rows = range(count)
