@@ -15,11 +15,17 @@ holds one training: give each its own.
 import dataclasses
 import pathlib
 
-from experiments.classification import carry_out
-from experiments.cli import Options, run
-from experiments.options import ExperimentOptions, HeadOptions, ImageOptions, StrategyOptions, pick
-from experiments.plan import Plan, Training
-from experiments.results import print_results
+from experiments.command.cli import Options, run
+from experiments.command.options import (
+    ExperimentOptions,
+    HeadOptions,
+    ImageOptions,
+    StrategyOptions,
+    pick,
+)
+from experiments.figures.results import print_results
+from experiments.runs.classification import carry_out
+from experiments.runs.plan import Plan, Training
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

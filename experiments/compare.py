@@ -23,15 +23,21 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments import png
-from experiments.classification import carry_out
-from experiments.cli import Options, run
-from experiments.options import ExperimentOptions, HeadOptions, ImageOptions, StrategyOptions, pick
-from experiments.plan import Plan, Training
+from experiments.command.cli import Options, run
+from experiments.command.options import (
+    ExperimentOptions,
+    HeadOptions,
+    ImageOptions,
+    StrategyOptions,
+    pick,
+)
+from experiments.figures import png
+from experiments.runs.classification import carry_out
+from experiments.runs.plan import Plan, Training
+from experiments.runs.recipes import EACH, TOTAL
 from jist.metrics import read_metrics
 
 STRATEGIES = ("ist", "data_parallel", "local_sgd", "ensemble")
-TOTAL, EACH = "equal examples in total", "equal examples per worker"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -19,10 +19,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments import figures, paper, png
-from experiments.cli import Options, run
-from experiments.sizes import SizeRow, measured_rows, printed_rows
-from experiments.summaries import by_study, read_results
+from experiments.command.cli import Options, run
+from experiments.figures import paper, plots, png
+from experiments.figures.sizes import SizeRow, measured_rows, printed_rows
+from experiments.figures.summaries import by_study, read_results
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,8 +47,8 @@ def main(options: DatasetSizeOptions) -> None:
         title = str(study)
         print_rows(title, rows, known)
         for name, figure in (
-            (f"figure-5-sizes-{i}.png", figures.sizes(title, rows, known)),
-            (f"figure-6-accuracy-{i}.png", figures.accuracy_against_size(title, rows, known)),
+            (f"figure-5-sizes-{i}.png", plots.sizes(title, rows, known)),
+            (f"figure-6-accuracy-{i}.png", plots.accuracy_against_size(title, rows, known)),
         ):
             png.write(figure, options.out / name)
             print(f"written: {options.out / name}")

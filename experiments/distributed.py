@@ -22,10 +22,9 @@ import pathlib
 
 import jax
 
-from experiments import processes
-from experiments.classification import carry_out
-from experiments.cli import Options, run
-from experiments.options import (
+from experiments.command import processes
+from experiments.command.cli import Options, run
+from experiments.command.options import (
     ExperimentOptions,
     HeadOptions,
     ImageOptions,
@@ -33,8 +32,9 @@ from experiments.options import (
     StrategyOptions,
     pick,
 )
-from experiments.plan import Plan, Training
-from experiments.results import print_results
+from experiments.figures.results import print_results
+from experiments.runs.classification import carry_out
+from experiments.runs.plan import Plan, Training
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

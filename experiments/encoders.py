@@ -23,12 +23,18 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments import figures, png
-from experiments.cli import Options, run
-from experiments.options import ExperimentOptions, HeadOptions, ImageOptions, StrategyOptions, pick
-from experiments.plan import Plan, Training
-from experiments.several import carry_out_all
-from experiments.summaries import Cell
+from experiments.command.cli import Options, run
+from experiments.command.options import (
+    ExperimentOptions,
+    HeadOptions,
+    ImageOptions,
+    StrategyOptions,
+    pick,
+)
+from experiments.figures import plots, png
+from experiments.figures.summaries import Cell
+from experiments.runs.plan import Plan, Training
+from experiments.runs.several import carry_out_all
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,7 +63,7 @@ def main(options: EncodersOptions) -> None:
         table.add_row(name, str(cell.results[0]["feature_dim"]), *accuracies)
     Console().print(table)
     path = options.run_dir / "figure-3.png"
-    png.write(figures.encoders(f"{options.dataset}, no masks", cells), path)
+    png.write(plots.encoders(f"{options.dataset}, no masks", cells), path)
     print(f"written: {options.run_dir}/summary.json, {path}")
 
 

@@ -15,12 +15,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from experiments.classification import restore_encoder, restore_head
-from experiments.cli import Options, run
-from experiments.heads import examples
-from experiments.images import prepare_features, progress_bar
-from experiments.plan import Plan
-from experiments.run_directory import features_of, read_part, write_json
+from experiments.command.cli import Options, run
+from experiments.runs.classification import restore_encoder, restore_head
+from experiments.runs.directory import features_of, read_part, write_json
+from experiments.runs.heads import examples
+from experiments.runs.images import prepare_features, progress_bar
+from experiments.runs.plan import Plan
 from jist.evaluation import predict, scores
 
 

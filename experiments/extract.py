@@ -11,9 +11,9 @@ Writes one Zarr group for each split. Killed and started again, it goes on with 
 import dataclasses
 import pathlib
 
-from experiments.cli import Options, run
-from experiments.images import build_encoder, prepare_features, progress_bar
-from experiments.options import ImageOptions
+from experiments.command.cli import Options, run
+from experiments.command.options import ImageOptions
+from experiments.runs.images import build_encoder, prepare_features, progress_bar
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

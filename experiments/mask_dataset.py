@@ -18,10 +18,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments.cli import Options, run
-from experiments.images import build_encoder, dataset_of, masks_of, progress_bar
-from experiments.options import ImageOptions
-from experiments.run_directory import write_json
+from experiments.command.cli import Options, run
+from experiments.command.options import ImageOptions
+from experiments.runs.directory import write_json
+from experiments.runs.images import build_encoder, dataset_of, masks_of, progress_bar
 from jist import costs
 from jist.data import Dataset
 from jist.masked_images import write_masked

@@ -22,12 +22,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from experiments.classification import restore_encoder, restore_head
-from experiments.cli import Options, run
-from experiments.images import masks_of
-from experiments.options import ImageOptions
-from experiments.plan import Plan, Training
-from experiments.run_directory import read_part
+from experiments.command.cli import Options, run
+from experiments.command.options import ImageOptions
+from experiments.runs.classification import restore_encoder, restore_head
+from experiments.runs.directory import read_part
+from experiments.runs.images import masks_of
+from experiments.runs.plan import Plan, Training
 from jist.data import (
     IMAGE_SUFFIXES,
     MaskedImages,

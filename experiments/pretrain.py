@@ -22,7 +22,6 @@ about a minute an epoch, two thirds of one where they have AMX.
 """
 
 import dataclasses
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -30,95 +29,27 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from experiments import processes
-from experiments.cli import Options, run
-from experiments.cpu import has_matrix_unit
-from experiments.images import COMPUTE_DTYPES, natural_masks, progress_bar
-from experiments.options import NaturalOptions, ProcessOptions, pick
-from experiments.reconstruct import draw, views
-from experiments.run_directory import RunDirectory
+from experiments.command import processes
+from experiments.command.cli import run
+from experiments.command.cpu import has_matrix_unit
+from experiments.command.options import NaturalOptions, ProcessOptions, pick
+from experiments.figures.reconstruction import draw, views
+from experiments.runs.directory import RunDirectory
+from experiments.runs.images import natural_masks, progress_bar
+from experiments.runs.pretraining import PretrainOptions, build_mae
 from jist.data import Dataset, NaturalMasks, batches, load_dataset
 from jist.data.order import steps_until
 from jist.masking import are_visible
 from jist.metrics import MetricsLog
-from jist.models import MAE, DecoderConfig, ViTConfig, save_mae
+from jist.models import MAE, save_mae
 from jist.placement import batch_mesh
 from jist.pretraining import Pretraining, Resident, Streamed, adamw, pretrain
 
-# Encoder and decoder by size. Small images have small patches, whose pixels a narrow decoder can
-# predict; that of `base` is the published one.
-SIZES = {
-    "nano": (ViTConfig.nano(), DecoderConfig(dim=64, depth=1, heads=2, mlp_dim=256)),
-    "tiny": (ViTConfig.tiny(), DecoderConfig(dim=96, depth=4, heads=3, mlp_dim=384)),
-    "small": (ViTConfig.small(), DecoderConfig(dim=192, depth=4, heads=3, mlp_dim=768)),
-    "base": (ViTConfig.base(), DecoderConfig()),
-}
 PICTURES = 6
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PretrainOptions(Options, NaturalOptions, ProcessOptions):
-    """Options of pre-training."""
-
-    dataset: str = "digits"
-    """images:PATH (all images below a directory); or the training split, without labels, of digits,
-    cifar10, resisc45, aid, folder:PATH (one directory per class), or masked:PATH (what
-    experiments.mask_dataset wrote, with --natural-masks)."""
-    data_dir: pathlib.Path | None = None
-    """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45 or aid."""
-    encoder: str = "nano"
-    """Size of the encoder: nano, tiny, small (32-pixel images, patches of 4) or base (224, 16)."""
-    image_size: int | None = None
-    """Pixels of a side, if other than the encoder's usual."""
-    patch_size: int | None = None
-    """Pixels of a side of a patch, likewise."""
-    mask_ratio: float = 0.75
-    """Share of the patches that is removed."""
-    least_crop: float = 0.2
-    """Least area of a random crop, as a share of the image."""
-    epochs: int = 800
-    """How often every image is seen."""
-    warmup: float = 0.05
-    """Share of the steps in which the learning rate rises."""
-    batch_size: int = 256
-    """Images in a step, over all devices."""
-    accumulate: int | None = None
-    """Parts in which a batch is computed one after the other, to save memory; what is learned does
-    not depend on it. By default as many as are fastest: one, but on CPUs."""
-    base_lr: float = 1.5e-4
-    """Learning rate for a batch of 256; it grows with the batch."""
-    weight_decay: float = 0.05
-    """Of AdamW, on matrices."""
-    dtype: str = "auto"
-    """Compute type: float32, bfloat16, or auto (bfloat16 but on CPUs without AMX)."""
-    resident_gb: float = 4.0
-    """Images that take more than these GB decoded are decoded anew in every epoch. Every GPU holds
-    them; on a CPU the copies of its cores, four at most, count together."""
-    checkpoint_every: int = 5
-    """Epochs between checkpoints."""
-    picture_every: int = 25
-    """Epochs between pictures of reconstructed training images, at the next checkpoint; 0: none."""
-    seed: int = 0
-    """Decides initialisation, order, views and masks."""
-    run_dir: pathlib.Path = pathlib.Path("runs/pretrain")
-    """Where results are written; the same directory goes on where it stopped."""
 
 
 # What leaves the result unchanged, and may differ when a run goes on.
 FREE = ("run_dir", "debug", "data_dir", "resident_gb", "checkpoint_every", "picture_every")
-
-
-def build_mae(options: PretrainOptions) -> MAE:
-    """The untrained masked autoencoder that the options describe, auto excepted."""
-    if options.encoder not in SIZES:
-        raise ValueError(f"encoder must be one of {(*SIZES,)}, got {options.encoder!r}")
-    if options.dtype not in COMPUTE_DTYPES:
-        allowed = (*COMPUTE_DTYPES, "auto")
-        raise ValueError(f"dtype must be one of {allowed}, got {options.dtype!r}")
-    encoder, decoder = SIZES[options.encoder]
-    given = {"image_size": options.image_size, "patch_size": options.patch_size}
-    encoder = dataclasses.replace(encoder, **{k: v for k, v in given.items() if v is not None})
-    return MAE(encoder, decoder, dtype=COMPUTE_DTYPES[options.dtype], rngs=nnx.Rngs(options.seed))
 
 
 def main(options: PretrainOptions) -> None:

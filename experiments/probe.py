@@ -14,8 +14,6 @@ minutes for each seed and ratio.
 
 import dataclasses
 import functools
-import pathlib
-import statistics
 from typing import Any
 
 import jax
@@ -29,11 +27,12 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from experiments.cli import Options, run
-from experiments.heads import build_strategy
-from experiments.images import RANDOM_ENCODERS, build_encoder, progress_bar
-from experiments.options import HeadOptions, ImageOptions, StrategyOptions
-from experiments.run_directory import RunDirectory
+from experiments.command.cli import run
+from experiments.command.options import HeadOptions, ImageOptions, StrategyOptions
+from experiments.runs.directory import RunDirectory
+from experiments.runs.heads import build_strategy
+from experiments.runs.images import RANDOM_ENCODERS, build_encoder, progress_bar
+from experiments.runs.probing import PROBES, ProbeOptions, mean_and_deviation
 from jist import trainer
 from jist.data import Dataset, batches, load_dataset
 from jist.features import encode_batches, exact_products, in_parts, place_weights
@@ -41,33 +40,6 @@ from jist.masking import FixedMask
 from jist.metrics import MetricsLog
 from jist.models import LinearProbe, MAEEncoder, digest
 from jist.strategies import Centralized, Strategy
-
-# Which head on which features.
-PROBES = (("linear", "cls"), ("mlp", "cls"), ("linear", "patch mean"))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ProbeOptions(Options):
-    """Options of the probe."""
-
-    dataset: str = "digits"
-    """digits, cifar10, resisc45, aid, or folder:PATH."""
-    data_dir: pathlib.Path | None = None
-    """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45 or aid."""
-    encoder: str = "mae-nano-cifar10"
-    """Name of a shipped encoder, directory of one, or random-nano, -tiny, -small, -base."""
-    ratios: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 0.9)
-    """Masking ratios."""
-    seeds: tuple[int, ...] = (0,)
-    """Each decides masks, initialisation and order of one repetition."""
-    epochs: int = 30
-    """How often a head sees the examples."""
-    batch_size: int = 64
-    """Examples in a batch."""
-    encode_batch: int = 256
-    """Images encoded at a time."""
-    run_dir: pathlib.Path = pathlib.Path("runs/probe")
-    """Where results are written; the same directory goes on where it stopped."""
 
 
 def main(options: ProbeOptions) -> None:
@@ -216,17 +188,6 @@ def print_table(results: list[dict[str, Any]]) -> None:
             *(mean_and_deviation(results, ratio, kind, head) for head, kind in PROBES),
         )
     Console().print(table)
-
-
-def mean_and_deviation(results: list[dict[str, Any]], ratio: float, kind: str, head: str) -> str:
-    """Accuracy in %, as "61.2 ± 0.3" over several seeds or "61.2" of one."""
-    values = [
-        100 * result["last_test_accuracy"]
-        for result in results
-        if (result["ratio"], result["features"], result["head"]) == (ratio, kind, head)
-    ]
-    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.1f}{spread}" if values else ""
 
 
 if __name__ == "__main__":

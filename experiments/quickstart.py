@@ -12,12 +12,12 @@ centralised and with 2 workers about 99 % with all patches and 77 % with a quart
 import dataclasses
 import pathlib
 
-from experiments.classification import carry_out
-from experiments.cli import Options, run
-from experiments.options import HeadOptions, ImageOptions, StrategyOptions
-from experiments.plan import Plan, Training
-from experiments.results import plot_accuracy, print_results
-from experiments.run_directory import read_json
+from experiments.command.cli import Options, run
+from experiments.command.options import HeadOptions, ImageOptions, StrategyOptions
+from experiments.figures.results import plot_accuracy, print_results
+from experiments.runs.classification import carry_out
+from experiments.runs.directory import read_json
+from experiments.runs.plan import Plan, Training
 from jist.models.shipped import locate
 
 ENCODER = "mae-nano-cifar10"

@@ -15,13 +15,13 @@ import pathlib
 import re
 from collections.abc import Sequence
 
-from experiments import figures, paper
-from experiments.cli import Options, run
-from experiments.html import Page
-from experiments.paper import PaperDataset
-from experiments.plan import MASKS
-from experiments.sizes import FIXED, measured_rows
-from experiments.summaries import Study, Table, by_study, read_results
+from experiments.command.cli import Options, run
+from experiments.figures import paper, plots
+from experiments.figures.html import Page
+from experiments.figures.paper import PaperDataset
+from experiments.figures.sizes import FIXED, measured_rows
+from experiments.figures.summaries import Study, Table, by_study, read_results
+from experiments.runs.plan import MASKS
 
 BEST, LAST, CHOSEN = (
     "best_test_accuracy",
@@ -103,7 +103,7 @@ def figure_3(page: Page, studies: dict[Study, Table]) -> None:
         rows = [[name, cell.percent(BEST), cell.percent(LAST)] for name, cell in cells.items()]
         page.table(["encoder", "best", "last"], rows)
         title = f"Unmasked {short(dataset)}, centralised"
-        page.figure(f"figure-3-{short(dataset)}", figures.encoders(title, cells))
+        page.figure(f"figure-3-{short(dataset)}", plots.encoders(title, cells))
 
 
 def told_apart(studies: Sequence[Study]) -> list[str]:
@@ -136,20 +136,20 @@ def section(page: Page, number: int, study: Study, table: Table) -> None:
         page.subheading("Fixed and random masks, centralised (Figure 4)")
         page.quote(paper.CLAIMS["figure 4"])
         _table_of_ways(page, table, central)
-        page.figure(f"figure-4-{stem}", figures.accuracy(name, table, central, known))
-        page.figure(f"figure-4-epochs-{stem}", figures.curves(name, table, central))
+        page.figure(f"figure-4-{stem}", plots.accuracy(name, table, central, known))
+        page.figure(f"figure-4-epochs-{stem}", plots.curves(name, table, central))
     rows = measured_rows(table, known)
     page.subheading("Size of the data set (Figures 5 and 6)")
-    page.figure(f"figure-5-{stem}", figures.sizes(name, rows, known))
+    page.figure(f"figure-5-{stem}", plots.sizes(name, rows, known))
     if any(row.accuracy is not None for row in rows):
-        page.figure(f"figure-6-{stem}", figures.accuracy_against_size(name, rows, known))
+        page.figure(f"figure-6-{stem}", plots.accuracy_against_size(name, rows, known))
     workers = [way for way in table if way.strategy == "ist"]
     if workers:
         page.subheading("Independent subnet training (Figure 7)")
         page.quote(paper.CLAIMS["figure 7"])
         _table_of_ways(page, table, workers)
-        page.figure(f"figure-7-{stem}", figures.accuracy(name, table, workers, known))
-        page.figure(f"figure-7-epochs-{stem}", figures.curves(name, table, workers))
+        page.figure(f"figure-7-{stem}", plots.accuracy(name, table, workers, known))
+        page.figure(f"figure-7-epochs-{stem}", plots.curves(name, table, workers))
 
 
 def differences(study: Study, table: Table, known: PaperDataset | None) -> list[str]:

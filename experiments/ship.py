@@ -24,10 +24,10 @@ import numpy as np
 from flax import nnx
 from matplotlib.figure import Figure
 
-from experiments.cli import Options, run
-from experiments.pretrain import PretrainOptions
-from experiments.probe import PROBES, ProbeOptions, mean_and_deviation
-from experiments.run_directory import ENCODER, read_json
+from experiments.command.cli import Options, run
+from experiments.runs.directory import ENCODER, read_json
+from experiments.runs.pretraining import PretrainOptions
+from experiments.runs.probing import PROBES, ProbeOptions, mean_and_deviation
 from jist.metrics import read_metrics
 from jist.models import MAEEncoder, digest, load_encoder, save_encoder
 from jist.models.shipped import DIRECTORY

@@ -22,13 +22,19 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments import paper
-from experiments.cli import Options, run
-from experiments.options import ExperimentOptions, HeadOptions, ImageOptions, StrategyOptions, pick
-from experiments.plan import MASKS, Plan, Training
-from experiments.several import carry_out_all
-from experiments.summaries import Study, by_study
-from experiments.summaries import Table as Cells
+from experiments.command.cli import Options, run
+from experiments.command.options import (
+    ExperimentOptions,
+    HeadOptions,
+    ImageOptions,
+    StrategyOptions,
+    pick,
+)
+from experiments.figures import paper
+from experiments.figures.summaries import Study, by_study
+from experiments.figures.summaries import Table as Cells
+from experiments.runs.plan import MASKS, Plan, Training
+from experiments.runs.several import carry_out_all
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

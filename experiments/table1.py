@@ -16,8 +16,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments import paper
-from experiments.cli import Options, run
+from experiments.command.cli import Options, run
+from experiments.figures import paper
 from jist.data import DataError, Dataset, load_dataset
 
 

@@ -26,13 +26,18 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments.cli import Options, run
-from experiments.compare import EACH, TOTAL
-from experiments.options import ExperimentOptions, HeadOptions, ImageOptions, StrategyOptions, pick
-from experiments.plan import Plan, Training
-from experiments.recipes import Recipe, Score, combined, score, varied
-from experiments.run_directory import differences, lock, read_json, write_json
-from experiments.several import carry_out_all
+from experiments.command.cli import Options, run
+from experiments.command.options import (
+    ExperimentOptions,
+    HeadOptions,
+    ImageOptions,
+    StrategyOptions,
+    pick,
+)
+from experiments.runs.directory import differences, lock, read_json, write_json
+from experiments.runs.plan import Plan, Training
+from experiments.runs.recipes import EACH, TOTAL, Recipe, Score, combined, score, varied
+from experiments.runs.several import carry_out_all
 from jist.metrics import read_metrics
 
 

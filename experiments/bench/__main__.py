@@ -30,8 +30,8 @@ from rich.table import Table
 from experiments.bench.hardware import commit, machine, take_device
 from experiments.bench.race import JIST, hold
 from experiments.bench.roofline import add_shares, matmul_rates
-from experiments.cli import Options, run
-from experiments.run_directory import write_json
+from experiments.command.cli import Options, run
+from experiments.runs.directory import write_json
 
 ROOFLINE = "roofline"
 BENCHMARKS = (ROOFLINE, "encode", "head", "ist", "wide", "pipeline", "masks")

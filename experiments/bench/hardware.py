@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import jax
 
-from experiments.cpu import processor_facts
+from experiments.command.cpu import processor_facts
 from jist.placement import available_cores
 from jist.store import versions
 

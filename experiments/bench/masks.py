@@ -19,7 +19,7 @@ from experiments.bench.encode import image_flops
 from experiments.bench.race import JIST, Contest, Side, timed
 from jist import features
 from jist.data import Dataset, load_dataset
-from jist.data.digits import Digits
+from jist.data.images.digits import Digits
 from jist.features.random_masks import epoch_keep
 from jist.features.visible import KeepFor
 from jist.masking import FixedMask

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from experiments import malloc
+from experiments.command import malloc
 
 
 class Files(Dataset):

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from experiments import malloc
 from experiments.bench.torch_mlp import (
     OPTIMIZERS,
     Arrays,
@@ -36,6 +35,7 @@ from experiments.bench.torch_mlp import (
     train_subnet,
     unpack,
 )
+from experiments.command import malloc
 
 START, ARRAYS = "start.npz", "arrays.npz"
 

@@ -21,10 +21,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments import png
 from experiments.bench.hardware import commit, machine, take_device
-from experiments.cli import Options, run
-from experiments.run_directory import read_json, write_json
+from experiments.command.cli import Options, run
+from experiments.figures import png
+from experiments.runs.directory import read_json, write_json
 from experiments.scaling import features, largest, picture, rounds
 
 PARTS = ("features", "widths", "workers", "steps", "memory")

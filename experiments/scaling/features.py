@@ -1,9 +1,9 @@
 """Extraction of ever more images: time and peak memory, each size in a process of its own.
 
 On Linux, where /proc tells the memory. Such a process takes cores and memory as every script does
-(`experiments.cpu`). Images are drawn when they are opened, as a function of their number, so
-nothing of them stays in memory or comes from a disk. The encoder has the width of the shipped one,
-192, and a single block: what is measured is all that surrounds an encoder.
+(`experiments.command.cpu`). Images are drawn when they are opened, as a function of their number,
+so nothing of them stays in memory or comes from a disk. The encoder has the width of the shipped
+one, 192, and a single block: what is measured is all that surrounds an encoder.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from flax import nnx
 from PIL import Image
 
 from experiments.bench.race import spread
-from experiments.cpu import keep_freed_memory, make_cores_devices
+from experiments.command.cpu import keep_freed_memory, make_cores_devices
 from experiments.scaling.clock import CLOCKS, linear_fit, timed
 from jist import features
 from jist.data import Dataset

@@ -2,13 +2,13 @@
 
 import os
 
-from jist.data.cifar10 import load_cifar10
 from jist.data.dataset import Dataset
-from jist.data.digits import load_digits
-from jist.data.folder import load_folder
-from jist.data.masked import load_masked
-from jist.data.scenes import AID, RESISC45, load_scenes
-from jist.data.unlabelled import load_unlabelled
+from jist.data.images.cifar10 import load_cifar10
+from jist.data.images.digits import load_digits
+from jist.data.images.folder import load_folder
+from jist.data.images.masked import load_masked
+from jist.data.images.scenes import AID, RESISC45, load_scenes
+from jist.data.images.unlabelled import load_unlabelled
 
 SPLITS = ("train", "test")
 _SCENES = {published.name: published for published in (RESISC45, AID)}

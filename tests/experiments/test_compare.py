@@ -2,8 +2,9 @@
 
 import json
 
-from experiments.compare import EACH, STRATEGIES, TOTAL, CompareOptions, accuracies, make_plan
-from experiments.plan import Plan
+from experiments.compare import STRATEGIES, CompareOptions, accuracies, make_plan
+from experiments.runs.plan import Plan
+from experiments.runs.recipes import EACH, TOTAL
 
 PLAN = make_plan(CompareOptions(mask_ratio=0.5, epochs=3, hidden=(8,)))
 

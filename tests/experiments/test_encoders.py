@@ -11,9 +11,10 @@ from flax import nnx
 from PIL import Image
 from rich.progress import Progress
 
-from experiments import encoders, images
+from experiments import encoders
+from experiments.command.options import ImageOptions
 from experiments.encoders import EncodersOptions
-from experiments.options import ImageOptions
+from experiments.runs import images
 from jist.models import ResNet50, ViTConfig, resnet, save_resnet
 
 SIDE = 32  # a 49th of the work of 224

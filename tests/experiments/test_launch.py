@@ -15,10 +15,12 @@ import tyro
 from flax import nnx
 from PIL import Image
 
-from experiments import classification, distributed, heads, images, pretrain, processes
-from experiments.options import HeadOptions, ProcessOptions, StrategyOptions
-from experiments.plan import Plan
-from experiments.run_directory import read_json
+from experiments import distributed, pretrain
+from experiments.command import processes
+from experiments.command.options import HeadOptions, ProcessOptions, StrategyOptions
+from experiments.runs import classification, heads, images, pretraining
+from experiments.runs.directory import read_json
+from experiments.runs.plan import Plan
 from jist.models import DecoderConfig, ViTConfig, load_mae
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -161,10 +163,11 @@ def test_training_does_not_depend_on_the_number_of_processes(
 PRETRAIN = """
 import tyro
 from experiments import pretrain
+from experiments.runs import pretraining
 from jist.models import DecoderConfig, ViTConfig
 
-pretrain.SIZES["nano"] = (ViTConfig(8, 4, 8, 1, 1, 8), DecoderConfig(8, 1, 1, 8))
-pretrain.main(tyro.cli(pretrain.PretrainOptions, args=sys.argv[1:]))
+pretraining.SIZES["nano"] = (ViTConfig(8, 4, 8, 1, 1, 8), DecoderConfig(8, 1, 1, 8))
+pretrain.main(tyro.cli(pretraining.PretrainOptions, args=sys.argv[1:]))
 """
 
 
@@ -173,8 +176,8 @@ def test_pretraining_does_not_depend_on_the_number_of_processes(arguments, tmp_p
     given += ["--dtype", "float32", "--picture-every", "1"]
     one, two = tmp_path / "one", tmp_path / "two"
     small = ViTConfig(8, 4, 8, 1, 1, 8), DecoderConfig(8, 1, 1, 8)
-    monkeypatch.setitem(pretrain.SIZES, "nano", small)
-    pretrain.main(tyro.cli(pretrain.PretrainOptions, args=[*given, "--run-dir", str(one)]))
+    monkeypatch.setitem(pretraining.SIZES, "nano", small)
+    pretrain.main(tyro.cli(pretraining.PretrainOptions, args=[*given, "--run-dir", str(one)]))
     child = launcher(2, "child", *given, "--run-dir", str(two), path=script(tmp_path, PRETRAIN))
     code, _, err = finish(child)
     assert code == 0, err
@@ -187,8 +190,8 @@ def test_pretraining_does_not_depend_on_the_number_of_processes(arguments, tmp_p
 
 
 JOIN = """
-from experiments import processes
-from experiments.options import ProcessOptions
+from experiments.command import processes
+from experiments.command.options import ProcessOptions
 
 coordinator, _, number = sys.argv[2:5]
 processes.join(

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from experiments import centralized, extract, mask_dataset, predict
-from experiments.images import build_encoder
-from experiments.options import HeadOptions, ImageOptions, StrategyOptions
-from experiments.plan import Plan, Training
+from experiments.command.options import HeadOptions, ImageOptions, StrategyOptions
+from experiments.runs.images import build_encoder
+from experiments.runs.plan import Plan, Training
 from jist.data import EmptyImageError
 from jist.masking import FixedMask
 

@@ -14,9 +14,9 @@ import experiments.pretrain
 import experiments.probe
 import experiments.ship
 import jist.models.shipped
-from experiments.cpu import has_matrix_unit
-from experiments.pretrain import SIZES, PretrainOptions
-from experiments.probe import ProbeOptions
+from experiments.command.cpu import has_matrix_unit
+from experiments.runs.pretraining import SIZES, PretrainOptions
+from experiments.runs.probing import ProbeOptions
 from experiments.ship import ShipOptions
 from jist.data import load_dataset
 from jist.masked_images import write_masked

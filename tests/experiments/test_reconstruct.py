@@ -7,6 +7,7 @@ from flax import nnx
 from PIL import Image
 
 from experiments import reconstruct
+from experiments.figures import reconstruction
 from jist.models import MAE, DecoderConfig, Preprocessing, ViTConfig, save_mae
 
 
@@ -47,7 +48,7 @@ def patches(images):
 def test_columns_are_the_image_what_is_kept_of_it_and_what_is_made_of_that(mae):
     pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
     kept = np.asarray([[0, 5, 6, 15], [1, 2, 8, 11]])
-    original, masked, made = map(patches, reconstruct.views(mae, pixels, jnp.asarray(kept)))
+    original, masked, made = map(patches, reconstruction.views(mae, pixels, jnp.asarray(kept)))
     np.testing.assert_allclose(original, patches(pixels) / 255, atol=1e-6)
     for image, shown in enumerate(kept):
         hidden = np.setdiff1d(np.arange(16), shown)
@@ -61,7 +62,7 @@ def test_further_pictures_are_not_compiled_anew(mae, monkeypatch):
     traced, one = [], MAE.reconstruct
     monkeypatch.setattr(MAE, "reconstruct", lambda *given: traced.append(1) or one(*given))
     for _ in range(3):
-        reconstruct.views(mae, np.zeros((1, 16, 16, 3), np.uint8), jnp.zeros((1, 1), jnp.int32))
+        reconstruction.views(mae, np.zeros((1, 16, 16, 3), np.uint8), jnp.zeros((1, 1), jnp.int32))
     assert len(traced) == 1
 
 
@@ -74,5 +75,5 @@ def test_only_png_is_written(directory, tmp_path):
 def test_colours_come_back_from_the_encoder_s_form():
     preprocessing = Preprocessing()
     pixels = jnp.arange(2 * 2 * 3, dtype=jnp.uint8).reshape(1, 2, 2, 3) * 20
-    shown = reconstruct.to_display(preprocessing.normalize(pixels), preprocessing)
+    shown = reconstruction.to_display(preprocessing.normalize(pixels), preprocessing)
     np.testing.assert_allclose(shown, np.asarray(pixels) / 255, atol=1e-6)

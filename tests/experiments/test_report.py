@@ -8,9 +8,10 @@ import re
 import pytest
 from PIL import Image
 
-from experiments import dataset_size, figures, paper, report
-from experiments.sizes import FIXED, measured_rows, printed_rows
-from experiments.summaries import Way, by_study, read_results
+from experiments import dataset_size, report
+from experiments.figures import paper, plots
+from experiments.figures.sizes import FIXED, measured_rows, printed_rows
+from experiments.figures.summaries import Way, by_study, read_results
 
 RESULTS = pathlib.Path(report.__file__).parent / "results"
 CIFAR = {
@@ -192,11 +193,11 @@ def test_every_axis_has_a_name(runs):
     rows = measured_rows(table, known)
     cell = table[Way("centralized", 1, "fixed")][0.0]
     for figure in (
-        figures.accuracy("x", table, [*table], known),
-        figures.curves("x", table, [*table]),
-        figures.encoders("x", {"a": cell}),
-        figures.sizes("x", rows, known),
-        figures.accuracy_against_size("x", rows, known),
+        plots.accuracy("x", table, [*table], known),
+        plots.curves("x", table, [*table]),
+        plots.encoders("x", {"a": cell}),
+        plots.sizes("x", rows, known),
+        plots.accuracy_against_size("x", rows, known),
     ):
         assert all(axes.get_xlabel() for axes in figure.axes)
         assert figure.axes[0].get_ylabel()
@@ -205,7 +206,7 @@ def test_every_axis_has_a_name(runs):
 def test_the_papers_accuracy_is_drawn_with_the_measured_one(runs):
     _, table = by_study(read_results(runs[:1])).popitem()
     known = paper.DATASETS[0]
-    (axes,) = figures.accuracy("x", table, [*table], known).axes
+    (axes,) = plots.accuracy("x", table, [*table], known).axes
     (line,) = [line for line in axes.lines if line.get_label() == "paper, centralised"]
     assert [*line.get_ydata()] == pytest.approx([100 * a for a in known.accuracy])
 

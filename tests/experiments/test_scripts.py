@@ -10,17 +10,17 @@ from PIL import Image
 
 from experiments import (
     centralized,
-    cli,
     compare,
     distributed,
     evaluate,
     extract,
     predict,
     quickstart,
-    results,
 )
-from experiments.options import HeadOptions, ImageOptions, StrategyOptions
-from experiments.plan import Plan, Training
+from experiments.command import cli
+from experiments.command.options import HeadOptions, ImageOptions, StrategyOptions
+from experiments.figures import results
+from experiments.runs.plan import Plan, Training
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,7 @@ import json
 import pytest
 
 from experiments import tune
-from experiments.compare import EACH, TOTAL
-from experiments.recipes import Recipe, Score, combined, score
+from experiments.runs.recipes import EACH, TOTAL, Recipe, Score, combined, score
 from experiments.tune import TuneOptions
 
 OPTIONS = TuneOptions(dataset="made-up", mask_ratio=0.5, epochs=2, hidden=(8, 8))

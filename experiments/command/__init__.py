@@ -1,0 +1,1 @@
+"""What a script is before it starts: its command line, options, processes and cores."""

@@ -1,0 +1,72 @@
+"""From a dataclass of options to a command line with clear errors."""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+import tyro
+
+from experiments.command import processes
+from experiments.command.cpu import keep_freed_memory, make_cores_devices
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of every script."""
+
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+
+def run(main: Callable[[AnyOptions], None], options: type[AnyOptions], description: str) -> None:
+    """Parses the command line and runs `main`.
+
+    A wrong argument ends with exit code 2, a failure with 1, each with one message on standard
+    error; a traceback is shown only with `--debug`.
+
+    Args:
+        main: the script.
+        options: the dataclass of its options.
+        description: what `--help` says first.
+    """
+    module = getattr(sys.modules["__main__"], "__spec__", None)  # as `python -m` was told it
+    prog = None if module is None else f"python -m {module.name.removesuffix('.__main__')}"
+    parsed = tyro.cli(options, prog=prog, description=description)
+    make_cores_devices()
+    keep_freed_memory()
+    try:
+        check_seeds(parsed)
+        main(parsed)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        processes.leave(130)
+    except Exception as error:  # whatever it is, the user gets one message
+        if parsed.debug:
+            raise
+        print(f"error: {message_of(error)}", file=sys.stderr)
+        processes.leave(2 if isinstance(error, ValueError) else 1)
+
+
+def check_seeds(options: Options) -> None:
+    """Checks the seed of a script, or its seeds.
+
+    Raises:
+        ValueError: there is none, or one that not all random generators take as it is: NumPy's
+            refuse negative ones, and JAX's keys know 32 bits.
+    """
+    seeds = getattr(options, "seeds", (getattr(options, "seed", 0),))
+    if not seeds:
+        raise ValueError("seeds must name at least one, got none")
+    for seed in seeds:
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"seed must lie in [0, 2**32), got {seed}")
+
+
+def message_of(error: Exception) -> str:
+    """What an error says, with its kind where that says next to nothing without it."""
+    text, kind = str(error), type(error).__name__
+    return f"{kind}: {text}" if isinstance(error, KeyError) else text or kind

@@ -1,0 +1,55 @@
+"""What makes XLA fast on a CPU and has to be said before its first computation."""
+
+import os
+import pathlib
+
+import jax
+
+from experiments.command import malloc
+from jist.placement import available_cores
+
+# Each holds its own copy of an encoder, and of the features that a head is trained on.
+MOST_DEVICES = 4
+# Devices wait for each other at the end of a round; XLA would end the process after 40 s.
+PATIENCE_SECONDS = 3600
+CPUINFO = pathlib.Path("/proc/cpuinfo")
+
+
+def make_cores_devices() -> None:
+    """Makes each core that this process may use a device of JAX, up to `MOST_DEVICES`.
+
+    Workers then train, and images are encoded, on all cores at once, where a matrix product of one
+    worker or of a few images is too small to be divided among cores. More cores than devices are
+    shared by these. Nothing is changed where the number of devices is already given, by
+    `JAX_NUM_CPU_DEVICES` or in `XLA_FLAGS`.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_force_host_platform_device_count" in flags or "JAX_NUM_CPU_DEVICES" in os.environ:
+        return
+    jax.config.update("jax_num_cpu_devices", min(available_cores(), MOST_DEVICES))
+    if "xla_cpu_collective_call_terminate_timeout_seconds" not in flags:
+        patience = f"--xla_cpu_collective_call_terminate_timeout_seconds={PATIENCE_SECONDS}"
+        os.environ["XLA_FLAGS"] = f"{flags} {patience}".strip()
+
+
+def processor_facts() -> dict[str, str]:
+    """What Linux tells of the last core, such as "model name" and "flags"; elsewhere nothing."""
+    lines = CPUINFO.read_text().splitlines() if CPUINFO.exists() else []
+    pairs = (line.split(":", 1) for line in lines if ":" in line)
+    return {name.strip(): value.strip() for name, value in pairs}
+
+
+def has_matrix_unit() -> bool:
+    """Whether this CPU has a unit for matrix products in bfloat16 (AMX), as far as Linux tells."""
+    return "amx_bf16" in processor_facts().get("flags", "").split()
+
+
+def keep_freed_memory() -> None:
+    """Makes steps on the CPU reuse their memory.
+
+    XLA:CPU asks for a program's temporary memory anew at every execution, in one piece. Here such
+    pieces stay on the heap, and programs are executed by the thread that calls them: only its heap
+    is not made of small parts. GPUs are not concerned.
+    """
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    malloc.keep_freed()

@@ -1,0 +1,73 @@
+"""Joining the processes of a run, on one machine or on many."""
+
+import os
+import sys
+from typing import Any, NoReturn
+
+import jax
+
+from experiments.command.options import ProcessOptions
+
+
+def join(options: ProcessOptions) -> None:
+    """Makes this process one of those that train together; to be called before any computation.
+
+    A scheduler's processes (SLURM, Kubernetes, MPI) are found by `jax.distributed`. On CPUs arrays
+    travel through gloo, on GPUs through NCCL.
+
+    Raises:
+        ValueError: some of the three options are given and not all.
+    """
+    given = (options.coordinator, options.num_processes, options.process_id)
+    explicit = None not in given
+    if not explicit and given != (None, None, None):
+        raise ValueError(
+            "coordinator, num_processes and process_id must be given together or not at all, "
+            f"got {given}"
+        )
+    if not explicit and not _scheduled():
+        return
+    sys.excepthook = _leave_with_traceback
+    # It would catch SIGTERM, and a process asked to end would go on.
+    jax.config.update("jax_enable_preemption_service", False)
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # Workers are spread over processes, so each has one device where it has no GPUs.
+    jax.config.update("jax_num_cpu_devices", 1)
+    jax.distributed.initialize(
+        *given, cluster_detection_method="deactivate" if explicit else _detection()
+    )
+
+
+def leave(code: int) -> NoReturn:
+    """Ends this process, at once if others train with it.
+
+    An orderly end waits for the others, which wait for this process in the middle of a round.
+    """
+    if jax.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _leave_with_traceback(kind: type[BaseException], error: BaseException, where: Any) -> None:
+    sys.__excepthook__(kind, error, where)
+    leave(1)
+
+
+def _scheduled() -> bool:
+    """Whether a scheduler started several processes."""
+    environment = os.environ
+    slurm = "SLURM_STEP_NODELIST" in environment and environment.get("SLURM_NTASKS", "1") != "1"
+    kubernetes = {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"} <= environment.keys()
+    return slurm or kubernetes or _mpi()
+
+
+def _mpi() -> bool:
+    return any(os.environ.get(size, "1") != "1" for size in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE"))
+
+
+def _detection() -> str | None:
+    """JAX finds SLURM, Kubernetes and Open MPI 4 by itself, and any other MPI through mpi4py."""
+    slurm = "SLURM_STEP_NODELIST" in os.environ  # its own MPI sets PMI_SIZE too
+    return "mpi4py" if _mpi() and not slurm and "OMPI_MCA_orte_hnp_uri" not in os.environ else None

@@ -1,0 +1,64 @@
+"""Images as they are, masked and reconstructed, side by side."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from matplotlib.figure import Figure
+
+from experiments.figures import png
+from jist.models import MAE, Preprocessing
+from jist.models.vit import patchify, unpatchify
+
+GREY = 0.5
+TITLES = ("original", "masked", "reconstructed")
+
+
+def views(mae: MAE, pixels: np.ndarray, keep: jax.Array) -> tuple[np.ndarray, ...]:
+    """Images [B, S, S, 3] uint8 as they are, masked and reconstructed: colours in [0, 1]."""
+    preprocessing = mae.encoder.preprocessing
+    images = preprocessing.normalize(jnp.asarray(pixels))
+    shown = to_display(images, preprocessing)
+    return (
+        shown,
+        hide(shown, keep, mae),
+        to_display(_reconstruct(mae, images, keep), preprocessing),
+    )
+
+
+# Of the module, so that pre-training, which draws again and again, compiles it once.
+@nnx.jit
+def _reconstruct(mae: MAE, images: jax.Array, keep: jax.Array) -> jax.Array:
+    return mae.reconstruct(images, keep)
+
+
+def to_display(images: jax.Array, preprocessing: Preprocessing) -> np.ndarray:
+    """Normalised images [B, H, W, 3] as colours in [0, 1]."""
+    colours = images * jnp.asarray(preprocessing.std) + jnp.asarray(preprocessing.mean)
+    return np.asarray(jnp.clip(colours, 0, 1))
+
+
+def hide(images: np.ndarray, keep: jax.Array, mae: MAE) -> np.ndarray:
+    """The same images with the missing patches in grey."""
+    patch_size = mae.encoder.config.patch_size
+    patches = patchify(jnp.asarray(images), patch_size)
+    rows = jnp.arange(len(images))[:, None]
+    hidden = jnp.full_like(patches, GREY).at[rows, keep].set(patches[rows, keep])
+    return np.asarray(unpatchify(hidden, patch_size))
+
+
+def draw(columns: tuple[np.ndarray, ...], names: list[str], out: pathlib.Path) -> None:
+    """One row per image, one column per kind, written whole or not at all."""
+    figure = Figure(figsize=(3 * len(columns), 3.2 * len(names)), layout="tight")
+    axes = figure.subplots(len(names), len(columns), squeeze=False)
+    for row, name in enumerate(names):
+        for column, images in enumerate(columns):
+            axis = axes[row, column]
+            axis.imshow(images[row])
+            axis.set_title(TITLES[column] if row == 0 else "")
+            axis.set_xticks([])
+            axis.set_yticks([])
+        axes[row, 0].set_ylabel(name)
+    png.write(figure, out, dpi=120)

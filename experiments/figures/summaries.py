@@ -1,0 +1,182 @@
+"""Results of run directories, gathered by what was trained, with mean and deviation over seeds."""
+
+import dataclasses
+import pathlib
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from experiments.command.options import NATURAL, HeadOptions, StrategyOptions
+from experiments.runs.directory import read_json
+from experiments.runs.heads import STRATEGIES
+from experiments.runs.plan import MASKS
+
+# What results that were written before they held all options were trained with.
+DEFAULTS = dataclasses.asdict(HeadOptions()) | dataclasses.asdict(StrategyOptions()) | NATURAL
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Study:
+    """What results must share to stand in one table.
+
+    Attributes:
+        dataset: the data set's name.
+        encoder: the encoder's name.
+        weights: the first digits of its SHA-256, where they are known and do not follow from the
+            seed: what lies under a name may be replaced.
+        train_examples: examples that heads were trained on.
+        epochs: epochs of training.
+        hidden: widths of the hidden layers.
+        norm: what corrects subnets.
+        learning_rate: of Adam.
+        batch_size: examples in a worker's batch.
+        worker_data: examples of each worker, shared or sharded.
+    """
+
+    dataset: str
+    encoder: str
+    weights: str
+    train_examples: int
+    epochs: int
+    hidden: tuple[int, ...]
+    norm: str
+    learning_rate: float
+    batch_size: int
+    worker_data: str
+
+    def __str__(self) -> str:
+        encoder = f"{self.encoder} ({self.weights})" if self.weights else self.encoder
+        facts = (self.dataset, encoder, f"{self.epochs} epochs", self.options)
+        return ", ".join(filter(None, facts))
+
+    @property
+    def options(self) -> str:
+        """The options of the heads, but for the epochs, that are not the defaults, in words."""
+        names = ("hidden", "norm", "learning_rate", "batch_size", "worker_data")
+        return _in_words({name: getattr(self, name) for name in names})
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Way:
+    """A way to train: one line of a plot.
+
+    Attributes:
+        strategy: its name.
+        workers: number of workers.
+        mask: masks of the training images.
+        options: those of the strategy's own that are not the defaults, in words.
+    """
+
+    strategy: str
+    workers: int
+    mask: str
+    options: str = ""
+
+    def __str__(self) -> str:
+        name = {"centralized": "centralised", "ist": "IST"}.get(self.strategy, self.strategy)
+        options = f", {self.options}" if self.options else ""
+        if self.strategy == "centralized":
+            return f"{name}, {self.mask} masks{options}"
+        mask = "" if self.mask == "fixed" else f", {self.mask} masks"
+        return f"{name}, {self.workers} worker{'s' if self.workers > 1 else ''}{mask}{options}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """The results of one training at one ratio, one for each seed."""
+
+    results: tuple[dict[str, Any], ...]
+
+    def mean(self, metric: str) -> float:
+        """Mean of a metric over the seeds."""
+        return statistics.fmean(result[metric] for result in self.results)
+
+    def deviation(self, metric: str) -> float | None:
+        """Standard deviation of a metric over the seeds (n - 1), None of a single one."""
+        values = [result[metric] for result in self.results]
+        return statistics.stdev(values) if len(values) > 1 else None
+
+    def percent(self, metric: str) -> str:
+        """Mean and deviation of a share, as "82.3 ± 0.4" or "82.3"."""
+        deviation = self.deviation(metric)
+        spread = "" if deviation is None else f" ± {100 * deviation:.1f}"
+        return f"{100 * self.mean(metric):.1f}{spread}"
+
+
+Table = dict[Way, dict[float, Cell]]
+
+
+def read_results(runs: Iterable[pathlib.Path]) -> list[dict[str, Any]]:
+    """The results in some run directories, or in copies of their `summary.json`.
+
+    Raises:
+        FileNotFoundError: there is no summary.
+        ValueError: two hold the same training with the same seed and do not agree.
+    """
+    found: dict[tuple, dict[str, Any]] = {}
+    for run in runs:
+        path = run / "summary.json" if run.is_dir() else run
+        if not path.is_file():
+            raise FileNotFoundError(f"no results at {run}: {path} is missing")
+        for result in read_json(path)["results"]:
+            key = (_study(result), _way(result), result["ratio"], result["seed"])
+            source = run / result.get("directory", "")
+            known = found.setdefault(key, result | {"source": str(source)})
+            if known["best_test_accuracy"] != result["best_test_accuracy"]:
+                raise ValueError(
+                    f"{known['source']} and {source} both hold {result['run']} of {key[0].dataset} "
+                    f"with seed {result['seed']}, with different results; give one of them"
+                )
+    return list(found.values())
+
+
+def by_study(results: Sequence[dict[str, Any]]) -> dict[Study, Table]:
+    """Study -> way to train -> ratio -> cell, all in order.
+
+    A ratio that was measured, not chosen, is another with every seed; its mean stands for all.
+    """
+    tables: dict[Study, dict[Way, list[dict[str, Any]]]] = {}
+    for result in results:
+        tables.setdefault(_study(result), {}).setdefault(_way(result), []).append(result)
+    return {
+        study: {way: _cells(way, found) for way, found in sorted(ways.items())}
+        for study, ways in sorted(tables.items())
+    }
+
+
+def _cells(way: Way, results: list[dict[str, Any]]) -> dict[float, Cell]:
+    if way.mask not in MASKS:
+        cell = Cell(tuple(results))
+        return {round(cell.mean("ratio"), 4): cell}
+    ratios = sorted({result["ratio"] for result in results})
+    return {
+        ratio: Cell(tuple(result for result in results if result["ratio"] == ratio))
+        for ratio in ratios
+    }
+
+
+def _study(result: dict[str, Any]) -> Study:
+    facts = DEFAULTS | result
+    facts["hidden"] = tuple(facts["hidden"])
+    random = facts["encoder"].startswith("random-")
+    facts["weights"] = "" if random else facts.get("encoder_sha256", "")[:8]
+    return Study(**{field.name: facts[field.name] for field in dataclasses.fields(Study)})
+
+
+def _way(result: dict[str, Any]) -> Way:
+    facts = DEFAULTS | result
+    strategy = facts["strategy"]
+    _, takes = STRATEGIES[strategy]
+    # Elsewhere no round ends with an exchange, and it does not matter how long it is.
+    rounds = ("local_steps",) if strategy in ("ist", "local_sgd") else ()
+    own = (*rounds, *takes, "alpha", "max_missing", "no_data")
+    options = _in_words({name: facts[name] for name in own})
+    return Way(strategy, facts["workers"], facts["mask"], options)
+
+
+def _in_words(options: dict[str, Any]) -> str:
+    """Those that are not the defaults, as "hidden 500-500, batch size 32"."""
+    unlike = {name: value for name, value in options.items() if value != DEFAULTS[name]}
+    if "hidden" in unlike:
+        unlike["hidden"] = "-".join(map(str, unlike["hidden"]))
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in unlike.items())

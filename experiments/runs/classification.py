@@ -1,0 +1,235 @@
+"""What the classification experiments share: images -> features -> a trained head -> a result.
+
+Under `jax.distributed` every process does all of it but extraction, which is the first's; the first
+alone prints and writes, on a file system that all share.
+"""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import jax
+from flax import nnx
+from rich.progress import Progress
+
+from experiments.command.options import HeadOptions, ImageOptions, StrategyOptions
+from experiments.runs.directory import RunDirectory, check_encoder, read_part
+from experiments.runs.heads import build_strategy, examples, validation_rows, worker_pools
+from experiments.runs.images import (
+    RANDOM_ENCODERS,
+    build_encoder,
+    prepare_features,
+    progress_bar,
+    random_masks,
+)
+from experiments.runs.plan import Plan, Training
+from jist import costs, features, trainer
+from jist.evaluation import Examples
+from jist.metrics import MetricsLog
+from jist.models import Encoder, digest
+
+
+def restore_encoder(run_dir: pathlib.Path, images: ImageOptions) -> Encoder:
+    """The encoder through which a run saw its images.
+
+    Raises:
+        ValueError: another one lies there now.
+    """
+    encoder = build_encoder(images)
+    check_encoder(read_part(run_dir, "config.json"), digest(encoder))
+    return encoder
+
+
+def restore_head(
+    run_dir: pathlib.Path, plan: Plan, training: Training, encoder: Encoder, which: str
+) -> tuple[nnx.Module, list[str]]:
+    """The trained and calibrated head of a run, and the names of its classes.
+
+    Args:
+        run_dir: the run directory.
+        plan: its plan.
+        training: which of the plan's trainings.
+        encoder: the run's encoder.
+        which: "last", or "best" by validation accuracy if the run has it, else by test accuracy.
+
+    Raises:
+        FileNotFoundError: no training of the run has been finished yet.
+        CheckpointError: there is no checkpoint, or it cannot be read.
+    """
+    class_names = read_part(run_dir, "summary.json")["class_names"]
+    head, seed = plan.head_of(training), plan.images.seed
+    strategy = build_strategy(
+        encoder.config.dim, len(class_names), head, training.how, seed, devices=1
+    )
+    checkpoints = run_dir / "checkpoints" / training.name
+    model = trainer.restore_model(strategy, checkpoints, which, validation=head.validation > 0)
+    return model, class_names
+
+
+def carry_out(
+    plan: Plan,
+    run_dir: pathlib.Path,
+    *,
+    features_dir: pathlib.Path | None = None,
+    devices: int | None = None,
+) -> list[dict[str, Any]]:
+    """Does what is left to do of a plan, and returns all its results in the plan's order.
+
+    Args:
+        plan: what to do.
+        run_dir: the run directory; made, or gone on with.
+        features_dir: where features are kept; `run_dir/features` by default.
+        devices: devices that share the workers; by default the most that are there.
+    """
+    run = RunDirectory(run_dir, plan.config())
+    first = jax.process_index() == 0
+    todo = [training for training in plan.trainings if training.name not in run.results()]
+    if not todo:
+        if first:
+            print(f"nothing to do: {run_dir} holds the results of all its trainings")
+    else:
+        encoder = build_encoder(plan.images)
+        run.pin_encoder(digest(encoder))
+        features_dir = features_dir or run_dir / "features"
+        run.note_features(features_dir)
+        if first and plan.images.encoder in RANDOM_ENCODERS:
+            print(
+                "the encoder is randomly initialised, not pre-trained: accuracies show that the "
+                "system works, not what it can do"
+            )
+        if first and plan.images.simulate_clouds is not None:
+            print("the clouds are simulated: results are marked so")
+        with progress_bar() as progress:
+            for ratio in dict.fromkeys(training.mask_ratio for training in todo):
+                stores = prepare_features(plan.images, ratio, encoder, features_dir, progress)
+                for training in todo:
+                    if training.mask_ratio == ratio:
+                        result = train_head(run, stores, plan, training, encoder, progress, devices)
+                        run.add_result(result, stores["train"].attributes["class_names"])
+    results = run.results()
+    return [results[training.name] for training in plan.trainings]
+
+
+def train_head(
+    run: RunDirectory,
+    stores: dict[str, features.Features],
+    plan: Plan,
+    training: Training,
+    encoder: Encoder,
+    progress: Progress,
+    devices: int | None,
+) -> dict[str, Any]:
+    """Trains one head, or goes on with it, and returns its result.
+
+    Masks that are random are those of the training images; what is evaluated keeps its own.
+    """
+    how, head, seed = training.how, plan.head_of(training), plan.images.seed
+    inputs = stores["train"].cls.shape[1]
+    classes = len(stores["train"].attributes["class_names"])
+    strategy = build_strategy(inputs, classes, head, how, seed, devices)
+    held = validation_rows(stores["train"], head.validation, seed)
+    fixed = examples(stores["train"], ~held)
+    train: Examples | trainer.Renewed = fixed
+    # Where no patch is removed, one mask is like another.
+    if training.mask == "random" and training.mask_ratio:
+        encode = random_masks(plan.images, training.mask_ratio, encoder)
+        train = trainer.Renewed(fixed, lambda epoch: {**fixed, "x": encode(epoch)[~held]})
+    mask, ratio = masks_seen(stores["train"], training)
+    tags = {"strategy": how.strategy, "workers": how.workers, "ratio": ratio}
+    with MetricsLog(run.path, training.name, tags) as log:
+        history = trainer.train(
+            strategy,
+            train,
+            examples(stores["test"]),
+            epochs=head.epochs,
+            batch_size=head.batch_size,
+            seed=seed,
+            checkpoints=run.path / "checkpoints" / training.name,
+            log=log,
+            validation_examples=examples(stores["train"], held) if held.any() else None,
+            pools=worker_pools(how, stores["train"].label[~held], seed),
+            progress=progress,
+            description=f"{how.strategy}, {how.workers} worker(s), {mask} masks, ratio {ratio:g}",
+        )
+    last = history[-1]
+    widths = (inputs, *head.hidden, classes)
+    shape = stores["train"].attributes["encoder"]
+    return {
+        "run": training.name,
+        "dataset": plan.images.dataset,
+        "encoder": plan.images.encoder_name,
+        "encoder_sha256": stores["train"].attributes["encoder_sha256"],
+        "image_size": shape["image_size"],
+        "patch_size": shape["patch_size"],
+        "feature_dim": inputs,
+        "mask": mask,
+        "ratio": ratio,
+        "max_missing": plan.images.max_missing,
+        "no_data": plan.images.no_data,
+        **dataclasses.asdict(how),
+        **dataclasses.asdict(head),
+        "seed": seed,
+        "train_examples": len(fixed["y"]),
+        "validation_examples": int(held.sum()),
+        "test_examples": len(stores["test"].label),
+        "empty_examples": sum(len(s.attributes.get("empty", ())) for s in stores.values()),
+        **accuracies(history),
+        "last_test_loss": last["test_loss"],
+        "rounds": last["round"],
+        "examples_seen": last["examples_seen"],
+        "parameters_per_worker": strategy.parameters_per_worker,
+        "bytes_received_per_worker": last["bytes_received_per_worker"],
+        "flops_per_worker": last["flops_per_worker"],
+        "bytes_received_per_worker_paper": bytes_by_paper(how, head, widths, last),
+        "training_seconds": round(sum(metrics["seconds"] for metrics in history), 3),
+    }
+
+
+def bytes_by_paper(
+    how: StrategyOptions, head: HeadOptions, widths: tuple[int, ...], last: dict[str, Any]
+) -> int | None:
+    """What a worker has received by the formulas of VLDB 2022, §2.3; None where it has none."""
+    match how.strategy:
+        case "ist":
+            return round(costs.ist_bytes_paper(widths, how.workers, 1) * last["round"])
+        case "data_parallel":
+            steps = last["examples_seen"] // (how.workers * head.batch_size)
+            return costs.data_parallel_bytes_paper(widths) * steps
+        case "centralized":
+            return 0
+    return None
+
+
+def masks_seen(store: features.Features, training: Training) -> tuple[str, float]:
+    """What results call the masks, and the share of patches that they remove.
+
+    Of natural masks, and of images that were masked before, the training knows neither.
+    """
+    masks = store.attributes["masks"]
+    if "missing_share" not in store.attributes:
+        return training.mask, training.mask_ratio
+    share = masks["ratio"] if masks["name"] == "fixed" else store.attributes["missing_share"]
+    return masks["name"], round(share, 4)
+
+
+def accuracies(history: list[dict[str, Any]]) -> dict[str, Any]:
+    """The last accuracy of a training and its best ones.
+
+    The best epoch on the test images is what the paper prints; it is chosen by what it is measured
+    on. The test accuracy of the best epoch on held-out training images is not.
+    """
+    best, last = max(history, key=lambda m: m["test_accuracy"]), history[-1]
+    found = {
+        "best_test_accuracy": best["test_accuracy"],
+        "best_epoch": best["epoch"],
+        "last_test_accuracy": last["test_accuracy"],
+        "test_accuracy_per_epoch": [metrics["test_accuracy"] for metrics in history],
+    }
+    if "validation_accuracy" in last:
+        chosen = max(history, key=lambda m: m["validation_accuracy"])
+        found |= {
+            "best_validation_accuracy": chosen["validation_accuracy"],
+            "best_validation_epoch": chosen["epoch"],
+            "test_accuracy_at_best_validation": chosen["test_accuracy"],
+        }
+    return found

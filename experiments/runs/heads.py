@@ -1,0 +1,138 @@
+"""Options -> the untrained head, the strategy that trains it, and the examples of each worker."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from experiments.command.options import HeadOptions, StrategyOptions
+from jist import features, strategies
+from jist.data.holdout import held_out
+from jist.data.pools import sharded_pools
+from jist.evaluation import Examples
+from jist.models import MLP
+
+IST_OPTIONS = ("partition", "optimizer_state", "exchange", "exchange_dtype", "shares")
+# Which options each strategy takes beside the number of workers and of local steps.
+STRATEGIES: dict[str, tuple[type[strategies.Strategy], tuple[str, ...]]] = {
+    "centralized": (strategies.Centralized, ()),
+    "data_parallel": (strategies.DataParallel, ()),
+    "local_sgd": (strategies.LocalSGD, ("optimizer_state",)),
+    "ensemble": (strategies.Ensemble, ("partition",)),
+    "ist": (strategies.IST, IST_OPTIONS),
+}
+EXCHANGE_DTYPES = {"none": None, "bfloat16": jnp.bfloat16}
+
+
+@functools.cache  # so that trainings that differ in their data only are compiled once
+def build_strategy(
+    inputs: int,
+    classes: int,
+    head: HeadOptions,
+    how: StrategyOptions,
+    seed: int,
+    devices: int | None = None,
+) -> strategies.Strategy:
+    """The untrained head and the strategy that trains it.
+
+    Raises:
+        ValueError: an unknown strategy or option, one that the strategy does not take, or as the
+            strategy itself.
+    """
+    if how.strategy not in STRATEGIES:
+        raise ValueError(f"strategy must be one of {(*STRATEGIES,)}, got {how.strategy!r}")
+    strategy, takes = STRATEGIES[how.strategy]
+    for option in IST_OPTIONS:
+        value = getattr(how, option)
+        if option not in takes and value != getattr(StrategyOptions, option):
+            raise ValueError(f"{option}={value} does not go with --strategy {how.strategy}")
+    if how.exchange_dtype not in EXCHANGE_DTYPES:
+        raise ValueError(
+            f"exchange_dtype must be one of {(*EXCHANGE_DTYPES,)}, got {how.exchange_dtype!r}"
+        )
+    model = MLP(
+        (inputs, *head.hidden, classes),
+        norm=None if head.norm == "none" else head.norm,
+        rngs=nnx.Rngs(seed),
+    )
+    optimizer = optax.adam(head.learning_rate)
+    given = dataclasses.asdict(how) | {
+        "exchange_dtype": EXCHANGE_DTYPES[how.exchange_dtype],
+        "shares": parse_shares(how.shares),
+    }
+    built = strategy(
+        model,
+        optimizer,
+        workers=how.workers,
+        local_steps=how.local_steps,
+        mesh=None if devices is None else strategies.workers_mesh(how.workers, devices),
+        **{option: given[option] for option in takes},
+    )
+    taking_part = {device.process_index for device in built.mesh.devices.flat}
+    if len(taking_part) < jax.process_count():
+        raise ValueError(
+            f"every process must have a worker, got {how.workers} workers on {built.mesh.size} "
+            f"devices of {len(taking_part)} of the {jax.process_count()} processes"
+        )
+    return built
+
+
+def parse_shares(text: str | None) -> tuple[float, ...] | None:
+    """The numbers of a comma-separated list.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return None if text is None else tuple(float(share) for share in text.split(","))
+    except ValueError:
+        raise ValueError(f"shares must be numbers between commas, got {text!r}") from None
+
+
+def worker_pools(how: StrategyOptions, labels: np.ndarray, seed: int) -> list[np.ndarray] | None:
+    """The examples of each worker, None where all are everybody's.
+
+    Raises:
+        ValueError: the options contradict each other, or as `sharded_pools`.
+    """
+    if how.worker_data == "sharded":
+        return sharded_pools(labels, how.workers, seed=seed, alpha=how.alpha)
+    if how.worker_data != "shared":
+        raise ValueError(f"worker_data must be shared or sharded, got {how.worker_data!r}")
+    if how.alpha is not None:
+        raise ValueError(f"alpha goes with --worker-data sharded, got {how.alpha}")
+    return None
+
+
+def validation_rows(store: features.Features, share: float, seed: int) -> np.ndarray:
+    """Which training examples are held out to choose an epoch by: as much of every class.
+
+    Args:
+        store: the training examples [N].
+        share: share of each class, in [0, 1); 0 holds out none.
+        seed: decides which.
+
+    Returns:
+        bool [N].
+
+    Raises:
+        ValueError: a share outside [0, 1).
+        DataError: a class has a single example.
+    """
+    if not 0 <= share < 1:
+        raise ValueError(f"validation must lie in [0, 1), got {share}")
+    if not share:
+        return np.zeros(len(store.label), bool)
+    # Keys unlike those by which test images are held out: the two choices are independent.
+    keys = [f"validation/{example_id}" for example_id in store.example_id]
+    return held_out(keys, store.label, store.attributes["class_names"], share=share, seed=seed)
+
+
+def examples(store: features.Features, rows: np.ndarray | None = None) -> Examples:
+    """Features in the form that strategies train on; all of them, or some rows."""
+    rows = np.ones(len(store.label), bool) if rows is None else rows
+    return {"x": jnp.asarray(store.cls[rows]), "y": jnp.asarray(store.label[rows])}

@@ -1,0 +1,103 @@
+"""The plan of a run: what decides its results, as it stands in `config.json`."""
+
+import dataclasses
+from typing import Any
+
+from experiments.command.options import NATURAL, HeadOptions, ImageOptions, StrategyOptions
+
+MASKS = ("fixed", "random")  # those that are drawn, at a ratio that was chosen
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+    """One training of a plan: a masking ratio, a way to train, and what its head has of its own."""
+
+    mask_ratio: float
+    how: StrategyOptions
+    epochs: int | None = None
+    """Instead of the plan's, if given."""
+    norm: str | None = None
+    """The same."""
+    mask: str = "fixed"
+    """Of the training images: fixed, or random, a new mask for every image and epoch."""
+
+    def __post_init__(self) -> None:
+        if self.mask not in MASKS:
+            raise ValueError(f"mask must be fixed or random, got {self.mask!r}")
+
+    @property
+    def name(self) -> str:
+        """What the training is called in a run directory."""
+        how = self.how
+        parts = [how.strategy, str(how.workers)]
+        parts += [how.exchange] if how.exchange != "replicated" else []
+        parts += [how.exchange_dtype] if how.exchange_dtype != "none" else []
+        parts += [how.worker_data] if how.worker_data != "shared" else []
+        parts += [self.mask] if self.mask != "fixed" else []
+        parts += ["ratio", f"{self.mask_ratio:g}"]
+        parts += [f"{option}-{value}" for option, value in self.own.items()]
+        return "-".join(parts)
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The options of the head that are this training's own."""
+        own = {"epochs": self.epochs, "norm": self.norm}
+        return {option: value for option, value in own.items() if value is not None}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that decides the results of a run."""
+
+    experiment: str
+    images: ImageOptions
+    head: HeadOptions
+    trainings: tuple[Training, ...]
+
+    def __post_init__(self) -> None:
+        drawn = any(training.mask_ratio or training.mask != "fixed" for training in self.trainings)
+        if self.images.natural and drawn:
+            raise ValueError(
+                "images that come with their masks leave no ratio to choose and no mask to draw: "
+                f"got dataset {self.images.dataset}, mask ratios "
+                f"{sorted({training.mask_ratio for training in self.trainings})}"
+            )
+
+    def head_of(self, training: Training) -> HeadOptions:
+        """The options of a training's head."""
+        return dataclasses.replace(self.head, **training.own)
+
+    def config(self) -> dict[str, Any]:
+        """The plan as JSON, without what leaves the results unchanged."""
+        config = dataclasses.asdict(self)
+        unused = () if self.images.natural else NATURAL
+        for option in ("data_dir", "encode_batch", "mask_ratio", *unused):
+            del config["images"][option]
+        config["trainings"] = [
+            {"mask_ratio": t.mask_ratio, "mask": t.mask, "how": dataclasses.asdict(t.how), **t.own}
+            for t in self.trainings
+        ]
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Plan":
+        """The plan of a `config.json`.
+
+        Raises:
+            ValueError: it is of a script that trains no classifier.
+        """
+        if "trainings" not in config:
+            raise ValueError(
+                "run_dir must be one of a script that trains classifiers, got one of "
+                f"experiments.{config.get('experiment')}"
+            )
+        head = HeadOptions(**config["head"] | {"hidden": tuple(config["head"]["hidden"])})
+        trainings = tuple(
+            Training(**t | {"how": StrategyOptions(**t["how"])}) for t in config["trainings"]
+        )
+        return cls(
+            experiment=config["experiment"],
+            images=ImageOptions(**config["images"]),
+            head=head,
+            trainings=trainings,
+        )

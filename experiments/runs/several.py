@@ -1,0 +1,83 @@
+"""Several plans in one directory: a run directory below it for each, and one summary of all.
+
+A plan has one seed and one encoder; what compares seeds or encoders is several plans.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.runs.classification import carry_out
+from experiments.runs.directory import lock, read_json, write_json
+from experiments.runs.plan import Plan
+from jist.metrics import read_metrics
+
+
+def carry_out_all(
+    plans: Mapping[str, Plan], directory: pathlib.Path, *, features_dir: pathlib.Path | None = None
+) -> list[dict[str, Any]]:
+    """Does what is left to do of some plans, one after the other.
+
+    Trainings that an earlier call began stay part of their plan: a directory grows by calls with
+    further ratios, masks, numbers of workers or seeds, and what a call broke off the next one
+    finishes.
+
+    Args:
+        plans: run directory below `directory` -> plan.
+        directory: holds the run directories; its `summary.json` gathers their results.
+        features_dir: where features are kept; `directory/features` by default.
+
+    Returns:
+        All results in the directory, also those of runs that are not among the plans.
+
+    Raises:
+        ValueError: a run of that name is of other options, or has a training of the same name with
+            other ones.
+        RuntimeError: another program is at work in one of the run directories.
+    """
+    for name, plan in plans.items():
+        run_dir = directory / name
+        lock(run_dir)
+        plan = _extended(plan, run_dir)
+        carry_out(plan, run_dir, features_dir=features_dir or directory / "features")
+        gather(directory)
+    return gather(directory)
+
+
+def gather(directory: pathlib.Path) -> list[dict[str, Any]]:
+    """Writes the results of all run directories below one into its `summary.json`."""
+    results, class_names = [], []
+    for path in sorted(directory.glob("*/summary.json")):
+        summary = read_json(path)
+        class_names = summary["class_names"]
+        results += [{"directory": path.parent.name} | result for result in summary["results"]]
+    write_json(directory / "summary.json", {"class_names": class_names, "results": results})
+    return results
+
+
+def _extended(plan: Plan, run_dir: pathlib.Path) -> Plan:
+    """The plan, and what the run that is there has of other trainings."""
+    file = run_dir / "config.json"
+    if not file.exists():
+        return plan
+    there = _begun(Plan.from_config(read_json(file)), run_dir)
+    added = tuple(training for training in plan.trainings if training not in there.trainings)
+    names = [training.name for training in there.trainings]
+    for training in added:
+        if training.name in names:
+            raise ValueError(
+                f"{run_dir} has a training {training.name!r} with other options; choose another "
+                "--run-dir or remove it"
+            )
+    whole = dataclasses.replace(plan, trainings=there.trainings + added)
+    if dataclasses.replace(whole, trainings=there.trainings).config() == there.config():
+        write_json(file, read_json(file) | whole.config())
+    return whole
+
+
+def _begun(plan: Plan, run_dir: pathlib.Path) -> Plan:
+    """The plan without trainings that have no epoch yet: what named them may have been mistyped."""
+    names = {metrics["run"] for metrics in read_metrics(run_dir)}
+    kept = tuple(training for training in plan.trainings if training.name in names)
+    return dataclasses.replace(plan, trainings=kept)

@@ -1,0 +1,154 @@
+"""Batches of decoded images, in a given order, decoded in parallel through grain."""
+
+import dataclasses
+from collections.abc import Generator, Sequence
+
+import grain
+import numpy as np
+from jaxtyping import Bool, Int, UInt8, UInt32
+
+from jist.data.dataset import Dataset
+from jist.data.errors import UnreadableImageError
+from jist.data.images.decoding import resize
+from jist.data.images.natural import NaturalMasks
+from jist.models.preprocessing import INTERPOLATIONS
+from jist.placement import available_cores
+
+# Images that a thread decodes in one go: enough to outweigh the cost of handing them over, few
+# enough for many threads to share a batch.
+_PIECE = 32
+
+# Pillow leaves Python's lock while it decodes and resizes; what remains under the lock keeps more
+# threads than these from being of use.
+_THREADS = min(16, available_cores())
+
+_UNREADABLE_LABEL = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Some examples of a data set.
+
+    Attributes:
+        images: [B, S, S, 3] uint8; zeros where unreadable.
+        labels: [B] int32; -1 where unreadable.
+        example_ids: [B] uint32.
+        readable: [B] bool.
+        missing: which pixels are missing [B, S, S]; all where unreadable. None if nobody asked.
+    """
+
+    images: UInt8[np.ndarray, "batch side side 3"]
+    labels: Int[np.ndarray, " batch"]
+    example_ids: UInt32[np.ndarray, " batch"]
+    readable: Bool[np.ndarray, " batch"]
+    missing: Bool[np.ndarray, "batch side side"] | None = None
+
+
+def batches(
+    dataset: Dataset,
+    *,
+    image_size: int,
+    interpolation: str = "bicubic",
+    batch_size: int,
+    rows: Sequence[int] | Int[np.ndarray, " rows"] | None = None,
+    chunk: int | None = None,
+    skip_unreadable: bool = False,
+    natural: NaturalMasks | None = None,
+) -> Generator[Batch, None, None]:
+    """Decodes, resizes and batches examples, a few batches ahead.
+
+    Args:
+        dataset: where they come from.
+        image_size: pixels S of a side.
+        interpolation: filter for resizing, as `jist.data.resize`.
+        batch_size: examples B of a batch; the last may have fewer.
+        rows: which examples, in this order; by default all, in the order of the data set.
+        chunk: batches begin anew after so many rows, so the last of a chunk may have fewer, too.
+        skip_unreadable: mark images that cannot be decoded instead of stopping at the first.
+        natural: how the images' missing regions are found, if they are asked for.
+
+    Returns:
+        A generator; the same arguments give the same batches. Closing it stops the decoding.
+
+    Raises:
+        ValueError: a size that is not positive, an unknown filter, a row beyond the data set.
+        UnreadableImageError: (while iterating) an image cannot be decoded.
+    """
+    rows = range(len(dataset)) if rows is None else rows
+    if image_size < 1:
+        raise ValueError(f"image_size must be at least 1 pixel, got {image_size}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk must be at least 1 row, got {chunk}")
+    if interpolation not in INTERPOLATIONS:
+        raise ValueError(f"interpolation must be one of {INTERPOLATIONS}, got {interpolation!r}")
+    if len(rows) and not 0 <= min(rows) <= max(rows) < len(dataset):
+        raise ValueError(
+            f"rows must lie between 0 and {len(dataset) - 1}, "
+            f"got rows from {min(rows)} to {max(rows)}"
+        )
+    chunks = _cut(range(len(rows)), chunk or len(rows))
+    places = [batch for whole in chunks for batch in _cut(whole, batch_size)]
+    return _iterate(dataset, rows, places, image_size, interpolation, skip_unreadable, natural)
+
+
+def _cut(places: range, length: int) -> list[range]:
+    return [places[start : start + length] for start in range(0, len(places), max(1, length))]
+
+
+def _iterate(
+    dataset: Dataset,
+    rows: Sequence[int] | np.ndarray,
+    places: list[range],
+    image_size: int,
+    interpolation: str,
+    skip_unreadable: bool,
+    natural: NaturalMasks | None,
+) -> Generator[Batch, None, None]:
+    """Batches, given by where in `rows` their examples stand."""
+    failures: dict[int, UnreadableImageError] = {}
+
+    def decode(piece: range) -> Batch:
+        some = [int(row) for row in rows[piece.start : piece.stop]]
+        images = np.zeros((len(piece), image_size, image_size, 3), np.uint8)
+        missing = None if natural is None else np.ones(images.shape[:3], bool)
+        readable = np.ones(len(piece), bool)
+        for i, row in enumerate(some):
+            try:
+                if natural is None or missing is None:
+                    images[i] = resize(dataset.open(row), image_size, interpolation)
+                else:
+                    images[i], missing[i] = natural.read(dataset, row, image_size, interpolation)
+            except UnreadableImageError as error:
+                # Raised in the thread that asks for the batch: grain adds lines to what passes it.
+                failures[piece[i]] = error
+                readable[i] = False
+        labels = np.where(readable, dataset.labels[some], _UNREADABLE_LABEL).astype(np.int32)
+        return Batch(images, labels, dataset.example_ids[some], readable, missing)
+
+    cut = [_cut(batch, _PIECE) for batch in places]
+    pieces = grain.MapDataset.source([piece for pieces in cut for piece in pieces]).map(decode)
+    # Two batches ahead, and work for every thread.
+    ahead = max(2 * max(map(len, cut), default=0), 2 * _THREADS)
+    options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=ahead)
+    decoded = iter(pieces.to_iter_dataset(options))
+    try:
+        for batch, pieces in zip(places, cut, strict=True):
+            found = _join([next(decoded) for _ in pieces])
+            if not (skip_unreadable or found.readable.all()):
+                raise failures[batch[int(np.argmin(found.readable))]]
+            yield found
+    finally:
+        # Threads must not go on decoding for somebody who has stopped listening.
+        decoded.close()
+
+
+def _join(pieces: list[Batch]) -> Batch:
+    fields = {
+        field.name: [getattr(piece, field.name) for piece in pieces]
+        for field in dataclasses.fields(Batch)
+    }
+    missing = fields.pop("missing")
+    joined = {name: np.concatenate(values) for name, values in fields.items()}
+    return Batch(**joined, missing=None if missing[0] is None else np.concatenate(missing))

@@ -1,0 +1,223 @@
+"""RESISC45 and AID, scenes from the air: from the authors' folders, and split as in the paper.
+
+Cheng, Han, Lu, Remote Sensing Image Scene Classification: Benchmark and State of the Art (2017);
+Xia et al., AID: A Benchmark Data Set for Performance Evaluation of Aerial Scene Classification
+(2017). Neither brings a split; Kariotakis et al. (CPAL 2024, Table 1) name its counts.
+"""
+
+import dataclasses
+import os
+import pathlib
+
+import numpy as np
+
+from jist.data.dataset import Dataset
+from jist.data.errors import DataError
+from jist.data.holdout import held_out_in_all
+from jist.data.images.folder import Folder, directories, image_keys
+from jist.data.images.prepared import load_prepared
+
+_DEPTH = 3  # directories below the given one in which the classes are looked for
+
+# Copies with a stray directory are told of it; other data sets share at most half of the classes.
+_MOST = 3 / 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """A data set as its authors published it.
+
+    Attributes:
+        name: what `load_dataset` calls it.
+        images: how many it has.
+        test: how many of them Table 1 of CPAL 2024 tests on.
+        source: where to get it.
+        folder: what the authors call the directory of the classes.
+        class_names: in the authors' spelling.
+    """
+
+    name: str
+    images: int
+    test: int
+    source: str
+    folder: str
+    class_names: tuple[str, ...]
+
+
+RESISC45 = Published(
+    name="resisc45",
+    images=31_500,
+    test=4_500,
+    source="https://1drv.ms/u/s!AmgKYzARBl5ca3HNaHIlzp_IXjs (NWPU-RESISC45.rar, 0.4 GB)",
+    folder="NWPU-RESISC45",
+    class_names=(
+        *("airplane", "airport", "baseball_diamond", "basketball_court", "beach", "bridge"),
+        *("chaparral", "church", "circular_farmland", "cloud", "commercial_area"),
+        *("dense_residential", "desert", "forest", "freeway", "golf_course"),
+        *("ground_track_field", "harbor", "industrial_area", "intersection", "island", "lake"),
+        *("meadow", "medium_residential", "mobile_home_park", "mountain", "overpass", "palace"),
+        *("parking_lot", "railway", "railway_station", "rectangular_farmland", "river"),
+        *("roundabout", "runway", "sea_ice", "ship", "snowberg", "sparse_residential"),
+        *("stadium", "storage_tank", "tennis_court", "terrace", "thermal_power_station"),
+        "wetland",
+    ),
+)
+AID = Published(
+    name="aid",
+    images=10_000,
+    test=1_500,
+    source="http://www.captain-whu.com/project/AID/ (AID.zip)",
+    folder="AID",
+    class_names=(
+        *("Airport", "BareLand", "BaseballField", "Beach", "Bridge", "Center", "Church"),
+        *("Commercial", "DenseResidential", "Desert", "Farmland", "Forest", "Industrial"),
+        *("Meadow", "MediumResidential", "Mountain", "Park", "Parking", "Playground", "Pond"),
+        *("Port", "RailwayStation", "Resort", "River", "School", "SparseResidential", "Square"),
+        *("Stadium", "StorageTanks", "Viaduct"),
+    ),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Scenes(Folder):
+    """Image files; keys are `aid/`, the class in the authors' spelling, and the file's name.
+
+    Attributes:
+        files: where each image lies, relative to `root` [N].
+    """
+
+    files: tuple[str, ...]
+
+    def locate(self, index: int) -> str:
+        """The path of the file."""
+        return os.path.join(self.root, self.files[index])
+
+
+def load_scenes(
+    published: Published, split: str, *, data_dir: str | os.PathLike | None, seed: int
+) -> Dataset:
+    """RESISC45 or AID from the extracted folder; RESISC45 also as TFDS has prepared it.
+
+    Directories of classes are recognised whatever their case and separators, in `data_dir` or up
+    to three directories below it. The test images are as many as the paper's, or of fewer images
+    the same proportion; every class gives its share, at least one. Which they are depends on seed,
+    class and file name, so the same copy is split alike wherever it lies, prepared or not.
+
+    Args:
+        published: which of them.
+        split: "train" or "test".
+        data_dir: where to look; by default where TFDS keeps data sets, `TFDS_DATA_DIR` or
+            `~/tensorflow_datasets`.
+        seed: decides the split.
+
+    Raises:
+        DataError: it is not there (the message says where to get it and where to put it), or
+            cannot be used as it lies there.
+    """
+    default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    above = pathlib.Path(default if data_dir is None else data_dir).expanduser()
+    found = _find(published, above)
+    if found:
+        whole: Dataset = _scan(published, split, found)
+    elif published is RESISC45 and any(above.glob("resisc45/*/dataset_info.json")):
+        whole = load_prepared(
+            published.name,
+            "train",  # TFDS has no other
+            split=split,
+            data_dir=above,
+            key=lambda example, name: f"{published.name}/{name}/{example['filename'].decode()}",
+            costs="from the extracted folder in downloads/manual, and uses TensorFlow",
+        )
+    else:
+        raise DataError(_where_from(published, above))
+    count = (2 * len(whole) * published.test + published.images) // (2 * published.images)
+    held = held_out_in_all(whole.keys, whole.labels, whole.class_names, count=count, seed=seed)
+    return _choose(whole, np.flatnonzero(held if split == "test" else ~held))
+
+
+def _plain(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))
+
+
+def _find(published: Published, above: pathlib.Path) -> dict[str, pathlib.Path]:
+    """The directory of each class that is there; none if the data set is not."""
+    known = {_plain(name): name for name in published.class_names}
+    candidates: dict[pathlib.Path, list[str]] = {}
+    level = [above]
+    for _ in range(_DEPTH + 1):
+        below = []
+        for path in level:
+            inside = _open_to_us(path)
+            if sum(_plain(name) in known for name in inside) > _MOST * len(inside):
+                candidates[path] = inside
+            else:
+                below += [path / name for name in inside]
+        level = below
+    if not candidates:
+        return {}
+    most = max(map(len, candidates.values()))
+    best = [path for path, inside in candidates.items() if len(inside) == most]
+    if len(best) > 1:
+        raise DataError(
+            f"{published.name} lies in {above} more than once: {', '.join(map(str, best))}; "
+            "give one of them as data_dir (or, for a split of its own, folder:PATH as dataset)"
+        )
+    found: dict[str, pathlib.Path] = {}
+    for name in candidates[best[0]]:
+        spelled = known.get(_plain(name))
+        if spelled is None or spelled in found:
+            reason = "no class" if spelled is None else f"class {spelled!r} once more"
+            raise DataError(
+                f"{best[0] / name} is {reason} of {published.name}; move it away or rename it"
+            )
+        found[spelled] = best[0] / name
+    return found
+
+
+def _open_to_us(path: pathlib.Path) -> list[str]:
+    """Directories in one that lies on the way; none in one that belongs to somebody else."""
+    try:
+        return [name for name in directories(path) if not name.startswith("_")]
+    except PermissionError:
+        return []
+
+
+def _scan(published: Published, split: str, found: dict[str, pathlib.Path]) -> Scenes:
+    class_names = tuple(name for name in published.class_names if name in found)
+    root = found[class_names[0]].parent
+    keys, files, labels = [], [], []
+    for label, name in enumerate(class_names):
+        inside = list(image_keys(root, found[name].name))
+        if not inside:
+            raise DataError(f"class directory {found[name]} holds no image")
+        keys += [f"{published.name}/{name}/{file.split('/', 1)[1]}" for file in inside]
+        files += inside
+        labels += [label] * len(inside)
+    return Scenes(
+        name=published.name,
+        split=split,
+        class_names=class_names,
+        keys=tuple(keys),
+        labels=np.array(labels, np.int32),
+        root=root,
+        files=tuple(files),
+    )
+
+
+def _choose(whole: Dataset, rows: np.ndarray) -> Dataset:
+    parts: dict = {"keys": tuple(whole.keys[row] for row in rows), "labels": whole.labels[rows]}
+    if isinstance(whole, Scenes):
+        parts["files"] = tuple(whole.files[row] for row in rows)
+    else:
+        parts["rows"] = rows
+    return dataclasses.replace(whole, **parts)
+
+
+def _where_from(published: Published, above: pathlib.Path) -> str:
+    some = ", ".join(published.class_names[:3])
+    return (
+        f"{published.name} is not in {above}: no directory there, or up to {_DEPTH} below, holds "
+        f"its {len(published.class_names)} class directories ({some}, ...); get it from "
+        f"{published.source}, extract it, and give --data-dir the extracted folder "
+        f"{published.folder} or one above it"
+    )

@@ -1,0 +1,59 @@
+"""The options of strategies: what they build, and what it is called."""
+
+import dataclasses
+import json
+
+import pytest
+
+from experiments.command.options import HeadOptions, ImageOptions, StrategyOptions
+from experiments.runs.heads import STRATEGIES, build_strategy
+from experiments.runs.plan import Plan, Training
+from jist import strategies
+
+HEAD = HeadOptions(hidden=(8, 4))
+SHARDED = StrategyOptions(workers=2, exchange="sharded", partition="stratified")
+NARROW = dataclasses.replace(SHARDED, exchange_dtype="bfloat16")
+
+
+def build(how):
+    return build_strategy(3, 2, HEAD, how, 0, devices=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("centralized", strategies.Centralized),
+        ("data_parallel", strategies.DataParallel),
+        ("local_sgd", strategies.LocalSGD),
+        ("ensemble", strategies.Ensemble),
+        ("ist", strategies.IST),
+    ],
+)
+def test_one_word_names_each_strategy(name, kind):
+    how = StrategyOptions(strategy=name, workers=1 if name == "centralized" else 2, local_steps=7)
+    strategy = build(how)
+    assert type(strategy) is kind
+    assert (strategy.workers, strategy.local_steps) == (how.workers, 7)
+
+
+def test_the_exchange_and_its_type_reach_the_strategy():
+    replicated = build(dataclasses.replace(SHARDED, exchange="replicated"))
+    sharded, narrow = build(SHARDED), build(NARROW)
+    assert sharded.bytes_received(1, 1) < replicated.bytes_received(1, 1)
+    assert narrow.bytes_received(1, 1) < sharded.bytes_received(1, 1)
+    with pytest.raises(ValueError, match="exchange_dtype must be one of"):
+        build(dataclasses.replace(SHARDED, exchange_dtype="int3"))
+
+
+def test_trainings_that_differ_in_what_travels_have_names_of_their_own():
+    hows = [StrategyOptions(strategy=name) for name in STRATEGIES]
+    hows += [SHARDED, NARROW, StrategyOptions(workers=2)]
+    names = [Training(mask_ratio=ratio, how=how).name for how in hows for ratio in (0.5, 0.75)]
+    assert len(set(names)) == len(names)
+    assert "ist-2-ratio-0.5" in names
+
+
+def test_a_plan_reads_back_from_its_configuration():
+    trainings = (Training(mask_ratio=0.5, how=NARROW),)
+    plan = Plan(experiment="x", images=ImageOptions(), head=HEAD, trainings=trainings)
+    assert Plan.from_config(json.loads(json.dumps(plan.config()))) == plan

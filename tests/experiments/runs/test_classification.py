@@ -1,0 +1,157 @@
+"""Random masks and validation, from images on disk to results."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.command.options import HeadOptions, ImageOptions, StrategyOptions
+from experiments.runs import classification
+from experiments.runs.heads import validation_rows
+from experiments.runs.plan import Plan, Training
+from jist.features import Features
+from jist.metrics import MetricsLog
+
+HEAD = HeadOptions(hidden=(12,), batch_size=8, epochs=3)
+CENTRAL = StrategyOptions(strategy="centralized", workers=1, local_steps=4)
+COLOURS = {"red": (200, 60, 60), "green": (60, 200, 60), "blue": (60, 60, 200)}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    root = tmp_path_factory.mktemp("images")
+    generator = np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        (root / name).mkdir()
+        for i in range(20):
+            pixels = np.clip(generator.normal(colour, 60, (16, 16, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{i:02}.png")
+    return ImageOptions(dataset=f"folder:{root}", mask_ratio=0.5)
+
+
+def plan(images, head, *masks):
+    trainings = tuple(Training(mask_ratio=0.5, how=CENTRAL, mask=mask) for mask in masks)
+    return Plan(experiment="x", images=images, head=head, trainings=trainings)
+
+
+def losses(run_dir, run):
+    lines = map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines())
+    return [line["train_loss"] for line in lines if line["run"] == run]
+
+
+def test_random_masks_are_a_training_of_their_own_and_go_on_after_a_kill(
+    images, tmp_path, monkeypatch
+):
+    wanted = plan(images, HEAD, "fixed", "random")
+    fixed, random = classification.carry_out(wanted, tmp_path / "whole")
+    assert (fixed["mask"], fixed["run"]) == ("fixed", "centralized-1-ratio-0.5")
+    assert (random["mask"], random["run"]) == ("random", "centralized-1-random-ratio-0.5")
+    assert losses(tmp_path / "whole", fixed["run"]) != losses(tmp_path / "whole", random["run"])
+
+    class Killed(Exception):
+        pass
+
+    append = MetricsLog.append
+
+    def killed(self, metrics):
+        append(self, metrics)
+        if metrics["epoch"] == 2 and "random" in self._tags["run"]:
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MetricsLog, "append", killed)
+        with pytest.raises(Killed):
+            classification.carry_out(wanted, tmp_path / "killed")
+    again = classification.carry_out(wanted, tmp_path / "killed")
+
+    def timeless(result):
+        return {key: value for key, value in result.items() if key != "training_seconds"}
+
+    assert [timeless(result) for result in again] == [timeless(fixed), timeless(random)]
+    assert losses(tmp_path / "killed", random["run"]) == losses(tmp_path / "whole", random["run"])
+
+
+def test_without_a_patch_removed_random_masks_are_the_fixed_ones(images, tmp_path, monkeypatch):
+    trainings = tuple(
+        Training(mask_ratio=0.0, how=CENTRAL, mask=mask) for mask in ("fixed", "random")
+    )
+    # Nothing is encoded anew: this would.
+    monkeypatch.delattr(classification, "random_masks")
+    wanted = Plan(experiment="x", images=images, head=HEAD, trainings=trainings)
+    fixed, random = classification.carry_out(wanted, tmp_path)
+    assert random["mask"] == "random"
+    assert random["test_accuracy_per_epoch"] == fixed["test_accuracy_per_epoch"]
+
+
+def test_results_say_how_heads_were_trained(images, tmp_path):
+    (result,) = classification.carry_out(plan(images, HEAD, "fixed"), tmp_path)
+    options = dataclasses.asdict(HEAD) | dataclasses.asdict(CENTRAL) | {"hidden": [12]}
+    assert {name: result[name] for name in options} == options
+
+
+def test_subnets_see_random_masks_too(images, tmp_path):
+    how = StrategyOptions(workers=2, local_steps=4)
+    trainings = tuple(Training(mask_ratio=0.5, how=how, mask=mask) for mask in ("fixed", "random"))
+    wanted = Plan(experiment="x", images=images, head=HEAD, trainings=trainings)
+    fixed, random = classification.carry_out(wanted, tmp_path)
+    assert (random["mask"], random["run"]) == ("random", "ist-2-random-ratio-0.5")
+    assert losses(tmp_path, fixed["run"]) != losses(tmp_path, random["run"])
+
+
+def test_bytes_by_the_papers_formula():
+    """VLDB 2022, §2.3, for 10-20-30-5, in floats of 4 bytes."""
+
+    def received(strategy, workers):
+        how = StrategyOptions(strategy=strategy, workers=workers)
+        last = {"round": 7, "examples_seen": 96 * workers}  # 12 steps of 8 examples
+        return classification.bytes_by_paper(how, HEAD, (10, 20, 30, 5), last)
+
+    assert received("data_parallel", 2) == 12 * 4 * (10 * 20 + 20 * 30 + 30 * 5)
+    assert received("ist", 2) == 7 * 4 * ((10 * 20 + 30 * 5) / 2 + 20 * 30 / 4)
+    assert received("centralized", 1) == 0
+    assert received("local_sgd", 2) is None
+
+
+def test_the_epoch_is_chosen_by_held_out_training_images(images, tmp_path):
+    head = dataclasses.replace(HEAD, validation=0.25)
+    fixed, random = classification.carry_out(plan(images, head, "fixed", "random"), tmp_path)
+    for result in (fixed, random):
+        assert (result["train_examples"], result["validation_examples"]) == (36, 12)
+        lines = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+        history = [line for line in lines if line["run"] == result["run"]]
+        chosen = max(history, key=lambda line: line["validation_accuracy"])
+        assert result["best_validation_epoch"] == chosen["epoch"]
+        assert result["best_validation_accuracy"] == chosen["validation_accuracy"]
+        assert result["test_accuracy_at_best_validation"] == chosen["test_accuracy"]
+        assert result["best_test_accuracy"] >= chosen["test_accuracy"]
+
+
+def store(labels):
+    return Features(
+        label=np.array(labels, np.int32),
+        example_id=np.arange(len(labels), dtype=np.uint32),
+        attributes={"class_names": ["a", "b"]},
+        read_cls=lambda: np.zeros((len(labels), 2), np.float32),
+    )
+
+
+def test_held_out_examples_are_as_much_of_every_class_and_the_same_every_time():
+    labels = store([0] * 30 + [1] * 10)
+    held = validation_rows(labels, 0.2, seed=1)
+    assert np.bincount(labels.label[held]).tolist() == [6, 2]
+    np.testing.assert_array_equal(held, validation_rows(labels, 0.2, seed=1))
+    assert (held != validation_rows(labels, 0.2, seed=2)).any()
+    assert not validation_rows(labels, 0.0, seed=1).any()
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_a_share_that_leaves_nothing_is_refused(share):
+    with pytest.raises(ValueError, match=r"validation must lie in \[0, 1\), got"):
+        validation_rows(store([0, 0, 1, 1]), share, seed=0)
+
+
+def test_an_unknown_mask_is_refused():
+    with pytest.raises(ValueError, match="mask must be fixed or random, got 'natural'"):
+        Training(mask_ratio=0.5, how=CENTRAL, mask="natural")

@@ -1,0 +1,69 @@
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from experiments.runs.directory import RunDirectory, features_of, read_json, write_json
+
+
+def test_a_run_that_has_trained_keeps_its_configuration(tmp_path):
+    config = {"experiment": "x", "head": {"epochs": 30, "hidden": (4, 3)}}
+    run = RunDirectory(tmp_path / "r", config)
+    (run.path / "metrics.jsonl").write_text('{"epoch": 1}\n')
+    RunDirectory(tmp_path / "r", config)
+    with pytest.raises(ValueError, match=r"head\.epochs is 30 there and 10 here"):
+        RunDirectory(tmp_path / "r", {"experiment": "x", "head": {"epochs": 10, "hidden": (4, 3)}})
+
+
+def test_a_mistyped_option_may_be_corrected_before_the_first_epoch(tmp_path):
+    RunDirectory(tmp_path / "r", {"mask_ratio": 1.5})
+    RunDirectory(tmp_path / "r", {"mask_ratio": 0.5})
+    assert read_json(tmp_path / "r" / "config.json") == {"mask_ratio": 0.5}
+
+
+def test_features_far_away_are_noted_as_they_are_and_change_no_configuration(tmp_path):
+    run = RunDirectory(tmp_path / "runs/r", {"mask_ratio": 0.5})
+    (run.path / "metrics.jsonl").write_text('{"epoch": 1}\n')
+    assert features_of(run.path) == run.path / "features"
+    (tmp_path / "far").mkdir()
+    run.note_features(tmp_path / "far")
+    assert features_of(run.path) == tmp_path / "far"
+    RunDirectory(tmp_path / "runs/r", {"mask_ratio": 0.5})
+    (tmp_path / "far").rmdir()
+    assert features_of(run.path) == run.path / "features"
+
+
+def test_results_are_added_one_by_one(tmp_path):
+    run = RunDirectory(tmp_path / "r", {})
+    for name, accuracy in (("a", 0.1), ("b", 0.2), ("a", 0.3)):
+        run.add_result({"run": name, "best_test_accuracy": accuracy}, ["cat", "dog"])
+    summary = read_json(tmp_path / "r" / "summary.json")
+    assert summary["class_names"] == ["cat", "dog"]
+    assert run.results()["a"]["best_test_accuracy"] == 0.3
+    assert len(summary["results"]) == 2
+
+
+def test_damaged_json_is_told(tmp_path):
+    write_json(tmp_path / "a.json", {"x": 1})
+    (tmp_path / "a.json").write_text('{"x": ')
+    with pytest.raises(RuntimeError, match="a.json is damaged"):
+        read_json(tmp_path / "a.json")
+
+
+def test_two_programs_do_not_share_a_directory_and_a_killed_one_gives_it_back(tmp_path):
+    program = (
+        "import sys, time; from experiments.runs.directory import RunDirectory;"
+        "RunDirectory(sys.argv[1], {}); print('open', flush=True); time.sleep(100)"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "r")], stdout=subprocess.PIPE, text=True
+    )
+    with other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        with pytest.raises(RuntimeError, match=r"run_dir=.* is in use by another program"):
+            RunDirectory(tmp_path / "r", {})
+        other.send_signal(signal.SIGKILL)
+    RunDirectory(tmp_path / "r", {})
+    RunDirectory(tmp_path / "r", {})
