@@ -1,12 +1,15 @@
 """Checkpoints of a run, through Orbax; the only file that knows it.
 
 A checkpoint is written in the background under a temporary name and renamed when it is whole, so a
-run that is killed at any moment leaves only whole checkpoints behind.
+run that is killed at any moment leaves only whole checkpoints behind. The digests of its files are
+noted then, and checked before Orbax reads them (`jist.digests`).
 """
 
+import contextlib
+import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -14,11 +17,13 @@ import jax.numpy as jnp
 import tensorstore as ts
 from orbax.checkpoint import v1 as ocp
 
+from jist.digests import check_digests, has_digests, write_digests
+
 Tree = TypeVar("Tree")
 
 
 class CheckpointError(Exception):
-    """A checkpoint is missing or damaged."""
+    """A checkpoint is missing, is damaged, or cannot be written."""
 
 
 class Checkpoints:
@@ -35,7 +40,8 @@ class Checkpoints:
         must_exist: only read; do not make the directory, nor tidy it up.
 
     Raises:
-        CheckpointError: the directory must exist and does not.
+        CheckpointError: the directory must exist and does not, it cannot be made, or the metrics of
+            a checkpoint are damaged.
     """
 
     def __init__(
@@ -51,6 +57,7 @@ class Checkpoints:
         if must_exist and not self.directory.is_dir():
             raise CheckpointError(f"no checkpoints: {directory} is not a directory")
         self._metric, self._of = metric, dict(of or {})
+        self._writing: Any = None  # Orbax's handle of the last save
         # Orbax's policies do not fit its own annotations of them.
         decide: Any = ocp.training.save_decision_policies
         preserve: Any = ocp.training.preservation_policies
@@ -59,13 +66,14 @@ class Checkpoints:
             # Of equals Orbax keeps the last unless told which is better.
             better = lambda m: (m[metric], -m.get("epoch", 0))  # noqa: E731
             kept.append(preserve.BestN(get_metric_fn=better, n=1))
-        self._checkpointer = ocp.training.Checkpointer(
-            str(self.directory),
-            save_decision_policy=decide.FixedIntervalPolicy(1),
-            preservation_policy=preserve.AnyPreservationPolicy(kept),
-            # Nobody who only reads knows whether another program is writing.
-            cleanup_tmp_directories=not must_exist,
-        )
+        with _errors_of(self.directory, f"cannot use checkpoints={self.directory}"):
+            self._checkpointer = ocp.training.Checkpointer(
+                str(self.directory),
+                save_decision_policy=decide.FixedIntervalPolicy(1),
+                preservation_policy=preserve.AnyPreservationPolicy(kept),
+                # Nobody who only reads knows whether another program is writing.
+                cleanup_tmp_directories=not must_exist,
+            )
 
     @property
     def last(self) -> int | None:
@@ -79,8 +87,10 @@ class Checkpoints:
         return max(metrics, key=lambda epoch: (metrics[epoch], -epoch), default=None)
 
     def _metrics(self) -> dict[int, float]:
-        found: dict[int, Any] = {c.step: c.metrics for c in self._checkpointer.checkpoints}
-        return {step: (m or {}).get(self._metric or "", float("-inf")) for step, m in found.items()}
+        with _errors_of(self.directory, f"cannot read checkpoints={self.directory}"):
+            found = {c.step: dict(c.metrics or {}) for c in self._checkpointer.checkpoints}
+            worst = float("-inf")
+            return {step: float(m.get(self._metric or "", worst)) for step, m in found.items()}
 
     def save(self, epoch: int, state: Any, metrics: Mapping[str, Any]) -> None:
         """Starts to write a checkpoint and returns as soon as `state` has been copied.
@@ -92,14 +102,35 @@ class Checkpoints:
 
         Raises:
             ValueError: the metric is not among them.
+            CheckpointError: the checkpoint before could not be written.
         """
         if self._metric is not None and self._metric not in metrics:
             raise ValueError(f"metrics must hold {self._metric!r}, got {sorted(metrics)}")
         # Copied, because the next round overwrites the donated state while it is being written.
         copy = jax.tree.map(lambda leaf: jnp.copy(_untyped(leaf)), state)
-        self._checkpointer.save_async(
-            epoch, copy, metrics={**metrics, "epoch": epoch}, custom_metadata=self._of or None
-        )
+        self._finish_writing()
+        with _errors_of(self.directory, f"cannot write the checkpoint of epoch {epoch}"):
+            self._writing = self._checkpointer.save_async(
+                epoch, copy, metrics={**metrics, "epoch": epoch}, custom_metadata=self._of or None
+            )
+            if self._writing is not None and jax.process_index() == 0:
+                self._writing.on_complete(lambda _: self._note_digests(epoch))
+
+    def _note_digests(self, epoch: int) -> None:
+        # Without them (the disk may be full) a checkpoint is read as those of old are.
+        with contextlib.suppress(OSError):
+            write_digests(self.directory / str(epoch))
+
+    def _finish_writing(self) -> None:
+        """Waits for the checkpoint that is being written, and raises if that failed.
+
+        Orbax gives a save an event loop of its own, which keeps a thread and three file descriptors
+        until somebody asks for the outcome.
+        """
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            with _errors_of(self.directory, f"cannot write a checkpoint to {self.directory}"):
+                writing.result()
 
     def restore(self, like: Tree, epoch: int | None = None) -> Tree:
         """Reads a checkpoint.
@@ -119,20 +150,20 @@ class Checkpoints:
                 f"no checkpoint {'at all' if epoch is None else f'of epoch {epoch}'} in "
                 f"{self.directory}; there are {sorted(self._metrics())}"
             )
+        directory = self.directory / str(epoch)
+        damaged = f"the checkpoint {directory} is damaged or of another model"
+        with _errors_of(self.directory, damaged):
+            if has_digests(directory):
+                check_digests(directory)
+            else:
+                _check_files(directory / "state")
         self._check_origin(epoch)
         target = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding),
             jax.tree.map(_untyped, like),
         )
-        try:
-            _check_files(self.directory / str(epoch) / "state")
+        with _errors_of(self.directory, damaged):
             loaded = self._checkpointer.load(epoch, target)
-        except Exception as error:  # Orbax raises whatever its file readers raise
-            reason = str(error).strip().splitlines()
-            raise CheckpointError(
-                f"the checkpoint {self.directory / str(epoch)} is damaged or of another model: "
-                f"{type(error).__name__}: {reason[0][:300] if reason else ''}"
-            ) from error
         return jax.tree.map(_retyped, loaded, like)
 
     def _check_origin(self, epoch: int) -> None:
@@ -154,7 +185,11 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits for the checkpoint that is being written."""
-        self._checkpointer.close()
+        try:
+            self._finish_writing()
+        finally:
+            with _errors_of(self.directory, f"cannot write a checkpoint to {self.directory}"):
+                self._checkpointer.close()
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -176,6 +211,32 @@ def restore(directory: str | os.PathLike, like: Tree, epoch: int | None = None) 
     """Reads one checkpoint, the last by default; arguments and errors as `Checkpoints.restore`."""
     with Checkpoints(directory, must_exist=True) as checkpoints:
         return checkpoints.restore(like, epoch)
+
+
+@contextlib.contextmanager
+def _errors_of(directory: pathlib.Path, what: str) -> Iterator[None]:
+    """Whatever Orbax and its file readers raise, as one line that says what went wrong where."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), "")
+        damaged = _damaged_metrics(directory)
+        at = f" ({damaged} is no JSON object of numbers)" if damaged else ""
+        raise CheckpointError(
+            f"{what}: {type(error).__name__}: {reason.strip()[:200]}{at}"
+        ) from error
+
+
+def _damaged_metrics(directory: pathlib.Path) -> pathlib.Path | None:
+    """The first file of metrics that cannot be what was written, for a message that names it."""
+    for path in sorted(directory.glob("*/metrics/metrics")):
+        try:
+            [float(value) for value in dict(json.loads(path.read_text())).values()]
+        except (OSError, ValueError, TypeError):
+            return path
+    return None
 
 
 def _check_files(directory: pathlib.Path) -> None:

@@ -15,6 +15,9 @@ from jist.data.errors import UnreadableImageError
 from jist.models.preprocessing import INTERPOLATIONS
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff"})
+# Whatever a file is called, Pillow takes it for what it begins like, and starts Ghostscript for
+# PostScript: only these are meant.
+_FORMATS = ("BMP", "JPEG", "PNG", "TIFF")
 
 SIXTEEN_BIT_GREY = ("I;16", "I;16L", "I;16B", "I;16N")
 _WITHOUT_WHITE = ("I", "F")
@@ -59,12 +62,12 @@ def decode_image(
         UnreadableImageError: as `read_image`, or whatever else `convert` raises.
     """
     try:
-        with Image.open(encoded) as image:
+        with Image.open(encoded, formats=_FORMATS) as image:
             return convert(image)
     except UnidentifiedImageError as error:
         raise UnreadableImageError(
-            f"cannot read image {name}: it begins like no image format that Pillow knows, or "
-            f"holds other pixels: {_READ}"
+            f"cannot read image {name}: it begins like none of {', '.join(_FORMATS)}, or holds "
+            f"other pixels: {_READ}"
         ) from error
     # Pillow's readers let whatever a damaged file provokes in them escape: OSError, SyntaxError,
     # struct.error, KeyError, ...

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
-from jist.data import UnreadableImageError, read_image, resize
+from jist.data import UnreadableImageError, read_image, read_with_missing, resize
 
 NOISE = np.random.default_rng(0).integers(0, 256, (20, 28, 3), np.uint8)
 
@@ -57,8 +57,26 @@ def test_missing_and_foreign_files_are_named(directory):
     with pytest.raises(UnreadableImageError, match=r"gone\.jpg.*No such file"):
         read_image(directory / "gone.jpg")
     (directory / "text.jpg").write_text("a page of text")
-    with pytest.raises(UnreadableImageError, match=r"text\.jpg.*no image format"):
+    with pytest.raises(UnreadableImageError, match=r"text\.jpg.*begins like none of"):
         read_image(directory / "text.jpg")
+
+
+def test_postscript_under_another_name_starts_no_program(directory, monkeypatch):
+    """Pillow hands PostScript to Ghostscript, whatever the file is called."""
+    programs = directory / "bin"
+    programs.mkdir()
+    (programs / "gs").write_text(f"#!/bin/sh\ntouch {directory}/started\n")
+    (programs / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=":")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # it is looked up once
+    file = directory / "x.png"
+    Image.new("RGB", (4, 4)).save(file, "EPS")
+    with pytest.raises(UnreadableImageError, match="begins like none of BMP, JPEG, PNG, TIFF"):
+        read_image(file)
+    with pytest.raises(UnreadableImageError, match="begins like none of BMP, JPEG, PNG, TIFF"):
+        read_with_missing(file, None)
+    assert not (directory / "started").exists()
+
 
 
 @pytest.mark.parametrize(
