@@ -88,7 +88,8 @@ class Checkpoints:
 
     def _metrics(self) -> dict[int, float]:
         with _errors_of(self.directory, f"cannot read checkpoints={self.directory}"):
-            found = {c.step: dict(c.metrics or {}) for c in self._checkpointer.checkpoints}
+            read: dict[int, Any] = {c.step: c.metrics for c in self._checkpointer.checkpoints}
+            found = {step: dict(metrics or {}) for step, metrics in read.items()}
             worst = float("-inf")
             return {step: float(m.get(self._metric or "", worst)) for step, m in found.items()}
 

@@ -85,12 +85,10 @@ def write_masked(
         }
         # `patches` last: its presence says that the whole chunk is there.
         for name, values in written.items():
-            target = arrays[name][chunk.start : chunk.stop]
-            target.write(values.astype(target.dtype.numpy_dtype)).result()
+            store.write(arrays[name][chunk.start : chunk.stop], values)
         if progress is not None and bar is not None:
             progress.update(bar, advance=len(some.labels))
-    counts = np.asarray(arrays["count"].read().result())
-    labels = np.asarray(arrays["label"].read().result())
+    counts, labels = store.read(out, "count"), store.read(out, "label")
     noted = attributes | left_out(
         dataset, labels, skip_unreadable=skip_unreadable, skip_empty=skip_empty
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from jist.staging import write_text
+from jist.staging import named, write_text
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
@@ -64,7 +64,7 @@ class MetricsLog:
         """Writes the metrics of one epoch; "epoch" is the step of the TensorBoard events."""
         if not self._writes:
             return
-        with self.path.open("a") as file:
+        with named(self.path), self.path.open("a") as file:
             file.write(json.dumps(self._tags | dict(metrics)) + "\n")
         if self._writer is not None:
             for key, value in metrics.items():

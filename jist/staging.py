@@ -8,6 +8,24 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
+def named(path: str | os.PathLike) -> Iterator[None]:
+    """Errors of writing a file name it: what fails midway, as on a full disk, does not by itself.
+
+    Args:
+        path: the file.
+
+    Raises:
+        OSError: what the body raised, with a file name.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise type(error)(error.errno, error.strerror, str(path)) from error
+
+
+@contextlib.contextmanager
 def replaced(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """Where to write a file that takes the place of `path` if all goes well, and else goes away.
 
@@ -15,11 +33,15 @@ def replaced(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
     Args:
         path: where the file is wanted; its directory must exist.
+
+    Raises:
+        OSError: it cannot be written; the file is named.
     """
     path = pathlib.Path(path)
     staging = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        yield staging
+        with named(path):
+            yield staging
         staging.replace(path)
     finally:
         staging.unlink(missing_ok=True)

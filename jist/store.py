@@ -10,12 +10,16 @@ import json
 import os
 import pathlib
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import tensorstore as ts
 
 from jist.staging import write_text
+
+
+class StoreError(Exception):
+    """An array cannot be written, or what was written of it is not all there."""
 
 
 def versions(*packages: str) -> dict[str, str]:
@@ -116,6 +120,64 @@ def create_array(
         shape=list(shape),
         chunk_layout=ts.ChunkLayout(chunk_shape=[chunk, *shape[1:]]),
         **({"codec": ts.CodecSpec(codec)} if compressed else {}),
+    )
+
+
+def write(rows: ts.TensorStore, values: np.ndarray) -> None:
+    """Writes rows of an array, and waits for it.
+
+    Args:
+        rows: the part of an array of `create_array` that is written.
+        values: as many rows; converted to its type.
+
+    Raises:
+        StoreError: they cannot be written: the disk is full, the directory is gone.
+    """
+    try:
+        rows.write(values.astype(rows.dtype.numpy_dtype, copy=False)).result()
+    except (ValueError, OSError) as error:
+        reason, where = " ".join(str(error).split())[:300], cast(ts.KvStore, rows.kvstore)
+        raise StoreError(f"cannot write to {where.path}: {reason}") from error
+
+
+def read(path: pathlib.Path, name: str) -> np.ndarray:
+    """All of an array of a group.
+
+    Args:
+        path: directory of the group.
+        name: the array's.
+
+    Raises:
+        StoreError: the array or a chunk of it is missing, which tensorstore would read as zeros, or
+            cannot be decoded.
+    """
+    check_whole(path, name)
+    try:
+        return np.asarray(open_array(path, name).read().result())
+    except (ValueError, OSError) as error:
+        raise _damaged(path, name, " ".join(str(error).split())[:300]) from error
+
+
+def check_whole(path: pathlib.Path, name: str) -> None:
+    """Checks that an array of a group and all its chunks are there.
+
+    Raises:
+        StoreError: the array or a chunk is missing.
+    """
+    try:
+        array = open_array(path, name)
+        layout: Any = array.chunk_layout.write_chunk  # as it was created
+    except (ValueError, OSError) as error:
+        raise _damaged(path, name, " ".join(str(error).split())[:300]) from error
+    missing = chunks_to_do(path, name, array, layout.shape[0])
+    if missing:
+        raise _damaged(path, name, f"rows {missing[0].start} to {missing[0].stop - 1} are missing")
+
+
+def _damaged(path: pathlib.Path, name: str, reason: str) -> StoreError:
+    return StoreError(
+        f"{path} is damaged, its array {name!r} cannot be read: {reason}; remove the directory to "
+        "have it written again"
     )
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from jist.features.random_masks import EpochEncoder
 from jist.masked_images import CHUNK, write_masked
 from jist.masking import FixedMask
 from jist.models import MAEEncoder, ViTConfig
+from jist.store import StoreError
 
 CONFIG = ViTConfig(image_size=8, patch_size=2, dim=8, depth=2, heads=2, mlp_dim=16)
 MASKS = {
@@ -164,3 +166,11 @@ def test_a_damaged_chunk_is_named(encoder, tmp_path):
     masked = load_dataset(f"masked:{tmp_path / 'm'}", "train")
     with pytest.raises(UnreadableImageError, match=r"cannot read train/3: "):
         masked.open_with_missing(3)
+
+
+@pytest.mark.parametrize("name", ["patches", "keep", "count", "label"])
+def test_a_missing_chunk_is_never_read_as_zeros(encoder, tmp_path, name):
+    write_masked(noise(), tmp_path / "m" / "train", masks=MASKS["fixed"], encoder=encoder)
+    shutil.rmtree(tmp_path / "m" / "train" / name / "c")
+    with pytest.raises(StoreError, match=rf"train is damaged, its array '{name}' .* rows 0 to"):
+        load_dataset(f"masked:{tmp_path / 'm'}", "train")

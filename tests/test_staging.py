@@ -2,10 +2,11 @@
 
 import concurrent.futures
 import json
+import pathlib
 
 import pytest
 
-from jist.staging import replaced, write_text
+from jist.staging import named, replaced, write_text
 
 
 def test_what_fails_leaves_the_file_as_it_was_and_nothing_beside_it(tmp_path):
@@ -20,6 +21,13 @@ def test_what_fails_leaves_the_file_as_it_was_and_nothing_beside_it(tmp_path):
         fail()
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
     assert (tmp_path / "a.json").read_text() == "old"
+
+
+@pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_a_full_disk_is_told_with_the_file(tmp_path):
+    """The system says what is wrong, and not where."""
+    with pytest.raises(OSError, match=r"No space left on device: '.*a\.json'"), named("a.json"):
+        pathlib.Path("/dev/full").write_text("text")
 
 
 def test_programs_that_write_one_file_at_once_do_not_meet(tmp_path):

@@ -1,6 +1,7 @@
 """From a dataclass of options to a command line with clear errors."""
 
 import dataclasses
+import logging
 import sys
 from collections.abc import Callable
 from typing import TypeVar
@@ -36,6 +37,9 @@ def run(main: Callable[[AnyOptions], None], options: type[AnyOptions], descripti
     module = getattr(sys.modules["__main__"], "__spec__", None)  # as `python -m` was told it
     prog = None if module is None else f"python -m {module.name.removesuffix('.__main__')}"
     parsed = tyro.cli(options, prog=prog, description=description)
+    if not parsed.debug:
+        # Orbax also logs the tracebacks of what it raises: a thousand lines for a full disk.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
     make_cores_devices()
     keep_freed_memory()
     try:

@@ -99,7 +99,7 @@ def extract(
     for chunk, found in zip(todo, encoded, strict=True):
         # `cls` last: its presence says that the whole chunk is there.
         for name in ("label", "example_id", "keep", "cls"):
-            arrays[name][chunk.start : chunk.stop].write(found[name]).result()
+            store.write(arrays[name][chunk.start : chunk.stop], found[name])
     natural = isinstance(keep_for, NaturalMasks)
     finish(out, dataset, natural=natural, skip_unreadable=skip_unreadable, skip_empty=skip_empty)
     return load(out)

@@ -118,10 +118,10 @@ def finish(
         UnreadableImageError, EmptyImageError: as `left_out`.
     """
     attributes = store.read_attributes(path) | left_out(
-        dataset, _read(path, "label"), skip_unreadable=skip_unreadable, skip_empty=skip_empty
+        dataset, store.read(path, "label"), skip_unreadable=skip_unreadable, skip_empty=skip_empty
     )
     if natural:
-        keep = _read(path, "keep")
+        keep = store.read(path, "keep")
         counts = (keep != NO_PATCH).sum(axis=1)
         shown = float(counts[counts > 0].mean()) if counts.any() else 0.0
         attributes["missing_share"] = 1 - shown / keep.shape[1]
@@ -133,6 +133,7 @@ def load(path: str | os.PathLike) -> Features:
 
     Raises:
         FileNotFoundError: there is none at `path`, or its extraction has not been finished.
+        StoreError: something of it is missing (of the CLS vectors, when they are read).
     """
     path = pathlib.Path(path)
     if not (path / "zarr.json").is_file():
@@ -142,20 +143,16 @@ def load(path: str | os.PathLike) -> Features:
         raise FileNotFoundError(
             f"the features at {path} are not finished; run their extraction again to go on"
         )
-    label = _read(path, "label")
+    label = store.read(path, "label")
     there = label >= 0
     return Features(
         label=label[there],
-        example_id=_read(path, "example_id")[there],
+        example_id=store.read(path, "example_id")[there],
         attributes=attributes,
         read_cls=functools.partial(_read_cls, path.absolute(), there),
     )
 
 
-def _read(path: pathlib.Path, name: str) -> np.ndarray:
-    return np.asarray(store.open_array(path, name).read().result())
-
-
 def _read_cls(path: pathlib.Path, there: np.ndarray) -> np.ndarray:
-    cls = _read(path, "cls")
+    cls = store.read(path, "cls")
     return cls if there.all() else cls[there]  # as a rule nothing is skipped, nor copied

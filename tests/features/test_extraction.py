@@ -13,6 +13,7 @@ from jist import features
 from jist.data import Dataset, UnreadableImageError
 from jist.masking import FixedMask, fixed_keep
 from jist.models import MAEEncoder, ViTConfig
+from jist.store import StoreError
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -140,10 +141,30 @@ def test_cls_vectors_are_not_read_before_they_are_used(encoder, tmp_path):
     opened = features.load(tmp_path)
     shutil.rmtree(tmp_path / "cls")
     assert len(opened.label) == 20
-    with pytest.raises(ValueError, match="NOT_FOUND"):
+    with pytest.raises(StoreError, match="NOT_FOUND"):
         _ = opened.cls
 
 
 def test_no_store_at_all_is_told(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no zarr\.json"):
         features.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["label", "example_id", "cls"])
+def test_a_missing_chunk_is_never_read_as_zeros(encoder, tmp_path, name):
+    """An interrupted copy would train on zeros, and end with success."""
+    features.extract(encoder, noise(5), tmp_path / "f", keep_for=masks(), batch_size=8)
+    shutil.rmtree(tmp_path / "f" / name / "c")
+    with pytest.raises(StoreError, match=rf"f is damaged, its array '{name}' .* rows 0 to 4 are"):
+        assert features.load(tmp_path / "f").cls is None
+    shutil.rmtree(tmp_path / "f" / name)
+    with pytest.raises(StoreError, match=rf"f is damaged, its array '{name}' cannot be read"):
+        assert features.load(tmp_path / "f").cls is None
+
+
+def test_features_that_cannot_be_written_are_told_in_one_line(encoder, tmp_path):
+    (tmp_path / "f" / "label").mkdir(parents=True)
+    (tmp_path / "f" / "label" / "c").write_text("a file where the chunks go")
+    with pytest.raises(StoreError, match=r"cannot write to .*/label/: ") as told:
+        features.extract(encoder, noise(5), tmp_path / "f", keep_for=masks(), batch_size=8)
+    assert "\n" not in str(told.value)

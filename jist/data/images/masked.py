@@ -103,6 +103,7 @@ def load_masked(path: str, split: str) -> MaskedImages:
     Raises:
         ValueError: `path` holds no such data set.
         DataError: it is not finished.
+        StoreError: something of it is missing.
     """
     directory = pathlib.Path(path).expanduser() / split
     if not (directory / "zarr.json").is_file():
@@ -112,10 +113,9 @@ def load_masked(path: str, split: str) -> MaskedImages:
     attributes = store.read_attributes(directory)
     if "skipped" not in attributes:
         raise DataError(f"{directory} is not finished; run experiments.mask_dataset again to go on")
-    labels, ids = (
-        np.asarray(store.open_array(directory, name).read().result())
-        for name in ("label", "example_id")
-    )
+    for name in ("patches", "keep", "count"):  # which are read image by image
+        store.check_whole(directory, name)
+    labels, ids = (store.read(directory, name) for name in ("label", "example_id"))
     rows = np.flatnonzero(labels >= 0)
     return MaskedImages(
         name=f"masked:{path}",

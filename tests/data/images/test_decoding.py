@@ -78,7 +78,6 @@ def test_postscript_under_another_name_starts_no_program(directory, monkeypatch)
     assert not (directory / "started").exists()
 
 
-
 @pytest.mark.parametrize(
     ("mode", "colour", "expected"),
     [

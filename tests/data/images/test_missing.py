@@ -97,7 +97,7 @@ def test_a_mask_that_does_not_fit_or_cannot_be_read_is_named(tmp_path):
     with pytest.raises(UnreadableImageError, match=r"a\.mask\.png must have .* 8×6, got 6×8"):
         read_with_missing(tmp_path / "a.png")
     (tmp_path / "a.mask.png").write_text("none")
-    with pytest.raises(UnreadableImageError, match=r"a\.mask\.png: it begins like no image"):
+    with pytest.raises(UnreadableImageError, match=r"a\.mask\.png: it begins like none of"):
         read_with_missing(tmp_path / "a.png")
 
 
