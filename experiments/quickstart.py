@@ -38,7 +38,7 @@ class QuickstartOptions(Options):
     epochs: int = 30
     """How often the examples are seen, by all workers together."""
     seed: int = 0
-    """Decides split, masks, initialisation, deals and order."""
+    """Decides split, masks, initialisation, partitions and order."""
 
 
 def main(options: QuickstartOptions) -> None:

@@ -50,7 +50,7 @@ class SweepOptions(Options, ExperimentOptions):
     workers: tuple[int, ...] = (1, 2, 4)
     """Numbers of workers of IST."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Seeds; each decides split, masks, initialisation, deals and order."""
+    """Seeds; each decides split, masks, initialisation, partitions and order."""
     local_steps: int = 50
     """Steps J of every worker in a round."""
     mask_ratio: tyro.conf.Suppress[float] = 0.0

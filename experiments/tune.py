@@ -137,7 +137,7 @@ def default(options: TuneOptions) -> Recipe:
 def to_try(options: TuneOptions, workers: int) -> list[Recipe]:
     """The default recipe, and those that differ from it in one option.
 
-    One worker alone is dealt all neurons in every round: only what concerns its head is varied.
+    One worker alone has all neurons in every round: only what concerns its head is varied.
     """
     tried: dict[str, tuple] = {"learning_rate": options.learning_rates}
     if workers > 1:

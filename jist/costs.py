@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxprs_in_params
 
-from jist.ist import seats_per_home, subnet_shapes
+from jist.ist import slots_per_owner, subnet_shapes
 from jist.masking import patches_kept
 
 BYTES = 4  # of a float32, the type in which the paper counts
@@ -99,15 +99,15 @@ def replicated_bytes(
 def sharded_bytes(tree: Any, axes: Any, workers: int, wire: Any = None) -> int:
     """Bytes that a worker receives when equal subnets travel by all-to-all; arguments as above.
 
-    Out and back, n - 1 n-ths of a subnet whose home axis is padded to equally many seats for every
-    home; leaves without a named axis are averaged by a ring all-reduce.
+    Out and back, n - 1 n-ths of a subnet whose sharded axis is padded to equally many slots for
+    every owner; leaves without a named axis are averaged by a ring all-reduce.
     """
 
     def leaf(array: Any, names: tuple) -> int:
         if not any(names):
             return all_reduce_bytes(array, workers)
         shape = [
-            size if name is None else workers * seats_per_home(size, workers, workers)
+            size if name is None else workers * slots_per_owner(size, workers, workers)
             for size, name in zip(array.shape, names, strict=True)
         ]
         piece = _on_wire(jax.ShapeDtypeStruct(tuple(shape), array.dtype), wire)

@@ -72,7 +72,7 @@ def train(
         test_examples: {"x", "y"}, evaluated after every epoch.
         epochs: how often the examples are seen, by all workers together.
         batch_size: examples B in a worker's batch.
-        seed: decides deals, order and calibration subset.
+        seed: decides partitions, order and calibration subset.
         checkpoints: directory of the checkpoints, one after every epoch: the last and the best
             by accuracy, on the validation examples if there are any, else on the test examples as
             in the paper, are kept.

@@ -5,7 +5,7 @@ in one process and one compiled program. PyTorch has on a CPU a process for each
 it cuts its subnet out of the full parameters, trains it, gathers everybody's and pastes them; and
 everywhere, one worker after the other in one process, which is all there is beside jist on a GPU:
 eager PyTorch, neither compiled nor as CUDA graphs. First a round must lead to the same mean
-loss and parameters, with the same deal of the neurons, order and initial weights.
+loss and parameters, with the same partition of the neurons, order and initial weights.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ from jist.strategies import IST
 
 BATCH, LOCAL_STEPS, EXAMPLES = 64, 50, 12_800
 WORKERS = (1, 2, 4, 8)
-DEALS = 4  # are drawn before the race for PyTorch, which takes them in turn
+PARTITIONS = 4  # are drawn before the race for PyTorch, which takes them in turn
 PROCESSES, SERVER, IN_TURN = "torch processes", "torch processes, server", "torch eager, in turn"
 
 
@@ -97,10 +97,10 @@ def round_contest(
     )
 
 
-def deals(widths: Sequence[int], workers: int) -> list[list[np.ndarray]]:
-    """The first deals of a jist run: for each round the parts [workers, part] of every layer."""
+def partitions(widths: Sequence[int], workers: int) -> list[list[np.ndarray]]:
+    """The partitions of a jist run's first rounds: the parts [workers, part] of every layer."""
     layers = {f"hidden{i}": width for i, width in enumerate(widths, 1)}
-    keys = [jax.random.fold_in(jax.random.key(0), number) for number in range(DEALS)]
+    keys = [jax.random.fold_in(jax.random.key(0), number) for number in range(PARTITIONS)]
     drawn = [partition(key, layers, workers) for key in keys]
     return [[np.asarray(parts[layer]) for layer in layers] for parts in drawn]
 
@@ -128,7 +128,7 @@ def exchange_share(
 def _torch_side(
     stack: contextlib.ExitStack, name: str, work: Work, device: str, workers: int
 ) -> Other:
-    """A side before its first round, for which neurons are dealt as for that of jist."""
+    """A side before its first round, with neurons assigned as for that of jist."""
     given = (work.start, work.x, work.y)
     play: Callable[[Sequence[np.ndarray], np.ndarray], float]
     if name == IN_TURN:
@@ -140,5 +140,5 @@ def _torch_side(
 
         side = stack.enter_context(TorchWorkers(workers, *given, optimizer=work.optimizer))
         play = functools.partial(side.ist, server=name == SERVER)
-    turns = itertools.cycle(deals(work.model.widths[1:-1], workers))
+    turns = itertools.cycle(partitions(work.model.widths[1:-1], workers))
     return lambda order: play(next(turns), order), side.arrays

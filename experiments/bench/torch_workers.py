@@ -83,7 +83,7 @@ class TorchWorkers(contextlib.ExitStack):
         Args:
             parts: of every hidden layer the neurons of each worker [workers, part].
             order: rows of the examples [workers, steps, B].
-            server: whether the first process deals out the subnets and takes them back, alone;
+            server: whether the first process sends out the subnets and takes them back, alone;
                 else all pieces are gathered, and pasted, by everybody.
 
         Returns:

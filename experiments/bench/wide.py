@@ -10,7 +10,7 @@ processes; there jist stands beside eager PyTorch, one worker after the other, n
 as CUDA graphs, and its baselines alone).
 
 The released code itself is not run. Written anew from its description, for the smaller network, is
-what it does with "a server on one rank": the first process holds the full network, deals out the
+what it does with "a server on one rank": the first process holds the full network, sends out the
 subnets, trains one, takes all back and pastes them. It is given jist's network (theirs learns a
 scale and a shift of hidden neurons and standardises the logits too), so that results can be
 compared. First some steps must lead to the same mean loss and parameters on all sides.

@@ -54,7 +54,7 @@ class ImageOptions(NaturalOptions):
     skip_empty: bool = False
     """Natural masks: leave out images without a visible patch, and count them."""
     seed: int = 0
-    """Decides split, masks, initialisation, deals and order."""
+    """Decides split, masks, initialisation, partitions and order."""
     skip_unreadable: bool = False
     """Leave out images that cannot be decoded, and list them, instead of stopping."""
     encode_batch: int = 256
@@ -135,7 +135,7 @@ class StrategyOptions:
     """Steps J of every worker in a round. The end of an epoch ends its last round early: J is at
     most the steps of an epoch."""
     partition: str = "uniform"
-    """How neurons are dealt: uniform or stratified (ist and ensemble)."""
+    """How neurons are assigned: uniform or stratified (ist and ensemble)."""
     optimizer_state: str = "carry"
     """The optimiser's state between rounds (ist and local_sgd): carry (it moves with its neurons,
     or is averaged) or reset."""

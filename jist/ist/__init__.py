@@ -3,9 +3,9 @@
 How pieces travel is in `jist.ist.exchange`.
 """
 
-from jist.ist.deal import Deal as Deal
+from jist.ist.assignment import Assignment as Assignment
 from jist.ist.exchange import average as average
-from jist.ist.exchange import seats_per_home as seats_per_home
+from jist.ist.exchange import slots_per_owner as slots_per_owner
 from jist.ist.neurons import Axes as Axes
 from jist.ist.neurons import layer_widths as layer_widths
 from jist.ist.neurons import neuron_axes as neuron_axes

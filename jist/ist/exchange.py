@@ -1,9 +1,9 @@
 """How pieces travel between devices at the end of a round, inside a `shard_map` over "workers".
 
 Replicated: every device holds the full parameters; the trained pieces are all-gathered and pasted
-everywhere. Sharded: every parameter has a home, the device that holds its neuron along the first
-named axis; subnets are sent out from their homes and back by all-to-all, so a worker receives only
-what it trains (Yuan et al., VLDB 2022, §2.3) and no device ever holds the network.
+everywhere. Sharded: every parameter is owned by the device that owns its neuron along the first
+named axis; owners send subnetworks to the workers and take them back by all-to-all, so a worker
+receives only what it trains (Yuan et al., VLDB 2022, §2.3) and no device ever holds the network.
 """
 
 import functools
@@ -19,7 +19,7 @@ from jaxtyping import Array, Int
 from jist.ist.neurons import Axes
 from jist.ist.subnet import Parts, cut, paste
 
-HOME = "home"  # stands for the neurons of a leaf's home axis that live on this device
+OWNED = "owned"  # stands for the neurons along a leaf's sharded axis that this device owns
 
 
 def gather_pieces(full: Any, pieces: Any, axes: Any, parts: Parts, wire: DTypeLike | None) -> Any:
@@ -45,8 +45,8 @@ def gather_pieces(full: Any, pieces: Any, axes: Any, parts: Parts, wire: DTypeLi
     return paste(full, jax.tree.map(collect, pieces), axes, parts)
 
 
-def home_specs(params: Any, axes: Any) -> Any:
-    """Where every parameter lives: split along its first named axis, or on every device.
+def owner_specs(params: Any, axes: Any) -> Any:
+    """How parameters are sharded: split along their first named axis, or on every device.
 
     Args:
         params: tree of arrays or shapes.
@@ -57,13 +57,13 @@ def home_specs(params: Any, axes: Any) -> Any:
     """
 
     def spec(_: Any, names: Axes) -> P:
-        home = _home_axis(names)
-        return P() if home is None else P(*[None] * home, "workers")
+        axis = _sharded_axis(names)
+        return P() if axis is None else P(*[None] * axis, "workers")
 
     return jax.tree.map(spec, params, axes)
 
 
-def check_homes(widths: dict[str, int], devices: int) -> None:
+def check_owners(widths: dict[str, int], devices: int) -> None:
     """Checks that every layer can be split evenly.
 
     Raises:
@@ -77,8 +77,8 @@ def check_homes(widths: dict[str, int], devices: int) -> None:
             )
 
 
-def sort_by_home(parts: Parts, widths: dict[str, int], devices: int) -> dict[str, Array]:
-    """Orders each worker's stratified part by home, with equally many seats for every home.
+def sort_by_owner(parts: Parts, widths: dict[str, int], devices: int) -> dict[str, Array]:
+    """Orders each worker's stratified part by owner, with equally many slots for every owner.
 
     Args:
         parts: {layer: i32 [workers, part]} of a stratified partition.
@@ -86,42 +86,42 @@ def sort_by_home(parts: Parts, widths: dict[str, int], devices: int) -> dict[str
         devices: number of devices D; divides the widths and the workers.
 
     Returns:
-        {layer: i32 [workers, D * seats]}: seats that stay empty hold the width, as in `partition`.
+        {layer: i32 [workers, D * slots]}: empty slots hold the width, as in `partition`.
     """
 
-    def seat(row: Int[Array, " part"], width: int, seats: int) -> Int[Array, " places"]:
+    def slot(row: Int[Array, " part"], width: int, slots: int) -> Int[Array, " places"]:
         row = jnp.sort(row)  # padding, which is the width, goes last
-        home = row // (width // devices)
-        place = home * seats + jnp.arange(len(row)) - jnp.searchsorted(home, home)
-        return jnp.full(devices * seats, width, row.dtype).at[place].set(row, mode="drop")
+        owner = row // (width // devices)
+        place = owner * slots + jnp.arange(len(row)) - jnp.searchsorted(owner, owner)
+        return jnp.full(devices * slots, width, row.dtype).at[place].set(row, mode="drop")
 
     return {
         layer: jax.vmap(
             functools.partial(
-                seat, width=widths[layer], seats=seats_per_home(widths[layer], len(rows), devices)
+                slot, width=widths[layer], slots=slots_per_owner(widths[layer], len(rows), devices)
             )
         )(rows)
         for layer, rows in parts.items()
     }
 
 
-def seats_per_home(width: int, workers: int, devices: int) -> int:
-    """The most neurons of one home that a stratified partition can deal to one worker.
+def slots_per_owner(width: int, workers: int, devices: int) -> int:
+    """The most neurons of one owner that a stratified partition can assign to one worker.
 
-    A stratified partition cuts the layer into n stretches; a home is n / D of them, and each gives
-    a worker at most a rounded-up n-th of its own. Without rounding that is N / (n D).
+    A stratified partition cuts the layer into n stretches; an owner has n / D of them, and each
+    gives a worker at most a rounded-up n-th of its own. Without rounding that is N / (n D).
     """
     stretch = -(-width // workers)
     return workers // devices * -(-stretch // workers)
 
 
-def send_out(home: Any, axes: Any, parts: Parts, devices: int, wire: DTypeLike | None) -> Any:
+def send_out(owned: Any, axes: Any, parts: Parts, devices: int, wire: DTypeLike | None) -> Any:
     """Sends every worker its subnet.
 
     Args:
-        home: the parameters that live on this device.
+        owned: the parameters that this device owns.
         axes: the tree that `neuron_axes` returns.
-        parts: what `sort_by_home` returns.
+        parts: what `sort_by_owner` returns.
         devices: number of devices D.
         wire: type in which floats travel; their own by default.
 
@@ -131,31 +131,31 @@ def send_out(home: Any, axes: Any, parts: Parts, devices: int, wire: DTypeLike |
     local = len(next(iter(parts.values()))) // devices
 
     def leaf(array: Array, names: Axes) -> Array:
-        axis = _home_axis(names)
+        axis = _sharded_axis(names)
         if axis is None:
             return jnp.broadcast_to(array, (local, *array.shape))
-        packed = cut(array, *_at_home(array, names, axis, parts, devices))
+        packed = cut(array, *_owned(array, names, axis, parts, devices))
         packed = packed.reshape(devices, local, *packed.shape[1:])
         came = _all_to_all(packed, wire)
-        came = jnp.moveaxis(came, 0, 1 + axis)  # [local, ..., homes, seats, ...]
+        came = jnp.moveaxis(came, 0, 1 + axis)  # [local, ..., owners, slots, ...]
         shape = list(came.shape)
         shape[1 + axis : 3 + axis] = [shape[1 + axis] * shape[2 + axis]]
         return came.reshape(shape)
 
-    return jax.tree.map(leaf, home, axes)
+    return jax.tree.map(leaf, owned, axes)
 
 
-def bring_home(
-    home: Any, subnets: Any, axes: Any, parts: Parts, devices: int, wire: DTypeLike | None
+def send_back(
+    owned: Any, subnets: Any, axes: Any, parts: Parts, devices: int, wire: DTypeLike | None
 ) -> Any:
-    """Sends the trained subnets back to where their parameters live; arguments as `send_out`.
+    """Sends the trained subnetworks back to their owners; arguments as `send_out`.
 
     Returns:
-        The parameters that live on this device; those without a named axis are averaged.
+        The parameters that this device owns; those without a named axis are averaged.
     """
 
     def leaf(array: Array, pieces: Array, names: Axes) -> Array:
-        axis = _home_axis(names)
+        axis = _sharded_axis(names)
         if axis is None:
             return average(pieces)
         shape = list(pieces.shape)
@@ -163,9 +163,9 @@ def bring_home(
         packed = jnp.moveaxis(pieces.reshape(shape), 1 + axis, 0)
         came = _all_to_all(packed, wire)
         came = came.reshape(-1, *came.shape[2:])  # [workers, ...]
-        return paste(array, came, *_at_home(array, names, axis, parts, devices))
+        return paste(array, came, *_owned(array, names, axis, parts, devices))
 
-    return jax.tree.map(leaf, home, subnets, axes)
+    return jax.tree.map(leaf, owned, subnets, axes)
 
 
 def average(pieces: Array) -> Array:
@@ -178,20 +178,20 @@ def average(pieces: Array) -> Array:
     return jax.lax.pmean(jnp.mean(pieces, axis=0), "workers")
 
 
-def _home_axis(names: Axes) -> int | None:
+def _sharded_axis(names: Axes) -> int | None:
     return next((axis for axis, name in enumerate(names) if name is not None), None)
 
 
-def _at_home(
+def _owned(
     array: Array, names: Axes, axis: int, parts: Parts, devices: int
 ) -> tuple[Axes, dict[str, Array]]:
-    """Axes and parts with which `cut` and `paste` work on what lives on this device."""
+    """Axes and parts with which `cut` and `paste` work on what this device owns."""
     device = jax.lax.axis_index("workers")
-    seats = parts[names[axis] or ""].shape[1] // devices
+    slots = parts[names[axis] or ""].shape[1] // devices
     rows = parts[names[axis] or ""]
-    mine = jax.lax.dynamic_slice_in_dim(rows, device * seats, seats, axis=1)
-    here = (*names[:axis], HOME, *names[axis + 1 :])
-    return here, {**parts, HOME: mine - device * array.shape[axis]}
+    mine = jax.lax.dynamic_slice_in_dim(rows, device * slots, slots, axis=1)
+    here = (*names[:axis], OWNED, *names[axis + 1 :])
+    return here, {**parts, OWNED: mine - device * array.shape[axis]}
 
 
 def _travel(array: Array, wire: DTypeLike | None, collective: Callable[[Array], Array]) -> Array:

@@ -1,4 +1,4 @@
-"""Neurons -> workers: the deal that opens every round.
+"""Neurons -> workers: the partition that opens every round.
 
 Yuan et al. (VLDB 2022), §2.1: every hidden neuron goes to exactly one site, uniformly at random,
 independently for each layer.
@@ -23,10 +23,10 @@ def partition(
     *,
     shares: Sequence[float] | None = None,
 ) -> dict[str, Int[Array, "{workers} _"]]:
-    """Deals the neurons of every layer out to the workers.
+    """Assigns the neurons of every layer to the workers.
 
-    The deal of a layer depends on the key, its name, its width and the number of workers only, so
-    every device draws the same one and none has to be sent.
+    The partition of a layer depends on the key, its name, its width and the number of workers only,
+    so every device draws the same one and none has to be sent.
 
     >>> import jax
     >>> partition(jax.random.key(0), {"hidden1": 5}, workers=2)["hidden1"].shape
@@ -36,11 +36,11 @@ def partition(
         key: PRNG key of the round.
         widths: {layer: number of neurons N}.
         workers: number of workers n.
-        scheme: "uniform" deals all neurons of a layer at random; "stratified" cuts a layer into n
-            equal stretches first and deals each evenly, so that whoever stores a stretch sends the
-            same number of neurons to every worker.
-        shares: each worker's share of the neurons, summing to 1, in a uniform deal; by default all
-            are equal.
+        scheme: "uniform" assigns all neurons of a layer at random; "stratified" cuts a layer into n
+            equal stretches first and assigns each evenly, so that whoever stores a stretch sends
+            the same number of neurons to every worker.
+        shares: each worker's share of the neurons, summing to 1, in a uniform partition; by default
+            all are equal.
 
     Returns:
         {layer: i32 [workers, ceil(N / workers)]}: row w holds the neurons of worker w. Where n does
@@ -51,7 +51,7 @@ def partition(
     Raises:
         ValueError: an unknown scheme, fewer than one worker, more workers than neurons, or shares
             that are not positive, do not sum to 1, leave a worker without a neuron, or are given
-            for a stratified deal.
+            for a stratified partition.
     """
     if scheme not in SCHEMES:
         raise ValueError(f"scheme must be one of {SCHEMES}, got {scheme!r}")
@@ -63,10 +63,10 @@ def partition(
                 f"workers must be between 1 and the {width} neurons of {layer!r}, got {workers}"
             )
     return {
-        layer: _deal(
+        layer: _draw(
             jax.random.fold_in(key, zlib.crc32(layer.encode())),
             width,
-            seats(layer, width, workers, shares),
+            slots(layer, width, workers, shares),
             scheme,
             alike=shares is None,
         )
@@ -74,10 +74,10 @@ def partition(
     }
 
 
-def seats(
+def slots(
     layer: str, width: int, workers: int, shares: Sequence[float] | None
 ) -> Int[np.ndarray, "{workers} _"]:
-    """Which places of the shuffled deck each worker holds; `width` where a seat stays empty.
+    """Which positions of the shuffled neurons each worker takes; `width` where a slot stays empty.
 
     Args:
         layer: name of the layer, for messages.
@@ -86,20 +86,20 @@ def seats(
         shares: as for `partition`.
 
     Returns:
-        Places of the deck, one row for each worker, as many as the largest hand has.
+        Positions, one row for each worker, as many as the largest share has.
 
     Raises:
         ValueError: shares that are not n positive numbers that sum to 1, or leave a worker nothing.
     """
     if shares is None:
-        # Dealt like cards, one to each worker in turn, so that rows differ by at most one neuron.
+        # One to each worker in turn, so that rows differ by at most one neuron.
         rows = -(-width // workers)
         return np.minimum(np.arange(rows * workers).reshape(rows, workers).T, width)
     if len(shares) != workers or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
         raise ValueError(
             f"shares must be {workers} positive numbers that sum to 1, got {tuple(shares)}"
         )
-    # Rounded so that every neuron is dealt: the n-th end is always N.
+    # Rounded so that every neuron is assigned: the n-th end is always N.
     ends = np.round(np.cumsum(shares) * width).astype(int)
     counts = np.diff(ends, prepend=0)
     if counts.min() == 0:
@@ -111,19 +111,19 @@ def seats(
     return np.where(place < counts[:, None], (ends - counts)[:, None] + place, width)
 
 
-def _deal(
+def _draw(
     key: PRNGKeyArray, width: int, places: Int[np.ndarray, "workers _"], scheme: str, alike: bool
 ) -> Int[Array, "workers _"]:
     workers = len(places)
-    shuffle_key, seat_key = jax.random.split(key)
+    shuffle_key, row_key = jax.random.split(key)
     if scheme == "uniform":
-        deck = jax.random.permutation(shuffle_key, width)
+        shuffled = jax.random.permutation(shuffle_key, width)
     else:
         # Neurons sorted by (stretch, noise): shuffled within their stretches, which keep order.
         stretch = jnp.arange(width) * workers // width
-        deck = jnp.lexsort((jax.random.uniform(shuffle_key, (width,)), stretch))
-    hands = jnp.append(deck.astype(jnp.int32), width)[places]
-    # Where hands are not all alike, who gets which is drawn too, so that no worker is favoured.
+        shuffled = jnp.lexsort((jax.random.uniform(shuffle_key, (width,)), stretch))
+    rows = jnp.append(shuffled.astype(jnp.int32), width)[places]
+    # Where rows are not all alike, who gets which is drawn too, so that no worker is favoured.
     if alike and width % (workers if scheme == "uniform" else workers**2):
-        hands = jax.random.permutation(seat_key, hands)
-    return hands
+        rows = jax.random.permutation(row_key, rows)
+    return rows

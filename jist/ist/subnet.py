@@ -72,13 +72,13 @@ def paste(params: Any, subnets: Any, axes: Any, parts: Parts) -> Any:
                 jnp.mean(pieces, axis=0) if jnp.issubdtype(array.dtype, jnp.floating) else pieces[0]
             )
         (first, name), *others = layers.items()
-        seats = _seats(parts[name], array.shape[first])
-        worker = seats // parts[name].shape[1]
-        pasted = take(_side_by_side(pieces, first), seats, first)
+        slots = _slots(parts[name], array.shape[first])
+        worker = slots // parts[name].shape[1]
+        pasted = take(_side_by_side(pieces, first), slots, first)
         trained: Any = True
         for axis, name in others:
-            seats = _seats(parts[name], array.shape[axis])
-            other_worker, place = jnp.divmod(seats, parts[name].shape[1])
+            slots = _slots(parts[name], array.shape[axis])
+            other_worker, place = jnp.divmod(slots, parts[name].shape[1])
             pasted = take(pasted, place, axis)
             trained &= _along(worker, first, array.ndim) == _along(other_worker, axis, array.ndim)
         return pasted if not others else jnp.where(trained, pasted, array)
@@ -102,14 +102,14 @@ def take(array: Array, index: Int[Array, " part"], axis: int) -> Array:
     return taken.reshape(*before, len(index), *after)
 
 
-def _seats(rows: Int[Array, "workers part"], width: int) -> Int[Array, " {width}"]:
-    """Where each neuron sits: worker * part + place. Every neuron has been dealt to one worker.
+def _slots(rows: Int[Array, "workers part"], width: int) -> Int[Array, " {width}"]:
+    """The slot of each neuron: worker * part + place. Every neuron is assigned to one worker.
 
-    Reading every parameter from its seat is on a CPU twice as fast as writing the pieces over the
+    Reading every parameter from its slot is on a CPU twice as fast as writing the pieces over the
     old parameters.
     """
-    seats = jnp.arange(rows.size, dtype=rows.dtype)
-    return jnp.zeros(width, rows.dtype).at[rows.ravel()].set(seats, mode="drop")
+    slots = jnp.arange(rows.size, dtype=rows.dtype)
+    return jnp.zeros(width, rows.dtype).at[rows.ravel()].set(slots, mode="drop")
 
 
 def _side_by_side(pieces: Array, axis: int) -> Array:
@@ -128,7 +128,7 @@ def subnet_shapes(params: Any, axes: Any, part_widths: Mapping[str, int]) -> Any
     Args:
         params: tree of arrays or of their shapes.
         axes: the tree that `neuron_axes` returns.
-        part_widths: {layer: neurons in the widest subnet} (`Deal`).
+        part_widths: {layer: neurons in the widest subnet} (`Assignment`).
 
     Returns:
         A tree of `jax.ShapeDtypeStruct`.

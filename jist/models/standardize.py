@@ -54,9 +54,10 @@ class Scale(nnx.Module):
     """Scales the activations of a subnet up, so that its sums estimate the full network's.
 
     A worker that holds k of a layer's N neurons multiplies their activations by N / k, which is n
-    for an equal deal: the sum over its k neurons then has the full sum as its expectation over the
-    deals. (Appendix A prints n²; its derivation drops the sum over the n sites, one factor of n.)
-    The full network is scaled by 1.
+    for an equal partition: the sum over its k neurons then has the full sum as its expectation over
+        the
+    partitions. (Appendix A prints n²; its derivation drops the sum over the n sites, one factor of
+    n.) The full network is scaled by 1.
 
     Args:
         width: number of neurons N.

@@ -1,6 +1,6 @@
 """Ensemble of subnets.
 
-Every worker trains one subnet from beginning to end; neurons are dealt once and never again, and
+Every worker trains one subnet from beginning to end; neurons are assigned once and never again, and
 the subnets are put together only when the training is over (Yuan et al., VLDB 2022, §3.1 and
 Table 3). What independent subnet training gains by re-sampling is measured against it.
 """
@@ -51,7 +51,7 @@ class Ensemble(Strategy):
                 "model must not scale its subnets up (norm='scale'): they stay subnets when an "
                 "ensemble is put together"
             )
-        self._deal = ist.Deal(model, workers, partition)
+        self._assignment = ist.Assignment(model, workers, partition)
         super().__init__(
             model, optimizer, workers=workers, local_steps=local_steps, loss=loss, mesh=mesh
         )
@@ -67,33 +67,33 @@ class Ensemble(Strategy):
 
     def _assembled(self, subnets: Any, key: Array) -> Any:
         nothing = jax.tree.map(jnp.zeros_like, self._params)
-        return ist.paste(nothing, subnets, self._deal.axes, self._parts(key))
+        return ist.paste(nothing, subnets, self._assignment.axes, self._parts(key))
 
     def _parts(self, key: Array) -> dict[str, Array]:
-        """The deal of an IST run's first round, for ever."""
-        return self._deal.parts(jax.random.fold_in(key, 0))
+        """The partition of an IST run's first round, in every round."""
+        return self._assignment.parts(jax.random.fold_in(key, 0))
 
     def _state_specs(self) -> State:
         return State(P("workers"), P("workers"), P(), P())
 
     def _worker_shapes(self) -> tuple[Any, Any]:
-        return self._deal.subnet_shapes(self._params, self._rest)
+        return self._assignment.subnet_shapes(self._params, self._rest)
 
     def _start(self, params: Any, key: Array) -> tuple[Any, Any]:
-        subnets = ist.cut(params, self._deal.axes, self._parts(key))
+        subnets = ist.cut(params, self._assignment.axes, self._parts(key))
         return subnets, jax.vmap(self._optimizer.init)(subnets)
 
     def _device_round(
         self, state: State, rest: Any, examples: Examples, order: Array
     ) -> tuple[State, dict[str, Array]]:
-        own = self._deal.own(self._parts(state.key), len(order))
+        own = self._assignment.own(self._parts(state.key), len(order))
         params, opt_state, losses = self._local.steps_of_all(
             state.params,
-            ist.cut(rest, self._deal.rest_axes, own),
+            ist.cut(rest, self._assignment.rest_axes, own),
             state.opt_state,
             examples,
             order,
-            self._deal.mask(own),
+            self._assignment.mask(own),
             in_turn=self._on_cpu,
         )
         return State(params, opt_state, state.round + 1, state.key), worker_metrics(losses)

@@ -3,9 +3,9 @@
 Yuan, Wolfe, Dun, Tang, Kyrillidis, Jermaine: Distributed Learning of Fully Connected Neural
 Networks using Independent Subnet Training. VLDB 2022.
 
-Every round the hidden neurons are dealt out to the workers at random, each worker trains only the
+Every round the hidden neurons are assigned to the workers at random, each worker trains only the
 parameters between its own neurons for J local steps, the pieces are put back together, and the
-neurons are dealt anew. No parameter between neurons is on two workers, so nothing collides.
+neurons are assigned anew. No parameter between neurons is on two workers, so nothing collides.
 """
 
 from collections.abc import Sequence
@@ -35,10 +35,10 @@ class IST(Strategy):
         optimizer: each worker's optimiser.
         workers: number of workers n, at most the narrowest layer's width; need not divide it.
         local_steps: number J of optimiser steps of a worker in a full round.
-        partition: how neurons are dealt, "uniform" or "stratified" (`jist.ist.partition`).
+        partition: how neurons are assigned, "uniform" or "stratified" (`jist.ist.partition`).
         exchange: how pieces travel. "replicated": every device holds the full parameters, and the
             trained pieces are all-gathered. "sharded": every device holds 1/D of the parameters
-            and sends out and takes back subnets by all-to-all; needs a stratified partition and
+            and sends out and takes back subnetworks by all-to-all; needs a stratified partition and
             widths that the devices divide.
         exchange_dtype: type in which parameters and optimiser states travel, e.g. bfloat16; their
             own by default.
@@ -82,15 +82,15 @@ class IST(Strategy):
         self._sharded = exchange == "sharded"
         self._wire = exchange_dtype
         self._carry = optimizer_state == "carry"
-        self._deal = ist.Deal(model, workers, partition, shares)
+        self._assignment = ist.Assignment(model, workers, partition, shares)
         if self._carry:
             params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
-            self._opt_axes = ist.optimizer_axes(optimizer, params, self._deal.axes)
+            self._opt_axes = ist.optimizer_axes(optimizer, params, self._assignment.axes)
         super().__init__(
             model, optimizer, workers=workers, local_steps=local_steps, loss=loss, mesh=mesh
         )
         if self._sharded:
-            travel.check_homes(self._deal.widths, self.mesh.size)
+            travel.check_owners(self._assignment.widths, self.mesh.size)
 
     def bytes_received(self, rounds: int, steps: int) -> int:
         """What the exchange brings a worker every round, on a device of its own.
@@ -99,13 +99,13 @@ class IST(Strategy):
         elsewhere, and as much again of what lives with it, trained elsewhere. The optimiser's state
         likewise where it is carried.
         """
-        trees = [(self._params, self._deal.axes)]
+        trees = [(self._params, self._assignment.axes)]
         if self._carry:
             trees.append((jax.eval_shape(self._optimizer.init, self._params), self._opt_axes))
         if self._sharded:
             sizes = [costs.sharded_bytes(t, axes, self.workers, self._wire) for t, axes in trees]
         else:
-            widths = self._deal.part_widths
+            widths = self._assignment.part_widths
             sizes = [
                 costs.replicated_bytes(t, axes, widths, self.workers, self._wire)
                 for t, axes in trees
@@ -115,17 +115,17 @@ class IST(Strategy):
     def _param_specs(self) -> Any:
         if not self._sharded:
             return super()._param_specs()
-        return travel.home_specs(self._params, self._deal.axes)
+        return travel.owner_specs(self._params, self._assignment.axes)
 
     def _state_specs(self) -> State:
         opt_state: Any = P()
         if self._sharded and self._carry:
             shapes = jax.eval_shape(self._optimizer.init, self._params)
-            opt_state = travel.home_specs(shapes, self._opt_axes)
+            opt_state = travel.owner_specs(shapes, self._opt_axes)
         return State(self._param_specs(), opt_state, P(), P())
 
     def _worker_shapes(self) -> tuple[Any, Any]:
-        return self._deal.subnet_shapes(self._params, self._rest)
+        return self._assignment.subnet_shapes(self._params, self._rest)
 
     def _start(self, params: Any, key: Array) -> tuple[Any, Any]:
         return params, self._optimizer.init(params) if self._carry else ()
@@ -133,11 +133,11 @@ class IST(Strategy):
     def _device_round(
         self, state: State, rest: Any, examples: Examples, order: Array
     ) -> tuple[State, dict[str, Array]]:
-        parts = self._deal.parts(jax.random.fold_in(state.key, state.round))
+        parts = self._assignment.parts(jax.random.fold_in(state.key, state.round))
         if self._sharded:
-            parts = travel.sort_by_home(parts, self._deal.widths, self.mesh.size)
-        own = self._deal.own(parts, len(order))
-        params = self._take(state.params, self._deal.axes, parts, own)
+            parts = travel.sort_by_owner(parts, self._assignment.widths, self.mesh.size)
+        own = self._assignment.own(parts, len(order))
+        params = self._take(state.params, self._assignment.axes, parts, own)
         if self._carry:
             opt_state = self._take(state.opt_state, self._opt_axes, parts, own)
         else:
@@ -145,18 +145,18 @@ class IST(Strategy):
 
         params, opt_state, losses = self._local.steps_of_all(
             params,
-            ist.cut(rest, self._deal.rest_axes, own),
+            ist.cut(rest, self._assignment.rest_axes, own),
             opt_state,
             examples,
             order,
-            self._deal.mask(own),
+            self._assignment.mask(own),
             in_turn=self._on_cpu,
         )
 
         if self._carry:
             opt_state = self._give(state.opt_state, opt_state, self._opt_axes, parts)
         state = State(
-            params=self._give(state.params, params, self._deal.axes, parts),
+            params=self._give(state.params, params, self._assignment.axes, parts),
             opt_state=opt_state if self._carry else (),
             round=state.round + 1,
             key=state.key,
@@ -172,5 +172,5 @@ class IST(Strategy):
     def _give(self, tree: Any, pieces: Any, axes: Any, parts: ist.Parts) -> Any:
         """What this device holds, with the trained pieces in their places."""
         if self._sharded:
-            return travel.bring_home(tree, pieces, axes, parts, self.mesh.size, self._wire)
+            return travel.send_back(tree, pieces, axes, parts, self.mesh.size, self._wire)
         return travel.gather_pieces(tree, pieces, axes, parts, self._wire)

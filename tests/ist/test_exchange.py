@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jist.ist import partition
-from jist.ist.exchange import check_homes, seats_per_home, sort_by_home
+from jist.ist.exchange import check_owners, slots_per_owner, sort_by_owner
 
 
 @pytest.mark.parametrize(
@@ -12,23 +12,23 @@ from jist.ist.exchange import check_homes, seats_per_home, sort_by_home
 )
 def test_seats_are_sorted_by_home_and_lose_no_neuron(width, workers, devices):
     parts = partition(jax.random.key(1), {"h": width}, workers, "stratified")
-    seated = np.asarray(sort_by_home(parts, {"h": width}, devices)["h"])
-    seats = seats_per_home(width, workers, devices)
-    assert seated.shape == (workers, devices * seats)
-    for row, dealt in zip(seated, np.asarray(parts["h"]), strict=True):
-        assert sorted(row[row < width]) == sorted(dealt[dealt < width])
-        for home, stretch in enumerate(row.reshape(devices, seats)):
+    slotted = np.asarray(sort_by_owner(parts, {"h": width}, devices)["h"])
+    slots = slots_per_owner(width, workers, devices)
+    assert slotted.shape == (workers, devices * slots)
+    for row, assigned in zip(slotted, np.asarray(parts["h"]), strict=True):
+        assert sorted(row[row < width]) == sorted(assigned[assigned < width])
+        for owner, stretch in enumerate(row.reshape(devices, slots)):
             held = stretch[stretch < width]
-            np.testing.assert_array_equal(held // (width // devices), home)
+            np.testing.assert_array_equal(held // (width // devices), owner)
 
 
 def test_nothing_is_padded_where_the_square_of_the_workers_divides_the_width():
     parts = partition(jax.random.key(0), {"h": 64}, 4, "stratified")
-    seated = sort_by_home(parts, {"h": 64}, 4)["h"]
-    assert seated.shape == (4, 16)
-    assert int(jnp.max(seated)) < 64
+    slotted = sort_by_owner(parts, {"h": 64}, 4)["h"]
+    assert slotted.shape == (4, 16)
+    assert int(jnp.max(slotted)) < 64
 
 
 def test_widths_that_the_devices_do_not_divide_are_refused():
     with pytest.raises(ValueError, match="the 4 devices divide, got 10 neurons of 'h'"):
-        check_homes({"h": 10}, 4)
+        check_owners({"h": 10}, 4)

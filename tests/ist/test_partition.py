@@ -16,15 +16,15 @@ def test_every_neuron_is_dealt_exactly_once(data, scheme, seed):
     workers = data.draw(st.integers(1, width))
     parts = np.asarray(partition(jax.random.key(seed), {"h": width}, workers, scheme)["h"])
     assert parts.shape == (workers, -(-width // workers))
-    dealt = parts[parts < width]
-    assert sorted(dealt) == list(range(width))
+    assigned = parts[parts < width]
+    assert sorted(assigned) == list(range(width))
     held = (parts < width).sum(axis=1)
     assert held.max() - held.min() <= 1
     # Padding is the index N, at the end of a row.
     assert all((row[count:] == width).all() for row, count in zip(parts, held, strict=True))
 
 
-def deals(width, workers, scheme, draws=2000):
+def owners(width, workers, scheme, draws=2000):
     """[draws, width]: which worker has each neuron."""
     keys = jax.random.split(jax.random.key(0), draws)
     parts = np.asarray(
@@ -40,7 +40,7 @@ def deals(width, workers, scheme, draws=2000):
 @pytest.mark.parametrize("scheme", ["uniform", "stratified"])
 @pytest.mark.parametrize(("width", "workers"), [(8, 4), (9, 4), (7, 3)])
 def test_every_worker_gets_every_neuron_equally_often(width, workers, scheme):
-    owner = deals(width, workers, scheme)
+    owner = owners(width, workers, scheme)
     counts = np.stack([(owner == worker).sum(axis=0) for worker in range(workers)])
     expected = len(owner) / workers
     chi_square = ((counts - expected) ** 2 / expected).sum(axis=0)
@@ -57,7 +57,7 @@ def test_layers_of_one_width_are_dealt_independently():
             for a, b in zip(np.asarray(parts["a"]), np.asarray(parts["b"]), strict=True)
         ]
     )
-    # Six hands of two neurons out of four: equal by chance once in six.
+    # Six shares of two neurons out of four: equal by chance once in six.
     assert abs(same - 1 / 6) < 5 * np.sqrt(1 / 6 * 5 / 6 / 2000)
 
 

@@ -1,6 +1,6 @@
 """Independent subnet training written a second time, in NumPy and float64, neuron by neuron.
 
-Knows the MLP and its loss, and shares nothing with the package but the deal of the neurons.
+Knows the MLP and its loss, and shares nothing with the package but the partition of the neurons.
 """
 
 import numpy as np

@@ -51,8 +51,8 @@ def run_oracle(model, optimizer, order, norm, carry):
     states = [() if a is None else optimizer.start(a) for a in [*kernels, *biases]]
     losses = []
     for t, rows in enumerate(order):
-        dealt = partition(jax.random.fold_in(jax.random.key(7), t), widths, len(rows))
-        parts = [[r[r < w] for r in np.asarray(dealt[name])] for name, w in widths.items()]
+        drawn = partition(jax.random.fold_in(jax.random.key(7), t), widths, len(rows))
+        parts = [[r[r < w] for r in np.asarray(drawn[name])] for name, w in widths.items()]
         kernels, biases, states, loss = oracle.ist_round(
             kernels, biases, states, t * rows.shape[1], optimizer, parts, X, Y, rows, norm, carry
         )
@@ -177,7 +177,7 @@ def test_padding_stays_inert_for_activations_that_do_not_vanish_at_zero():
         def __call__(self, x):
             return self.last(jax.nn.sigmoid(self.first(x)))
 
-    # Five neurons on two workers of three seats: one is padded. On five workers none is.
+    # Five neurons on two workers of three slots: one is padded. On five workers none is.
     order = random_order(1, 2, 4)
     strategy = IST(Sigmoid(nnx.Rngs(0)), optax.sgd(0.5), workers=2, local_steps=4)
     state, _ = train(strategy, order)

@@ -9,7 +9,7 @@ import optax
 import pytest
 from flax import nnx
 
-from jist.ist import Deal, cut, neuron_axes, partition
+from jist.ist import Assignment, cut, neuron_axes, partition
 from jist.models import MLP, Standardize
 from jist.models.resnet import Bottleneck
 from jist.strategies import IST, Ensemble
@@ -30,7 +30,7 @@ def dense(inputs, outputs, before, after, rngs):
 
 
 class ConvNet(nnx.Module):
-    """Convolutions that every worker has, and a dense part that is dealt out."""
+    """Convolutions that every worker has, and a dense part that is partitioned."""
 
     def __init__(self, rngs):
         self.convolution = nnx.Conv(1, 4, (3, 3), rngs=rngs)
@@ -43,7 +43,7 @@ class ConvNet(nnx.Module):
 
 
 class TransformerBlock(nnx.Module):
-    """Attention that every worker has; the neurons of the MLP are dealt out."""
+    """Attention that every worker has; the neurons of the MLP are partitioned."""
 
     def __init__(self, rngs):
         self.norm1, self.norm2 = nnx.LayerNorm(8, rngs=rngs), nnx.LayerNorm(8, rngs=rngs)
@@ -62,7 +62,7 @@ class TransformerBlock(nnx.Module):
 
 class ResNet(nnx.Module):
     """ResNet-50's bottlenecks, few and narrow, that every worker has and trains, and the MLP of the
-    papers as a head that is dealt out."""
+    papers as a head that is partitioned."""
 
     def __init__(self, rngs):
         self.stem = nnx.Conv(1, 4, (3, 3), rngs=rngs)
@@ -161,7 +161,7 @@ def test_unequal_workers_train_their_shares():
 
 
 def test_scaled_subnets_estimate_the_full_network_without_bias():
-    """VLDB 2022, Appendix A, with linear activations: the mean over deals of what the subnets
+    """VLDB 2022, Appendix A, with linear activations: the mean over partitions of what the subnets
     compute converges to what the full network computes, as one over the root of their number."""
     model = MLP((5, 8, 7, 3), norm="scale", rngs=nnx.Rngs(0))
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
@@ -169,19 +169,19 @@ def test_scaled_subnets_estimate_the_full_network_without_bias():
     params, rest = jax.tree.map(jnp.abs, nnx.to_pure_dict(params)), nnx.to_pure_dict(rest)
     params["layers"][2]["bias"] = jnp.array([1.0, 2.0, 3.0])
     x = jax.random.uniform(jax.random.key(1), (1, 5))
-    deal, deals = Deal(model, 2, "uniform"), 4000
+    assignment, draws = Assignment(model, 2, "uniform"), 4000
 
     def subnets(key):
-        parts = deal.parts(key)
-        cuts = cut(params, deal.axes, parts), cut(rest, deal.rest_axes, parts)
+        parts = assignment.parts(key)
+        cuts = cut(params, assignment.axes, parts), cut(rest, assignment.rest_axes, parts)
         return jax.vmap(lambda *of_one: nnx.merge(graphdef, *of_one)(x)[0])(*cuts).mean(axis=0)
 
-    found = jax.jit(jax.vmap(subnets))(jax.random.split(jax.random.key(0), deals))
+    found = jax.jit(jax.vmap(subnets))(jax.random.split(jax.random.key(0), draws))
     full = np.asarray(x[0], np.float64)
     for layer in range(3):
         full = full @ np.asarray(params["layers"][layer]["kernel"], np.float64)
     full += [1, 2, 3]
-    error = np.std(found, axis=0) / np.sqrt(deals)
+    error = np.std(found, axis=0) / np.sqrt(draws)
     assert (np.abs(np.mean(found, axis=0) - full) < 5 * error).all()
     assert (error < 0.02 * full).all()
 

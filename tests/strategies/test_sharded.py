@@ -58,7 +58,7 @@ def assert_close(a, b, tolerance=1e-6):
     ("hidden", "workers", "devices"), [((16, 32), 4, 4), ((16, 32), 8, 2), ((20, 12), 4, 4)]
 )
 def test_sharded_is_replicated_under_the_same_deal(hidden, workers, devices):
-    """With 20 and 12 neurons the seats are padded; with 8 workers a device plays four of them."""
+    """With 20 and 12 neurons the slots are padded; with 8 workers a device plays four of them."""
     shape = {"hidden": hidden, "workers": workers}
     sharded = train(ist("sharded", devices=devices, **shape))
     replicated = train(ist("replicated", devices=1, **shape))
@@ -117,7 +117,7 @@ def test_collectives_of_the_sharded_program_carry_the_counted_bytes():
     strategy = ist("sharded", hidden=(64, 32), optimizer_state="reset")
     found = collectives(compiled(strategy))
     workers, losses = 4, 4 * 4
-    # All-to-all: out and back, a subnet's worth of named leaves, of which 1/n stays at home.
+    # All-to-all: out and back, a subnet's worth of named leaves, of which 1/n stays with its owner.
     subnet = strategy._worker_shapes()[0]
     bias = 3 * 4
     assert found["all-to-all"] == 2 * (costs.size_bytes(subnet) - bias)
@@ -185,10 +185,10 @@ def test_no_device_comes_near_the_whole_network():
     memory = strategy._round.lower(state, strategy._rest, examples, order).compile()
     memory = memory.memory_analysis()
     network = costs.size_bytes(strategy._params)
-    home = 3 * network / 4
+    owned = 3 * network / 4
     subnet = costs.size_bytes(strategy._worker_shapes()[0])
     assert network > 4 * 200e6
-    assert memory.argument_size_in_bytes < home + 4e6  # examples and the output's bias beside it
+    assert memory.argument_size_in_bytes < owned + 4e6  # examples and the output's bias beside it
     # Parameters, gradients, two moments, one buffer to pack, and what XLA does not reuse.
     assert memory.temp_size_in_bytes < 8 * subnet
     assert memory.argument_size_in_bytes + memory.temp_size_in_bytes < 0.5 * 3 * network

@@ -73,7 +73,7 @@ def test_a_round_agrees_with_pytorch(work):
         contest = ist.round_contest(stack, work, "cpu", 2, 3, [ist.SERVER, ist.IN_TURN])
         for difference in contest.facts["differences"].values():
             assert difference["parameters"] < 1e-3
-        # Further rounds deal anew, so they agree for as long as the deals do.
+        # Further rounds assign anew, so they agree for as long as the partitions do.
         for _ in range(2):
             losses = [side.run() for side in contest.sides.values()]
             np.testing.assert_allclose(losses, losses[0], rtol=1e-3)
@@ -86,11 +86,11 @@ def test_processes_train_in_every_way_as_jist_does(work, capfd):
 
     order, given = work.order(2, 3), (work.start, work.x, work.y)
     # One worker has the even neurons, the other the odd ones.
-    deal = [np.arange(width).reshape(-1, 2).T for width in WIDTHS[1:-1]]
+    parts = [np.arange(width).reshape(-1, 2).T for width in WIDTHS[1:-1]]
     in_turn = torch_mlp.TorchSubnets(*given, optimizer="adam", device="cpu")
     with TorchWorkers(2, *given, optimizer="adam") as torch:
-        one_process = in_turn(deal, order), in_turn.arrays()
-        two = torch.ist(deal, order), torch.arrays()
+        one_process = in_turn(parts, order), in_turn.arrays()
+        two = torch.ist(parts, order), torch.arrays()
         assert compare("two", one_process, two, work.start)["parameters"] < 1e-5
         for strategy, play in (
             (functools.partial(strategies.LocalSGD, optimizer_state="reset"), torch.local_sgd),
@@ -137,9 +137,9 @@ def page_faults(process):
 def test_another_deal_is_other_work(work):
     torch_mlp = pytest.importorskip("experiments.bench.torch_mlp", exc_type=ImportError)
     results = []
-    for deal in (np.arange(16).reshape(2, 8), np.arange(16).reshape(8, 2).T):
+    for parts in (np.arange(16).reshape(2, 8), np.arange(16).reshape(8, 2).T):
         side = torch_mlp.TorchSubnets(*(work.start, work.x, work.y), optimizer="adam", device="cpu")
-        results.append((side([deal, np.arange(8).reshape(2, 4)], work.order(2, 3)), side.arrays()))
+        results.append((side([parts, np.arange(8).reshape(2, 4)], work.order(2, 3)), side.arrays()))
     with pytest.raises(RuntimeError, match="of torch eager, in turn and of jist are .* apart"):
         compare(ist.IN_TURN, *results, work.start)
 

@@ -1,4 +1,4 @@
-"""The deal of one model's neurons: what a strategy needs to know to cut subnets out of it."""
+"""The assignment of a model's neurons to workers: what a strategy needs to cut subnetworks out."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,12 +9,12 @@ from flax import nnx
 from jaxtyping import Array, PRNGKeyArray
 
 from jist.ist.neurons import Axes, layer_widths, neuron_axes
-from jist.ist.partition import partition, seats
+from jist.ist.partition import partition, slots
 from jist.ist.subnet import subnet_shapes
 
 
-class Deal:
-    """How a model's neurons are dealt to n workers.
+class Assignment:
+    """How a model's neurons are assigned to n workers.
 
     Args:
         model: the full network; its parameters name their neurons.
@@ -46,7 +46,7 @@ class Deal:
         rest_axes = neuron_axes(model, nnx.Not(nnx.Param))
         self.widths = layer_widths(params, self.axes)
         layer_widths((params, rest), (self.axes, rest_axes))  # tells of other widths in the rest
-        # Neurons without a parameter are not dealt: every worker has all of them.
+        # Neurons without a parameter are not partitioned: every worker has all of them.
         self.rest_axes = jax.tree.map(
             lambda names: tuple(name if name in self.widths else None for name in names),
             rest_axes,
@@ -58,7 +58,7 @@ class Deal:
         # Traced once without computing, so that wrong arguments are told now.
         jax.eval_shape(self.parts, jax.random.key(0))
         self.part_widths = {
-            layer: seats(layer, width, workers, shares).shape[1]
+            layer: slots(layer, width, workers, shares).shape[1]
             for layer, width in self.widths.items()
         }
 
