@@ -33,7 +33,7 @@ class Options:
     verify: bool = False
     """Run PyTorch's model and jist's on the same images and patches; write only if they agree."""
     heads: int | None = None
-    """Attention heads of the encoder, where neither its size nor a config tells."""
+    """Attention heads of the encoder, where neither its size nor a config says how many."""
     decoder_heads: int | None = None
     """Attention heads of the decoder, likewise."""
     layer_norm_eps: float | None = None
@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if options.debug:
             traceback.print_exc()
-        # One line, whatever was raised: a stranger's file can make any library say anything.
+        # One line for any error: a damaged file can make any library raise anything.
         kind = (
             "" if type(error).__module__.startswith("conversion") else type(error).__name__ + ": "
         )

@@ -36,7 +36,7 @@ def convert(
     Args:
         name: file, directory or Hugging Face id.
         destination: the directory to write, whole or not at all.
-        wishes: what the tensors do not tell.
+        wishes: what cannot be read from the tensors.
         overwrite: whether a destination of the same kind is replaced.
         verify: called with the source, what was found in it and the finished directory, before
             that takes its name; raises if the two do not agree.
@@ -185,7 +185,7 @@ def _describe(source: Source, plan: Plan, wishes: Wishes) -> list[str]:
         )
         if d["heads"] is None:
             lines.append(
-                "warning: no tensor tells the decoder's heads, so it is written but cannot be "
+                "warning: no tensor shows the decoder's heads, so it is written but cannot be "
                 "rebuilt; --decoder-heads says how many"
             )
     lines.append(_describe_pixels(source, plan.preprocessing, wishes))
@@ -198,8 +198,8 @@ def _describe(source: Source, plan: Plan, wishes: Wishes) -> list[str]:
 
 def _describe_pixels(source: Source, wanted: Preprocessing, wishes: Wishes) -> str:
     mean, std = (", ".join(f"{x:g}" for x in values) for values in (wanted.mean, wanted.std))
-    told = source.preprocessor or (source.config or {}).get("pretrained_cfg")
-    how = "as its files say" if told else "assumed: no file beside it says how"
+    said = source.preprocessor or (source.config or {}).get("pretrained_cfg")
+    how = "as its files say" if said else "assumed: no file beside it says how"
     given = [f"--{name}" for name in ("mean", "std") if getattr(wishes, name)]
     how = f"{' and '.join(given)} as given, the rest {how}" if given else how
     return f"pixels   less {mean}, over {std}, {wanted.interpolation}; {how}"

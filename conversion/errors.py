@@ -1,4 +1,4 @@
-"""What a user is told when a source cannot be converted."""
+"""The error of a source that cannot be converted."""
 
 from collections.abc import Collection
 

@@ -159,7 +159,7 @@ def _encoder(source: Source, naming: Naming, rules: list[Rule], wishes: Wishes) 
     heads = _first(wishes.heads, config.get("num_attention_heads"), KNOWN_HEADS.get(dim))
     if heads is None:
         raise ConversionError(
-            f"the number of attention heads is needed (--heads): no tensor tells it, and an "
+            f"the number of attention heads is needed (--heads): no tensor shows it, and an "
             f"encoder {dim} wide is none of the known sizes ({', '.join(map(str, KNOWN_HEADS))})"
         )
     return _valid(ViTConfig, **sizes, heads=heads, layer_norm_eps=_epsilon(naming, config, wishes))

@@ -63,6 +63,6 @@ def remarks(name: str, plan: Plan, md5: str) -> list[str]:
     if plan.decoder and published_size and plan.decoder["dim"] == 512:
         return [
             "warning: a published size with its decoder may be mae_visualize_*, the variant for "
-            "pictures (mae_pretrain_* has none); no tensor tells the two apart"
+            "pictures (mae_pretrain_* has none); no tensor distinguishes the two"
         ]
     return []

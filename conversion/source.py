@@ -210,7 +210,7 @@ def _load_torch(path: pathlib.Path) -> Any:
             what = f" ({needed[1]})" if needed else ""
             raise ConversionError(
                 f"{path} holds more than tensors{what}; loading it could run any code, so it is "
-                "refused: whoever trusts it can save its state dict alone to a new file, with "
+                "refused: if you trust it, save its state dict alone to a new file, with "
                 f"content = torch.load({str(path)!r}, weights_only=False); "
                 "torch.save(content.get('model', content), 'weights.pth')"
             ) from error

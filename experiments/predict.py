@@ -3,9 +3,9 @@
     python -m experiments.predict --run-dir runs/cifar10-ist-4 --images cat.jpg photos/
 
 Removes the share of patches that the run was trained with, or, of a run with natural masks, those
-that each image lacks; a run on masked images tells from these which it was. Encodes the rest, and
-prints the most likely class of every image with its probability, as text or, with `--json-lines`,
-as one JSON object a line with the probabilities of all classes.
+that each image lacks; a run on masked images reads from these how they were masked. Encodes the
+rest, and prints the most likely class of every image with its probability, as text or, with
+`--json-lines`, as one JSON object a line with the probabilities of all classes.
 
 The masks of single images are drawn from their file's name, not from what the run calls them: an
 image of the run may show other patches here. Probabilities are as the deployed head gives them:

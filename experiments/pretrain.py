@@ -135,7 +135,7 @@ def main(options: PretrainOptions) -> None:
 
 
 def cores_mesh(options: PretrainOptions) -> Mesh | None:
-    """As many cores of a CPU as divide the batch: nobody asked for these devices.
+    """As many cores of a CPU as divide the batch, since the user did not choose these devices.
 
     None, for all, where devices are other or processes many: there a batch has to suit them.
     """

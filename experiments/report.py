@@ -107,7 +107,7 @@ def figure_3(page: Page, studies: dict[Study, Table]) -> None:
 
 
 def told_apart(studies: Sequence[Study]) -> list[str]:
-    """Names of studies of one data set, no longer than it takes to tell them apart."""
+    """Names of studies of one data set, no longer than is needed to distinguish them."""
     short_names = [f"{short(study.encoder)}, {study.epochs} epochs" for study in studies]
     full_names = [f"{study.encoder}, {study.epochs} epochs" for study in studies]
     all_facts = [

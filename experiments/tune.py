@@ -108,8 +108,8 @@ def begun(options: TuneOptions) -> dict[str, Any]:
         return {"options": here, TOTAL: {}, EACH: {}}
     report = read_json(file)
     # An earlier version did not write them.
-    told = "options" in report
-    differ = differences(report["options"], here) if told else ["it does not say what it is of"]
+    noted = "options" in report
+    differ = differences(report["options"], here) if noted else ["it does not say of what"]
     if differ:
         raise ValueError(
             f"{file} is not of this search; choose another --run-dir or remove the file (what has "

@@ -63,7 +63,7 @@ class Checkpoints:
         preserve: Any = ocp.training.preservation_policies
         kept = [preserve.LatestN(keep)]
         if metric is not None:
-            # Of equals Orbax keeps the last unless told which is better.
+            # Of equal metrics Orbax keeps the last by default, not the first.
             better = lambda m: (m[metric], -m.get("epoch", 0))  # noqa: E731
             kept.append(preserve.BestN(get_metric_fn=better, n=1))
         with _errors_of(self.directory, f"cannot use checkpoints={self.directory}"):
@@ -171,7 +171,7 @@ class Checkpoints:
         there: Any
         try:
             there = self._checkpointer.checkpointables_metadata(epoch).custom_metadata or {}
-        except Exception:  # it is damaged, and reading its arrays tells how
+        except Exception:  # it is damaged; reading its arrays says how
             return
         differ = [
             f"{name} is {there[name]!r} there and {here!r} here"

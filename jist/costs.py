@@ -41,7 +41,7 @@ def matmul_flops(function: Callable[..., Any], *arguments: Any) -> int:
         *arguments: its arguments, or their shapes.
 
     Raises:
-        ValueError: there are products in a `while` loop, whose length nobody knows.
+        ValueError: there are products in a `while` loop, whose length is unknown.
     """
     return _flops(jax.make_jaxpr(function)(*arguments).jaxpr)
 

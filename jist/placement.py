@@ -99,7 +99,7 @@ def available_memory_bytes(root: pathlib.Path = pathlib.Path("/")) -> int:
     """How much memory this process may use: the machine's, or its control group's if less.
 
     Args:
-        root: of the file system, where Linux tells of control groups.
+        root: of the file system, where Linux lists control groups.
     """
     found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     own = root / "proc/self/cgroup"

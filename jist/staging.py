@@ -29,7 +29,8 @@ def named(path: str | os.PathLike) -> Iterator[None]:
 def replaced(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """Where to write a file that takes the place of `path` if all goes well, and else goes away.
 
-    The name is nobody else's, so programs that write one file at once do not meet: the last wins.
+    The temporary name is unique, so programs that write one file at once do not clash: the last
+        wins.
 
     Args:
         path: where the file is wanted; its directory must exist.

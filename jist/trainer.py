@@ -3,8 +3,8 @@
 An epoch is as many rounds as it takes for all workers together to see as many examples as there
 are; the last of them is shorter. After each epoch every neuron's deployed statistics are measured
 on the full network over some training examples (VLDB 2022, §2.2), the network is evaluated, and
-the state is saved. Interrupted anywhere, the same call ends with the same bits; on a GPU if
-XLA is told `--xla_gpu_deterministic_ops=true`.
+the state is saved. Interrupted anywhere, the same call ends with the same bits; on a GPU with
+XLA's `--xla_gpu_deterministic_ops=true`.
 
 Under `jax.distributed` every process makes the same call with the same examples; checkpoints are on
 a file system that all of them share.
@@ -106,7 +106,7 @@ def train(
     examples = source.shapes["y"].shape[0]
     shape = {"examples": examples, "workers": strategy.workers, "batch_size": batch_size}
     order = functools.partial(worker_order, seed, **shape, pools=pools)
-    order(first_step=0, steps=0)  # tells of a wrong batch size at once
+    order(first_step=0, steps=0)  # raises at once if the batch size is wrong
     if strategy.workers * batch_size > examples:
         raise ValueError(
             f"workers x batch_size must be at most the {examples} examples that make an epoch, "

@@ -34,7 +34,7 @@ def run(main: Callable[[AnyOptions], None], options: type[AnyOptions], descripti
         options: the dataclass of its options.
         description: what `--help` says first.
     """
-    module = getattr(sys.modules["__main__"], "__spec__", None)  # as `python -m` was told it
+    module = getattr(sys.modules["__main__"], "__spec__", None)  # as given to `python -m`
     prog = None if module is None else f"python -m {module.name.removesuffix('.__main__')}"
     parsed = tyro.cli(options, prog=prog, description=description)
     if not parsed.debug:
@@ -48,7 +48,7 @@ def run(main: Callable[[AnyOptions], None], options: type[AnyOptions], descripti
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         processes.leave(130)
-    except Exception as error:  # whatever it is, the user gets one message
+    except Exception as error:  # any error ends in one message
         if parsed.debug:
             raise
         print(f"error: {message_of(error)}", file=sys.stderr)

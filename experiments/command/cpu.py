@@ -33,14 +33,14 @@ def make_cores_devices() -> None:
 
 
 def processor_facts() -> dict[str, str]:
-    """What Linux tells of the last core, such as "model name" and "flags"; elsewhere nothing."""
+    """The last core in /proc/cpuinfo, such as its "model name" and "flags"; empty without one."""
     lines = CPUINFO.read_text().splitlines() if CPUINFO.exists() else []
     pairs = (line.split(":", 1) for line in lines if ":" in line)
     return {name.strip(): value.strip() for name, value in pairs}
 
 
 def has_matrix_unit() -> bool:
-    """Whether this CPU has a unit for matrix products in bfloat16 (AMX), as far as Linux tells."""
+    """Whether this CPU has a unit for matrix products in bfloat16 (AMX); false but on Linux."""
     return "amx_bf16" in processor_facts().get("flags", "").split()
 
 

@@ -1,4 +1,4 @@
-"""What glibc does with freed memory; without JAX, because PyTorch's processes are told it too."""
+"""What glibc does with freed memory; without JAX, because PyTorch's processes use it too."""
 
 import ctypes
 import sys

@@ -29,7 +29,7 @@ class NaturalOptions:
         return self.natural_masks or self.no_data is not None or self.simulate_clouds is not None
 
 
-# The options of natural masks, and what they are where nobody asks for such masks.
+# The options of natural masks, with their defaults.
 NATURAL: dict[str, Any] = {
     field.name: field.default for field in dataclasses.fields(NaturalOptions)
 }
@@ -154,7 +154,7 @@ class StrategyOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProcessOptions:
-    """The processes that train together; none is needed where a scheduler tells them."""
+    """The processes that train together; none is needed under a scheduler."""
 
     coordinator: str | None = None
     """HOST:PORT at which process 0 can be reached by all."""

@@ -1,4 +1,4 @@
-"""What pre-training is told: the sizes of encoder and decoder, its options, the untrained model."""
+"""Pre-training: the sizes of encoder and decoder, the options, the untrained model."""
 
 import dataclasses
 import pathlib

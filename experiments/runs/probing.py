@@ -1,4 +1,4 @@
-"""What a probe is told, and how its accuracies are summed up."""
+"""A probe: its heads, its options, the mean and deviation of its accuracies."""
 
 import dataclasses
 import pathlib

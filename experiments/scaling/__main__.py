@@ -6,8 +6,8 @@
 Writes `scaling.json` (all samples, the machine, the versions; of each part the command and the
 commit) and `scaling.png`. Parts that are not measured again stay as they are there, if the machine
 is the same, whatever the commit. Expected: about 9 minutes on one CPU core. Time of extraction
-grows linearly and its memory, which Linux alone tells, does not; time of a step follows the
-operations of its matrix products.
+grows linearly and its memory, which is measured on Linux alone, does not; time of a step follows
+the operations of its matrix products.
 """
 
 import dataclasses

@@ -1,9 +1,9 @@
 """Extraction of ever more images: time and peak memory, each size in a process of its own.
 
-On Linux, where /proc tells the memory. Such a process takes cores and memory as every script does
-(`experiments.command.cpu`). Images are drawn when they are opened, as a function of their number,
-so nothing of them stays in memory or comes from a disk. The encoder has the width of the shipped
-one, 192, and a single block: what is measured is all that surrounds an encoder.
+On Linux, where /proc holds the memory in use. Such a process takes cores and memory as every script
+does (`experiments.command.cpu`). Images are drawn when they are opened, as a function of their
+number, so nothing of them stays in memory or comes from a disk. The encoder has the width of the
+shipped one, 192, and a single block: what is measured is all that surrounds an encoder.
 """
 
 import dataclasses

@@ -22,7 +22,7 @@ INPUTS, CLASSES, BATCH, EXAMPLES = 768, 10, 64, 1024
 
 WIDTHS = (1024, 2048, 4096, 8192, 16384)
 WHOLE_STEPS, SUBNET_STEPS = 2, 20  # local steps; whole networks are neither cut nor pasted
-# How many times as much is done for a sample, lest a GPU be faster than it is told what to do.
+# How many times as much is done for a sample, because a GPU can be faster than its commands arrive.
 MORE = {"cpu": 1, "gpu": 50}
 
 WORKERS, WORKERS_WIDTH, WORKERS_STEPS = (1, 2, 4, 8, 16, 32), 1024, 20

@@ -1,4 +1,4 @@
-"""Images -> CLS vectors, whatever the encoder."""
+"""Images -> CLS vectors, for any encoder."""
 
 import collections
 import contextlib

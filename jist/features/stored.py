@@ -69,7 +69,7 @@ def describe(
         return attributes | {"masks": masks, "kept": encoder.config.patches}
     if isinstance(keep_for, FixedMask):
         attributes["masks"] = dataclasses.asdict(keep_for)
-    # Some masks stand for all: they tell apart ratios, seeds and any function of the ids.
+    # Some masks stand for all: they differ with the ratio, the seed and any function of the ids.
     some = np.asarray(keep_for(jnp.asarray(dataset.example_ids[:CHUNK])))
     sha256 = hashlib.sha256(some.tobytes()).hexdigest()
     return attributes | {"masks_sha256": sha256, "kept": some.shape[1]}

@@ -45,7 +45,7 @@ class Assignment:
         )
         rest_axes = neuron_axes(model, nnx.Not(nnx.Param))
         self.widths = layer_widths(params, self.axes)
-        layer_widths((params, rest), (self.axes, rest_axes))  # tells of other widths in the rest
+        layer_widths((params, rest), (self.axes, rest_axes))  # raises if the rest has other widths
         # Neurons without a parameter are not partitioned: every worker has all of them.
         self.rest_axes = jax.tree.map(
             lambda names: tuple(name if name in self.widths else None for name in names),
@@ -55,7 +55,7 @@ class Assignment:
         self._workers = workers
         self._scheme = scheme
         self._shares = shares
-        # Traced once without computing, so that wrong arguments are told now.
+        # Traced once without computing, so that wrong arguments raise now.
         jax.eval_shape(self.parts, jax.random.key(0))
         self.part_widths = {
             layer: slots(layer, width, workers, shares).shape[1]

@@ -37,8 +37,8 @@ def partition(
         widths: {layer: number of neurons N}.
         workers: number of workers n.
         scheme: "uniform" assigns all neurons of a layer at random; "stratified" cuts a layer into n
-            equal stretches first and assigns each evenly, so that whoever stores a stretch sends
-            the same number of neurons to every worker.
+            equal stretches first and assigns each evenly, so that the device that stores a stretch
+            sends the same number of neurons to every worker.
         shares: each worker's share of the neurons, summing to 1, in a uniform partition; by default
             all are equal.
 

@@ -1,7 +1,7 @@
 """The decoder of a masked autoencoder: the pixels of missing patches, from those that were seen.
 
 He et al., Masked Autoencoders Are Scalable Vision Learners (arXiv 2111.06377), §3. In place of
-every missing patch it sees one learned mask token; positions tell them apart.
+every missing patch it sees one learned mask token; their positions distinguish them.
 """
 
 import dataclasses

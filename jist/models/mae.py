@@ -121,7 +121,7 @@ class MAE(nnx.Module):
             wanted = wanted * visible
         # With padding an image may lack more patches than one that shows K.
         columns = wanted.shape[1] - (0 if valid is not None and visible is None else keep.shape[1])
-        # Patches that nobody wants sort behind the others, which stay in order.
+        # Patches that are left out sort behind the others, which stay in order.
         missing = jnp.argsort(1 - wanted, axis=1)[:, :columns]
         counted = jnp.take_along_axis(wanted, missing, axis=1)
         meant = None

@@ -146,7 +146,7 @@ _layer_norm.defvjp(_layer_norm_and_saved, _layer_norm_gradients)
 def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """The exact GELU, x Φ(x), by the error function, which costs less than `jax.nn.gelu`'s erfc.
 
-    Hendrycks and Gimpel, Gaussian Error Linear Units (arXiv 1606.08415). In float32 whatever the
+    Hendrycks and Gimpel, Gaussian Error Linear Units (arXiv 1606.08415). In float32 for any
     type of x: the sum in Φ cancels where x is negative.
     """
     wide = x.astype(jnp.float32)

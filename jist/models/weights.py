@@ -134,7 +134,7 @@ def load_encoder(
             or `python -m conversion` wrote.
         image_size: side of the images in pixels, if another than the encoder's; the stored
             positions are then interpolated bicubically, that of CLS excepted.
-        dtype: compute type; parameters are float32 whatever the file holds.
+        dtype: compute type; parameters are float32 for any file.
 
     Raises:
         FileNotFoundError: no encoder is shipped under that name, and it is no directory with
@@ -185,7 +185,7 @@ def load_mae(directory: str | os.PathLike, *, dtype: DTypeLike = jnp.float32) ->
     if decoder["heads"] is None:
         raise ValueError(
             f"{directory / 'config.json'} does not say how many heads the decoder has, and no "
-            "tensor tells; convert its source again with --decoder-heads"
+            "tensor shows; convert its source again with --decoder-heads"
         )
     normalize_pixels = decoder.pop("normalize_pixels")
     mae = nnx.eval_shape(

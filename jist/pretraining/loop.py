@@ -2,7 +2,7 @@
 
 Small data sets lie decoded on the device; large ones are decoded again in every epoch, a few
 batches ahead. Either way the order of the images follows from the seed alone, so a run that was
-killed goes on from its last checkpoint and ends with the same bits; on a GPU if XLA is told
+killed goes on from its last checkpoint and ends with the same bits; on a GPU with
 `--xla_gpu_deterministic_ops=true`.
 """
 
@@ -161,7 +161,7 @@ def pretrain(
     """
     shape = {"examples": len(source), "workers": 1, "batch_size": batch_size}
     order_of = functools.partial(worker_order, seed, **shape, pools=None)
-    order_of(first_step=0, steps=0)  # tells of a wrong batch size at once
+    order_of(first_step=0, steps=0)  # raises at once if the batch size is wrong
     state = pretraining.init(seed)
     of = {"images": len(source), "batch_size": batch_size, "seed": seed}
     with Checkpoints(checkpoints, metric=None, keep=2, of=of) as saved:

@@ -32,7 +32,7 @@ class Centralized(Strategy):
         super().__init__(model, optimizer, workers=1, local_steps=local_steps, loss=loss, mesh=mesh)
 
     def bytes_received(self, rounds: int, steps: int) -> int:
-        """None: there is nobody to hear from."""
+        """None: there is one worker."""
         return 0
 
     def _device_round(

@@ -150,7 +150,7 @@ def test_number_of_heads_is_needed_and_said_why(convert, mae, tmp_path):
     torch.save(mae.state_dict(), tmp_path / "a.pth")
     said = convert(tmp_path / "a.pth")
     assert "--heads" in said
-    assert "no tensor tells" in said
+    assert "no tensor shows" in said
     assert "heads=5" in convert(tmp_path / "a.pth", "--heads", "5")
     assert "heads must be positive" in convert(tmp_path / "a.pth", "--heads", "0")
 

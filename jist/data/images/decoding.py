@@ -59,7 +59,7 @@ def decode_image(
         convert: what is made of the image before its file is closed.
 
     Raises:
-        UnreadableImageError: as `read_image`, or whatever else `convert` raises.
+        UnreadableImageError: as `read_image`, or anything that `convert` raises.
     """
     try:
         with Image.open(encoded, formats=_FORMATS) as image:
@@ -69,7 +69,7 @@ def decode_image(
             f"cannot read image {name}: it begins like none of {', '.join(_FORMATS)}, or holds "
             f"other pixels: {_READ}"
         ) from error
-    # Pillow's readers let whatever a damaged file provokes in them escape: OSError, SyntaxError,
+    # Of a damaged file Pillow's readers raise many kinds of errors: OSError, SyntaxError,
     # struct.error, KeyError, ...
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -86,7 +86,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         grey[fully_transparent(image)] = 255
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
-        # The colours under transparent pixels are leftovers that nobody was meant to see.
+        # The colours under transparent pixels are leftovers that are not meant to be seen.
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
     return image.convert("RGB")

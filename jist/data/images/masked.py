@@ -74,7 +74,7 @@ class MaskedImages(Dataset):
             count = int(self._arrays["count"][row].read().result())
             keep = np.asarray(self._arrays["keep"][row, :count].read().result())
             patches = np.asarray(self._arrays["patches"][row, :count].read().result())
-        except Exception as error:  # whatever a damaged file provokes in tensorstore
+        except Exception as error:  # tensorstore raises many kinds for damaged files
             raise UnreadableImageError(f"cannot read {self.locate(index)}: {error}") from error
         whole = np.zeros((grid**2, patch_size, patch_size, 3), np.uint8)
         whole[keep] = patches.reshape(count, patch_size, patch_size, 3)

@@ -34,7 +34,7 @@ class Batch:
         labels: [B] int32; -1 where unreadable.
         example_ids: [B] uint32.
         readable: [B] bool.
-        missing: which pixels are missing [B, S, S]; all where unreadable. None if nobody asked.
+        missing: which pixels are missing [B, S, S]; all where unreadable. None if not asked for.
     """
 
     images: UInt8[np.ndarray, "batch side side 3"]

@@ -37,7 +37,7 @@ class Prepared(Dataset):
         """Decodes the image."""
         try:
             encoded = self.source[int(self.rows[index])]["image"]
-        except Exception as error:  # whatever a damaged file provokes in its reader
+        except Exception as error:  # its reader raises many kinds for damaged files
             raise UnreadableImageError(f"cannot read {self.locate(index)}: {error}") from error
         return decode_image(io.BytesIO(encoded), self.locate(index), to_rgb)
 
@@ -59,7 +59,7 @@ def load_prepared(
         split: what the result calls it.
         data_dir: where TFDS keeps prepared data sets; by default its own default, `TFDS_DATA_DIR`
             or `~/tensorflow_datasets`.
-        key: makes the key of an example from what TFDS tells of it and the name of its class.
+        key: makes the key of an example from its TFDS features and the name of its class.
         costs: what preparing takes, for the message where it has not been done.
 
     Raises:
@@ -79,7 +79,7 @@ def load_prepared(
         source = builder.as_data_source(tfds_split, decoders={"image": tfds.decode.SkipDecoding()})
         class_names = tuple(builder.info.features["label"].names)
         keys, labels = _scan(source, lambda example: key(example, class_names[example["label"]]))
-    except Exception as error:  # TFDS tells neither of these apart by type
+    except Exception as error:  # TFDS does not distinguish these by type
         raise DataError(_how_to_prepare(builder, name, costs, error)) from error
     return Prepared(
         name=name,

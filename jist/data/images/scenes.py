@@ -19,7 +19,7 @@ from jist.data.images.prepared import load_prepared
 
 _DEPTH = 3  # directories below the given one in which the classes are looked for
 
-# Copies with a stray directory are told of it; other data sets share at most half of the classes.
+# A copy with a stray directory gets a message; other data sets share at most half of the classes.
 _MOST = 3 / 4
 
 
