@@ -6,12 +6,12 @@ r"""How fast jist is, beside PyTorch on the same machine and beside what the mac
 Each benchmark lets jist and PyTorch do the same work on the same data. Results are compared first,
 then both are warmed up and take turns. Medians with their least and greatest values are printed;
 the file holds all samples, the machine, the versions, the commit and the command. Without PyTorch
-(the `test` extra) jist runs alone. A side's first run, compilation included, is the work of a turn
-or, of heads and rounds, the first `check_steps` steps, after which results are compared. What
+(the `test` extra) jist runs alone. A variant's first run, compilation included, is the work of a
+turn or, of heads and rounds, the first `check_steps` steps, after which results are compared. What
 `torch.compile` fails to compile is left out, and why is printed.
 
 `roofline` is always run, and first: where a benchmark knows how many operations its matrix products
-take, the share of the machine's rate that each side reaches is printed.
+take, the share of the machine's rate that each variant reaches is printed.
 """
 
 import contextlib
@@ -28,8 +28,8 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.bench.hardware import commit, machine, take_device
-from experiments.bench.race import JIST, hold
 from experiments.bench.roofline import add_shares, matmul_rates
+from experiments.bench.timing import JIST, measure
 from experiments.command.cli import Options, run
 from experiments.runs.directory import write_json
 
@@ -48,13 +48,13 @@ class BenchOptions(Options):
     device: str = "cpu"
     """cpu or gpu."""
     repeats: int = 5
-    """How often the sides take turns."""
+    """How often the variants take turns."""
     out: pathlib.Path = pathlib.Path("runs/bench.json")
     """Where all samples are written."""
 
 
 def main(options: BenchOptions) -> None:
-    """Holds one contest after the other; the file is written anew after each."""
+    """Holds one case after the other; the file is written anew after each."""
     unknown = [name for name in options.only if name not in BENCHMARKS]
     if unknown:
         raise ValueError(f"only must be of {BENCHMARKS}, got {unknown}")
@@ -72,7 +72,7 @@ def main(options: BenchOptions) -> None:
     # Each once, in the order asked for, after the rates that they are compared with.
     for name in dict.fromkeys((ROOFLINE, *options.only)):
         rows = report["results"][name] = []
-        # The loop over contests is a function's, so that the last one's arrays are freed with it.
+        # The loop over cases is a function's, so that the last one's arrays are freed with it.
         for row in _results(name, options):
             add_shares(row, rates)
             rows.append(row)
@@ -88,25 +88,25 @@ def _results(name: str, options: BenchOptions) -> Iterator[dict[str, Any]]:
     # Encoders say themselves how they multiply, by their compute type.
     exact = jax.default_matmul_precision("float32") if name in TRAINED else contextlib.nullcontext()
     with exact:
-        for contest in module.contests(options.device):
-            yield hold(contest, options.repeats)
+        for case in module.cases(options.device):
+            yield measure(case, options.repeats)
 
 
 def print_table(name: str, rows: list[dict[str, Any]]) -> None:
-    """Prints a line for every side of every contest."""
+    """Prints a line for every variant of every case."""
     table = Table(title=name, box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("work", "side"):
+    for column in ("work", "variant"):
         table.add_column(column)
     for column in ("a second", "jist is faster by", "of the product's rate", "first run (s)"):
         table.add_column(column, justify="right")
     for row in rows:
-        for side, result in row["sides"].items():
+        for variant, result in row["variants"].items():
             share = result.get("share_of_matmul")
             table.add_row(
-                row["name"] if side == JIST else "",
-                side,
+                row["name"] if variant == JIST else "",
+                variant,
                 f"{_cell(result['items_per_s'], '.4g')} {row['unit'].removesuffix('/s')}",
-                "" if side == JIST else _cell(result["jist_is_faster_by"], ".2f"),
+                "" if variant == JIST else _cell(result["jist_is_faster_by"], ".2f"),
                 f"{share['median']:.0%}" if share else "",
                 f"{result['first_run_s']:.1f}",
             )

@@ -1,12 +1,13 @@
 """Images to CLS vectors: jist's encoder beside Hugging Face's ViTMAE in PyTorch.
 
-ViT-Base/16 at 224 pixels, random weights. Every side is given the same uint8 images on the device
-and the same kept patches, and makes normalised pixels, tokens and CLS vectors of them: jist as
-`jist.features` compiles it, PyTorch eager and through `torch.compile`, in inference mode. First the
-CLS vectors must agree; then each side takes the batch at which it was fastest in a short trial
-(`torch.compile`, which takes a minute for each, the one that was best for eager); then they race.
-float32 is full float32 on GPUs too, no TF32, as for users of jist. In the float32 contest, eager
-PyTorch runs in bfloat16 as well: the faster of its two types is what a user would take.
+ViT-Base/16 at 224 pixels, random weights. Every variant is given the same uint8 images on the
+device and the same kept patches, and makes normalised pixels, tokens and CLS vectors of them: jist
+as `jist.features` compiles it, PyTorch eager and through `torch.compile`, in inference mode. First
+the CLS vectors must agree; then each variant takes the batch at which it was fastest in a short
+trial (`torch.compile`, which takes a minute for each, the one that was best for eager); then they
+are timed in turns. float32 is full float32 on GPUs too, no TF32, as for users of jist. In the
+float32 case, eager PyTorch runs in bfloat16 as well: the faster of its two types is what a user
+would take.
 """
 
 import dataclasses
@@ -20,8 +21,8 @@ from flax import nnx
 from jaxtyping import Array
 
 from experiments.bench.hardware import has_torch, unless_uncompilable
-from experiments.bench.race import JIST, Contest, Side, seconds, timed
 from experiments.bench.roofline import DTYPES
+from experiments.bench.timing import JIST, Case, Variant, seconds, timed
 from jist.features import cls_vectors, place_weights
 from jist.masking import random_keep
 from jist.models import MAEEncoder, ViTConfig
@@ -37,14 +38,14 @@ BATCHES = {
 TOLERANCES = {"float32": 1e-4, "bfloat16": 0.05}
 EAGER, COMPILED, ROUNDED = "torch eager", "torch compiled", "torch eager, bfloat16"
 
-# CLS vectors [B, D] of the first B images, once they are there; and how a side gets ready for B.
+# CLS vectors [B, D] of the first B images, once they are there; and how a variant gets ready for B.
 Encode = Callable[[], np.ndarray]
 Prepare = Callable[[int], Encode]
 
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What every side does alike.
+    """What every variant does alike.
 
     Attributes:
         encoder: of float32.
@@ -59,7 +60,7 @@ class Work:
     device: str
 
     def jist(self, dtype: str) -> Prepare:
-        """The side of jist, of a compute type."""
+        """The variant of jist, of a compute type."""
         encoder = of_type(self.encoder, dtype)
 
         def prepare(batch: int) -> Encode:
@@ -71,7 +72,7 @@ class Work:
         return prepare
 
     def torch(self, dtype: str, *, compiled: bool = False) -> Prepare:
-        """PyTorch's side."""
+        """PyTorch's variant."""
         import torch
 
         from experiments.bench import torch_encoder
@@ -89,8 +90,8 @@ class Work:
         return prepare
 
 
-def contests(device: str) -> Iterator[Contest]:
-    """A contest for every masking ratio and compute type.
+def cases(device: str) -> Iterator[Case]:
+    """A case for every masking ratio and compute type.
 
     Args:
         device: "cpu" or "gpu".
@@ -100,16 +101,16 @@ def contests(device: str) -> Iterator[Contest]:
         batches = BATCHES[device][ratio]
         work = make_work(encoder, ratio, max(batches), device)
         for dtype in DTYPES:
-            yield contest(f"ViT-Base/16, ratio {ratio:g}, {dtype}", work, dtype, batches)
+            yield case(f"ViT-Base/16, ratio {ratio:g}, {dtype}", work, dtype, batches)
 
 
-def contest(
+def case(
     name: str, work: Work, dtype: str, batches: Sequence[int], *, compiled: bool = True
-) -> Contest:
-    """The sides with one compute type, after they have shown that they do the same work.
+) -> Case:
+    """The variants with one compute type, after they have shown that they do the same work.
 
     Args:
-        name: what the contest is called.
+        name: what the case is called.
         work: what they do.
         dtype: compute type.
         batches: numbers of images to choose from, ascending.
@@ -133,20 +134,20 @@ def contest(
                 tried[COMPILED] = found
             else:
                 facts[f"{COMPILED} is left out"] = found
-    return Contest(
+    return Case(
         name,
         "images/s",
-        {side: found.side for side, found in tried.items()},
+        {variant: found.variant for variant, found in tried.items()},
         flops=image_flops(work.encoder.config, work.keep.shape[1]),
         facts=facts
         | {
             "difference": {
-                side: check(side, found.cls[: batches[0]], cls, found.side.dtype or dtype)
-                for side, found in tried.items()
-                if side != JIST
+                variant: check(variant, found.cls[: batches[0]], cls, found.variant.dtype or dtype)
+                for variant, found in tried.items()
+                if variant != JIST
             },
-            "batch": {side: found.batch for side, found in tried.items()},
-            "images_per_s_of_batch": {side: found.rates for side, found in tried.items()},
+            "batch": {variant: found.batch for variant, found in tried.items()},
+            "images_per_s_of_batch": {variant: found.rates for variant, found in tried.items()},
         },
         dtype=dtype,
     )
@@ -154,47 +155,48 @@ def contest(
 
 @dataclasses.dataclass(frozen=True)
 class Tried:
-    """A side after its batches were tried.
+    """A variant after its batches were tried.
 
     Attributes:
-        side: with the batch at which it was fastest.
+        variant: with the batch at which it was fastest.
         cls: CLS vectors of the images of the smallest batch.
         rates: images per second by batch, of one run each.
     """
 
-    side: Side
+    variant: Variant
     cls: np.ndarray
     rates: dict[int, float]
 
     @property
     def batch(self) -> int:
         """The batch at which it was fastest."""
-        return int(self.side.items)
+        return int(self.variant.items)
 
 
 def try_batches(prepare: Prepare, batches: Sequence[int], dtype: str) -> Tried:
-    """Runs a side with every batch twice: to compile, and to see how fast it is."""
-    sides, outputs, rates = {}, [], {}
+    """Runs a variant with every batch twice: to compile, and to see how fast it is."""
+    variants, outputs, rates = {}, [], {}
     for batch in batches:
         encode = prepare(batch)
         first, output = timed(encode)
         outputs.append(output)
-        sides[batch] = Side(encode, batch, dtype=dtype, first_run_s=first)
+        variants[batch] = Variant(encode, batch, dtype=dtype, first_run_s=first)
         rates[batch] = batch / seconds(encode)
-    return Tried(sides[max(rates, key=rates.__getitem__)], outputs[0], rates)
+    return Tried(variants[max(rates, key=rates.__getitem__)], outputs[0], rates)
 
 
-def check(side: str, cls: np.ndarray, reference: np.ndarray, dtype: str) -> float:
+def check(variant: str, cls: np.ndarray, reference: np.ndarray, dtype: str) -> float:
     """The greatest norm of a difference from jist's vectors [B, D], over the norm of jist's.
 
     Raises:
-        RuntimeError: it is more than `TOLERANCES` of the compute type; the sides do different work.
+        RuntimeError: it is more than `TOLERANCES` of the compute type; the variants do different
+            work.
     """
     norms = np.linalg.norm(cls - reference, axis=1) / np.linalg.norm(reference, axis=1)
     difference = float(norms.max())
     if not difference <= TOLERANCES[dtype]:  # NaN is no agreement
         raise RuntimeError(
-            f"CLS vectors of {side} are {difference:.2g} of their norm away from jist's, more than "
+            f"CLS vectors of {variant} are {difference:.2g} of their norm away from jist's, more than "
             f"{TOLERANCES[dtype]:g}: the two do not do the same work and their times say nothing"
         )
     return difference

@@ -87,11 +87,11 @@ def _torch_cuda() -> dict[str, str]:
     return {"torch_cuda": torch.version.cuda} if torch and torch.version.cuda else {}
 
 
-def unless_uncompilable(side: str, attempt: Callable[[], Result]) -> Result | str:
+def unless_uncompilable(variant: str, attempt: Callable[[], Result]) -> Result | str:
     """What comes of an attempt, or in a line, also printed, why `torch.compile` failed in it.
 
     Args:
-        side: who attempts.
+        variant: who attempts.
         attempt: what may compile; it returns no text.
     """
     if not has_torch():
@@ -102,7 +102,7 @@ def unless_uncompilable(side: str, attempt: Callable[[], Result]) -> Result | st
         return attempt()
     except TorchDynamoException as error:  # such as: there is no C++ compiler
         reason = next((line for line in str(error).splitlines() if line), type(error).__name__)
-        print(f"{side} is left out: {reason}")
+        print(f"{variant} is left out: {reason}")
         return reason
 
 

@@ -17,9 +17,9 @@ from experiments.bench.mlp_work import (
     Rounds,
     Work,
     make_work,
-    rounds_contest,
+    rounds_case,
 )
-from experiments.bench.race import Contest
+from experiments.bench.timing import Case
 from jist.strategies import Centralized
 
 WIDTHS = (768, 1000, 1000, 10)
@@ -27,36 +27,38 @@ BATCH = 64
 EXAMPLES = {"cpu": 12_800, "gpu": 256_000}  # an epoch of some seconds
 CHECK_STEPS = 20
 TORCH_DEVICES = {"cpu": "cpu", "gpu": "cuda"}
-TORCH_SIDES = {"torch eager": False, "torch compiled": True}
+TORCH_VARIANTS = {"torch eager": False, "torch compiled": True}
 
 
-def contests(device: str) -> Iterator[Contest]:
-    """The one contest.
+def cases(device: str) -> Iterator[Case]:
+    """The one case.
 
     Args:
         device: "cpu" or "gpu".
     """
     work = make_work(WIDTHS, optimizer="adam", batch=BATCH, examples=EXAMPLES[device])
-    yield head_contest(work, device)
+    yield head_case(work, device)
 
 
-def head_contest(
-    work: Work, device: str, torch_sides: Sequence[str] = tuple(TORCH_SIDES)
-) -> Contest:
-    """An epoch by all sides.
+def head_case(
+    work: Work, device: str, torch_variants: Sequence[str] = tuple(TORCH_VARIANTS)
+) -> Case:
+    """An epoch by all variants.
 
     Args:
         work: what to do; batches divide the examples.
         device: "cpu" or "gpu".
-        torch_sides: names out of `TORCH_SIDES`.
+        torch_variants: names out of `TORCH_VARIANTS`.
 
     Raises:
-        RuntimeError: a side does other work.
+        RuntimeError: a variant does other work.
     """
     steps = len(work.x) // work.batch
     strategy = Centralized(work.model, OPTIMIZERS[work.optimizer], local_steps=steps)
-    others = {name: functools.partial(_torch_side, name, work, device) for name in torch_sides}
-    return rounds_contest(
+    others = {
+        name: functools.partial(_torch_variant, name, work, device) for name in torch_variants
+    }
+    return rounds_case(
         Rounds(strategy, work),
         work.order(1, steps),
         others if has_torch() else {},
@@ -64,13 +66,13 @@ def head_contest(
     )
 
 
-def _torch_side(name: str, work: Work, device: str) -> Other:
+def _torch_variant(name: str, work: Work, device: str) -> Other:
     from experiments.bench.torch_mlp import TorchHead
 
     torch = TorchHead(
         *(work.start, work.x, work.y),
         optimizer=work.optimizer,
         device=TORCH_DEVICES[device],
-        compiled=TORCH_SIDES[name],
+        compiled=TORCH_VARIANTS[name],
     )
     return lambda order: torch(order[0]), torch.arrays

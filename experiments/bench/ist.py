@@ -25,54 +25,54 @@ from experiments.bench.mlp_work import (
     Rounds,
     Work,
     make_work,
-    rounds_contest,
+    rounds_case,
 )
-from experiments.bench.race import JIST, Contest, seconds
+from experiments.bench.timing import JIST, Case, seconds
 from jist.ist import partition
 from jist.strategies import IST
 
 BATCH, LOCAL_STEPS, EXAMPLES = 64, 50, 12_800
 WORKERS = (1, 2, 4, 8)
-PARTITIONS = 4  # are drawn before the race for PyTorch, which takes them in turn
+PARTITIONS = 4  # are drawn before the timing for PyTorch, which takes them in turn
 PROCESSES, SERVER, IN_TURN = "torch processes", "torch processes, server", "torch eager, in turn"
 
 
-def contests(device: str) -> Iterator[Contest]:
-    """One contest for every number of workers.
+def cases(device: str) -> Iterator[Case]:
+    """One case for every number of workers.
 
     Args:
         device: "cpu" or "gpu".
     """
-    torch_sides = (PROCESSES, IN_TURN) if device == "cpu" else (IN_TURN,)
+    torch_variants = (PROCESSES, IN_TURN) if device == "cpu" else (IN_TURN,)
     for workers in WORKERS:
         work = make_work(WIDTHS, optimizer="adam", batch=BATCH, examples=EXAMPLES)
         with contextlib.ExitStack() as stack:
-            yield round_contest(stack, work, device, workers, LOCAL_STEPS, torch_sides)
+            yield round_case(stack, work, device, workers, LOCAL_STEPS, torch_variants)
 
 
-def round_contest(
+def round_case(
     stack: contextlib.ExitStack,
     work: Work,
     device: str,
     workers: int,
     local_steps: int,
-    torch_sides: Sequence[str],
+    torch_variants: Sequence[str],
     *,
     check_steps: int | None = None,
-) -> Contest:
-    """A round by all sides.
+) -> Case:
+    """A round by all variants.
 
     Args:
-        stack: ends processes and frees memory when the contest is over.
+        stack: ends processes and frees memory when the case is over.
         work: what to do.
         device: "cpu" or "gpu".
         workers: number of workers n; divides the hidden widths.
         local_steps: number J of a worker's steps.
-        torch_sides: of `PROCESSES`, `SERVER` and `IN_TURN`.
+        torch_variants: of `PROCESSES`, `SERVER` and `IN_TURN`.
         check_steps: steps of the round after which results are compared; J by default.
 
     Raises:
-        RuntimeError: a side does other work.
+        RuntimeError: a variant does other work.
     """
     strategy = IST(
         work.model,
@@ -85,10 +85,10 @@ def round_contest(
     stack.callback(jist.free)
     order = work.order(workers, local_steps)
     others = {
-        name: functools.partial(_torch_side, stack, name, work, device, workers)
-        for name in torch_sides
+        name: functools.partial(_torch_variant, stack, name, work, device, workers)
+        for name in torch_variants
     }
-    return rounds_contest(
+    return rounds_case(
         jist,
         order,
         others if has_torch() else {},
@@ -110,7 +110,7 @@ def exchange_share(
 ) -> float:
     """The share of a round that is not steps: drawing, cutting, exchanging, pasting, dispatching.
 
-    Beside the rounds of the race some of one step are played; what all steps but one take more is
+    Beside the timed rounds some of one step are played; what all steps but one take more is
     theirs, and so is as much for the first.
 
     Args:
@@ -125,20 +125,22 @@ def exchange_share(
     return (short - (whole - short) / (steps - 1)) / whole
 
 
-def _torch_side(
+def _torch_variant(
     stack: contextlib.ExitStack, name: str, work: Work, device: str, workers: int
 ) -> Other:
-    """A side before its first round, with neurons assigned as for that of jist."""
+    """A variant before its first round, with neurons assigned as for that of jist."""
     given = (work.start, work.x, work.y)
     play: Callable[[Sequence[np.ndarray], np.ndarray], float]
     if name == IN_TURN:
         from experiments.bench.torch_mlp import TorchSubnets
 
-        play = side = TorchSubnets(*given, optimizer=work.optimizer, device=TORCH_DEVICES[device])
+        play = variant = TorchSubnets(
+            *given, optimizer=work.optimizer, device=TORCH_DEVICES[device]
+        )
     else:
         from experiments.bench.torch_workers import TorchWorkers
 
-        side = stack.enter_context(TorchWorkers(workers, *given, optimizer=work.optimizer))
-        play = functools.partial(side.ist, server=name == SERVER)
+        variant = stack.enter_context(TorchWorkers(workers, *given, optimizer=work.optimizer))
+        play = functools.partial(variant.ist, server=name == SERVER)
     turns = itertools.cycle(partitions(work.model.widths[1:-1], workers))
-    return lambda order: play(next(turns), order), side.arrays
+    return lambda order: play(next(turns), order), variant.arrays

@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 
 from experiments.bench.encode import image_flops
-from experiments.bench.race import JIST, Contest, Side, timed
+from experiments.bench.timing import JIST, Case, Variant, timed
 from jist import features
 from jist.data import Dataset, load_dataset
 from jist.data.images.digits import Digits
@@ -34,12 +34,12 @@ CASES = (
 )
 
 
-def contests(device: str) -> Iterator[Contest]:
+def cases(device: str) -> Iterator[Case]:
     """A small encoder and a large one."""
     for name, config, ratio, images, whole in CASES:
         jax.clear_caches()  # else the same encoder a second time would cost no compilation
         encoder = MAEEncoder(config, rngs=nnx.Rngs(0))
-        yield contest(name, encoder, digits(images), digits(whole), ratio)
+        yield case(name, encoder, digits(images), digits(whole), ratio)
 
 
 def digits(count: int) -> Dataset:
@@ -55,9 +55,7 @@ def digits(count: int) -> Dataset:
     )
 
 
-def contest(
-    name: str, encoder: MAEEncoder, dataset: Dataset, whole: Dataset, ratio: float
-) -> Contest:
+def case(name: str, encoder: MAEEncoder, dataset: Dataset, whole: Dataset, ratio: float) -> Case:
     """Random masks against fixed ones, and against none.
 
     Args:
@@ -94,13 +92,13 @@ def contest(
     if not difference < 1e-4:
         raise RuntimeError(f"the same masks give features that are {difference:.2g} apart")
     fixed, none = (FixedMask(seed=0, patches=patches, ratio=r) for r in (ratio, 0.0))
-    return Contest(
+    return Case(
         name=f"{name}, ratio {ratio:g}",
         unit="images/s",
-        sides={
-            JIST: Side(lambda: encode(next(epoch)), len(dataset), first_run_s=taken),
-            "jist, fixed masks": Side(lambda: extract(dataset, fixed), len(dataset)),
-            "jist, ratio 0": Side(
+        variants={
+            JIST: Variant(lambda: encode(next(epoch)), len(dataset), first_run_s=taken),
+            "jist, fixed masks": Variant(lambda: extract(dataset, fixed), len(dataset)),
+            "jist, ratio 0": Variant(
                 lambda: extract(whole, none), len(whole), flops=image_flops(encoder.config, patches)
             ),
         },

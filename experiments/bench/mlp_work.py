@@ -11,7 +11,7 @@ import optax
 from flax import nnx
 
 from experiments.bench.hardware import unless_uncompilable
-from experiments.bench.race import JIST, Contest, Side, timed
+from experiments.bench.timing import JIST, Case, Variant, timed
 from jist.data.order import worker_order
 from jist.models import MLP
 from jist.placement import place
@@ -23,12 +23,12 @@ LOSS_TOLERANCE, PARAMETER_TOLERANCE = 1e-4, 1e-2
 
 Arrays = list[np.ndarray]  # the kernels [in, out] of all layers, then the bias of the last
 Play = Callable[[np.ndarray], float]  # an order [workers, steps, B] -> the mean loss
-Other = tuple[Play, Callable[[], Arrays]]  # a side beside jist, and what reads its parameters
+Other = tuple[Play, Callable[[], Arrays]]  # a variant beside jist, and what reads its parameters
 
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What every side does alike.
+    """What every variant does alike.
 
     Attributes:
         model: the network with its initial values, hidden layers standardised.
@@ -103,31 +103,31 @@ class Rounds:
         self._state = self._examples = None
 
 
-def rounds_contest(
+def rounds_case(
     jist: Rounds,
     order: np.ndarray,
     others: Mapping[str, Callable[[], Other]],
     *,
     check_steps: int | None = None,
     conclude: Callable[[Mapping[str, Sequence[float]]], Mapping[str, Any]] = lambda seconds: {},
-) -> Contest:
+) -> Case:
     """A round by jist and by others, after they have shown that they do the same work.
 
-    The first run of every side is the round that is compared.
+    The first run of every variant is the round that is compared.
 
     Args:
-        jist: the side of jist.
+        jist: the variant of jist.
         order: the examples of each worker in each of its steps [workers, steps, B].
-        others: what starts the other sides, by name; one after the other, each checked at once.
+        others: what starts the other variants, by name; one after the other, each checked at once.
         check_steps: steps of the round after which results are compared; all by default.
-        conclude: as of `Contest`.
+        conclude: as of `Case`.
 
     Raises:
-        RuntimeError: a side does other work.
+        RuntimeError: a variant does other work.
     """
     work, first = jist.work, order[:, :check_steps]
     taken, ours = _first_round(jist, jist.arrays, first)
-    sides = {JIST: Side(functools.partial(jist, order), order.size, first_run_s=taken)}
+    variants = {JIST: Variant(functools.partial(jist, order), order.size, first_run_s=taken)}
     differences, left_out = {}, {}
     for name, start in others.items():
         play, read = start()
@@ -137,13 +137,13 @@ def rounds_contest(
             continue
         taken, theirs = done
         differences[name] = compare(name, ours, theirs, work.start)
-        sides[name] = Side(functools.partial(play, order), order.size, first_run_s=taken)
+        variants[name] = Variant(functools.partial(play, order), order.size, first_run_s=taken)
     workers, steps = order.shape[:2]
-    return Contest(
+    return Case(
         f"{'-'.join(map(str, work.model.widths))}, batch {work.batch}, {workers} workers, "
         f"{steps} steps",
         "examples/s",
-        sides,
+        variants,
         flops=flops_per_example(jist.strategy, work),
         facts={"check_steps": first.shape[1], "differences": differences} | left_out,
         conclude=conclude,
@@ -153,7 +153,7 @@ def rounds_contest(
 def _first_round(
     play: Play, read: Callable[[], Arrays], order: np.ndarray
 ) -> tuple[float, tuple[float, Arrays]]:
-    """Seconds of a side's first round, compilation included; its mean loss, and its parameters."""
+    """Seconds of a variant's first round, compilation included; its mean loss, and its parameters."""
     taken, loss = timed(lambda: play(order))
     return taken, (loss, read())
 
@@ -173,12 +173,12 @@ def flops_per_example(strategy: Strategy, work: Work) -> float:
 def compare(
     name: str, ours: tuple[float, Arrays], theirs: tuple[float, Arrays], start: Arrays
 ) -> dict[str, float]:
-    """How far the results of a side lie from those of jist.
+    """How far the results of a variant lie from those of jist.
 
     Args:
-        name: of the other side.
+        name: of the other variant.
         ours: mean loss and parameters of jist after some training.
-        theirs: those of the other side.
+        theirs: those of the other variant.
         start: the parameters before.
 
     Returns:

@@ -1,9 +1,9 @@
 """JPEG files to CLS vectors on disk at masking ratio 0.75, beside a PyTorch DataLoader and ViTMAE.
 
-jist's side is `jist.features.extract` as users call it, PyTorch's decodes and resizes by the same
-Pillow calls in as many processes as there are cores or in none, whichever was faster in a trial,
+jist's variant is `jist.features.extract` as users call it, PyTorch's decodes and resizes by the
+same Pillow calls in as many processes as there are cores or in none, whichever was faster in a trial,
 encodes as in the benchmark `encode`, eager, and writes with `np.save`. The features must agree. A
-third side encodes the same batches, decoded before: by what jist's pipeline takes longer, its
+third variant encodes the same batches, decoded before: by what jist's pipeline takes longer, its
 encoder is idle, or shares the processor with the decoding.
 """
 
@@ -26,7 +26,7 @@ from experiments.bench.encode import (
     random_encoder,
 )
 from experiments.bench.hardware import has_torch
-from experiments.bench.race import JIST, Contest, Side, seconds, spread
+from experiments.bench.timing import JIST, Case, Variant, seconds, spread
 from jist.data import Dataset, batches, load_dataset
 from jist.features import extract
 from jist.masking import FixedMask
@@ -45,8 +45,8 @@ WORKERS = (0, available_cores())
 Run = Callable[[], np.ndarray]
 
 
-def contests(device: str) -> Iterator[Contest]:
-    """One contest, on synthetic photographs.
+def cases(device: str) -> Iterator[Case]:
+    """One case, on synthetic photographs.
 
     Args:
         device: "cpu" or "gpu".
@@ -56,13 +56,13 @@ def contests(device: str) -> Iterator[Contest]:
         folder = pathlib.Path(scratch, "images")
         write_images(folder, count, FILE_SIDE)
         dataset = load_dataset(f"folder:{folder}", "train")
-        yield contest(random_encoder(ViTConfig.base()), dataset, device, batch, dtype, scratch)
+        yield case(random_encoder(ViTConfig.base()), dataset, device, batch, dtype, scratch)
 
 
-def contest(
+def case(
     encoder: MAEEncoder, dataset: Dataset, device: str, batch: int, dtype: str, scratch: str
-) -> Contest:
-    """The sides, after they have shown that they do the same work.
+) -> Case:
+    """The variants, after they have shown that they do the same work.
 
     Args:
         encoder: of float32.
@@ -87,23 +87,23 @@ def contest(
         trials = _torch_runs(encoder, dataset, mask, device, batch, dtype, scratch)
         runs |= {f"{EAGER}, workers: {workers}": run for workers, run in trials.items()}
     first = {
-        side: seconds(lambda side=side, run=run: outputs.update({side: run()}))
-        for side, run in runs.items()
+        variant: seconds(lambda variant=variant, run=run: outputs.update({variant: run()}))
+        for variant, run in runs.items()
     }
     facts["difference"] = {
-        side: check(side, cls, outputs[JIST], dtype)
-        for side, cls in outputs.items()
-        if side != JIST
+        variant: check(variant, cls, outputs[JIST], dtype)
+        for variant, cls in outputs.items()
+        if variant != JIST
     }
-    theirs = {side: seconds(run) for side, run in runs.items() if side.startswith(EAGER)}
+    theirs = {variant: seconds(run) for variant, run in runs.items() if variant.startswith(EAGER)}
     facts["seconds_of_a_trial"] = theirs
     chosen = [JIST, DECODED, *sorted(theirs, key=theirs.__getitem__)[:1]]
-    return Contest(
+    return Case(
         f"JPEG files, ratio {RATIO:g}, {dtype}",
         "images/s",
         {
-            side: Side(runs[side], len(dataset), dtype=dtype, first_run_s=first[side])
-            for side in chosen
+            variant: Variant(runs[variant], len(dataset), dtype=dtype, first_run_s=first[variant])
+            for variant in chosen
         },
         flops=image_flops(encoder.config, mask.kept),
         facts=facts,
@@ -172,7 +172,7 @@ def _torch_runs(
     dtype: str,
     scratch: str,
 ) -> dict[int, Run]:
-    """PyTorch's side by the number of processes that decode."""
+    """PyTorch's variant by the number of processes that decode."""
     import torch
 
     from experiments.bench import torch_encoder, torch_files

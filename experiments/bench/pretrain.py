@@ -3,12 +3,12 @@ r"""How fast jist pre-trains a masked autoencoder, beside PyTorch on the same ma
     python -m experiments.bench.pretrain --encoder nano --batch-size 256 --out runs/bench.json
 
 The same model, batch, precision and single device; PyTorch eager and through `torch.compile`
-(see `experiments.bench.torch_mae`); without PyTorch, jist alone. Both sides are given the same
+(see `experiments.bench.torch_mae`); without PyTorch, jist alone. Both variants are given the same
 prepared views, uint8 images on the device, and one mask for each: random crops and the drawing of
 masks, which `experiments.pretrain` adds, are left out on both. First they must do the same work:
 from the same weights, 20 steps of AdamW in float32, warm-up included, give losses within 1e-4
 relative.
-Then the sides take turns: in every repeat each takes `steps` steps. Compilation, with the first
+Then the variants take turns: in every repeat each takes `steps` steps. Compilation, with the first
 step, is timed apart; what `torch.compile` fails to compile is left out. A step's operations are
 compared with a rate that is measured before all: of large square products in the same compute type,
 by XLA or PyTorch, whichever is faster. Prints medians with their least and greatest values; writes
@@ -33,8 +33,8 @@ from rich.table import Table
 
 from experiments.bench.hardware import commit, machine, take_device, unless_uncompilable
 from experiments.bench.pretrain_steps import check, make_work, step_flops
-from experiments.bench.race import hold, seconds, spread
-from experiments.bench.roofline import DTYPES, MATMUL, matmul_rates, product_contest
+from experiments.bench.roofline import DTYPES, MATMUL, matmul_rates, product_case
+from experiments.bench.timing import measure, seconds, spread
 from experiments.command.cli import Options, run
 from experiments.runs.directory import write_json
 from experiments.runs.pretraining import SIZES
@@ -52,9 +52,9 @@ class BenchOptions(Options):
     batch_size: int = 256
     """Images in a step."""
     steps: int = 10
-    """Steps of each side in a repeat."""
+    """Steps of each variant in a repeat."""
     repeats: int = 7
-    """How often the sides take turns."""
+    """How often the variants take turns."""
     dtype: str = "float32"
     """Compute type: float32 or bfloat16."""
     device: str = "cpu"
@@ -66,7 +66,7 @@ class BenchOptions(Options):
 
 
 def main(options: BenchOptions) -> None:
-    """Checks that the sides do the same work, then lets them race."""
+    """Checks that the variants do the same work, then times them in turns."""
     for name, allowed in (("encoder", SIZES), ("dtype", DTYPES), ("device", MATMUL)):
         if getattr(options, name) not in allowed:
             raise ValueError(f"{name} must be one of {(*allowed,)}, got {getattr(options, name)!r}")
@@ -82,14 +82,14 @@ def main(options: BenchOptions) -> None:
         "step_flops": step_flops(*SIZES[options.encoder], options.batch_size),
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    product = product_contest(options.dtype, options.device, *MATMUL[options.device])
-    report["products"] = hold(product, options.repeats)
+    product = product_case(options.dtype, options.device, *MATMUL[options.device])
+    report["products"] = measure(product, options.repeats)
     rate = matmul_rates([report["products"]])[options.dtype]
     with empty_caches():
         report["same_work"] = check_work(options)
     write_json(options.out, report)
     with empty_caches():
-        for measured in race(options):
+        for measured in take_turns(options):
             report["results"] = summarise(measured, rate, options)
             report["samples"] = measured
             write_json(options.out, report)
@@ -108,54 +108,54 @@ def empty_caches() -> Iterator[None]:
 
 
 def check_work(options: BenchOptions) -> dict[str, Any]:
-    """The losses of all sides in some steps of float32, as `bench_sides.check` returns them.
+    """The losses of all variants in some steps of float32, as `bench_sides.check` returns them.
 
     Raises:
         RuntimeError: they differ.
     """
     work = make_work(options.encoder, options.batch_size, CHECK_STEPS)
     with exact_products("float32"):
-        same_work = check(work.sides("float32", options.device, options.compile), work.order)
+        same_work = check(work.variants("float32", options.device, options.compile), work.order)
     for name, difference in same_work["differences"].items():
         if name != "jist":
             print(f"{name}: {CHECK_STEPS} losses within {difference:.1e} of jist's")
     return same_work
 
 
-def race(options: BenchOptions) -> Iterator[dict[str, Any]]:
-    """Lets the sides take turns.
+def take_turns(options: BenchOptions) -> Iterator[dict[str, Any]]:
+    """Lets the variants take turns.
 
     Yields:
-        After every repeat all samples so far: `step_s`, seconds of a step by side; and
-        `first_step_s`, `left_out`: sides that `torch.compile` fails to compile, and why.
+        After every repeat all samples so far: `step_s`, seconds of a step by variant; and
+        `first_step_s`, `left_out`: variants that `torch.compile` fails to compile, and why.
     """
     work = make_work(options.encoder, options.batch_size, 2 + options.repeats * options.steps)
     with exact_products(options.dtype):
-        sides, first, left_out = {}, {}, {}
-        for name, steps in work.sides(options.dtype, options.device, options.compile).items():
+        variants, first, left_out = {}, {}, {}
+        for name, steps in work.variants(options.dtype, options.device, options.compile).items():
             one = functools.partial(steps, work.order[:1])
             taken = unless_uncompilable(name, functools.partial(seconds, one))
             if isinstance(taken, str):
                 left_out[name] = taken
             else:
-                sides[name], first[name] = steps, taken
-        for steps in sides.values():
+                variants[name], first[name] = steps, taken
+        for steps in variants.values():
             steps(work.order[1:2])
-        step_s: dict[str, list[float]] = {name: [] for name in sides}
+        step_s: dict[str, list[float]] = {name: [] for name in variants}
         for part in work.order[2:].reshape(options.repeats, options.steps, -1):
-            for name, steps in sides.items():
+            for name, steps in variants.items():
                 taken = seconds(functools.partial(steps, part))
                 step_s[name].append(taken / options.steps)
             yield {"step_s": step_s, "first_step_s": first, "left_out": left_out}
 
 
 def summarise(measured: dict[str, Any], rate: float, options: BenchOptions) -> dict[str, Any]:
-    """Of every side median, least and greatest: images per second, share of the product's rate.
+    """Of every variant median, least and greatest: images per second, share of the product's rate.
 
-    jist's gain over a side is taken repeat by repeat, so that what slows both down cancels.
+    jist's gain over a variant is taken repeat by repeat, so that what slows both down cancels.
 
     Args:
-        measured: samples, as `race` yields them.
+        measured: samples, as `take_turns` yields them.
         rate: floating-point operations per second of a matrix product.
         options: those of the script.
     """
@@ -173,12 +173,12 @@ def summarise(measured: dict[str, Any], rate: float, options: BenchOptions) -> d
 
 
 def print_table(results: dict[str, Any], options: BenchOptions) -> None:
-    """Prints one row per side."""
+    """Prints one row per variant."""
     table = Table(
         title=f"Pre-training, {options.encoder}, batch {options.batch_size}, {options.dtype}, "
         f"{options.device}: median (least to greatest) of {options.repeats}"
     )
-    table.add_column("side")
+    table.add_column("variant")
     for column in ("images/s", "of the product's rate", "jist is faster by", "first step (s)"):
         table.add_column(column, justify="right")
     for name, row in results.items():

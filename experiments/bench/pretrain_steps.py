@@ -53,7 +53,7 @@ class GivenViews(Pretraining):
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What every side does alike.
+    """What every variant does alike.
 
     Attributes:
         mae: builds the model with its initial weights, of a compute type.
@@ -67,8 +67,8 @@ class Work:
     keep: np.ndarray
     order: np.ndarray
 
-    def sides(self, dtype: str, device: str, compiled: bool) -> dict[str, Steps]:
-        """Every side before its first step, jist first."""
+    def variants(self, dtype: str, device: str, compiled: bool) -> dict[str, Steps]:
+        """Every variant before its first step, jist first."""
         steps, batch = self.order.shape
         optimizer, learning_rate = adamw(
             BASE_LR, batch, steps=steps, warmup_steps=steps // 5, weight_decay=WEIGHT_DECAY
@@ -89,14 +89,14 @@ class Work:
             jax.block_until_ready(state.params)
             return np.asarray(jax.device_get(losses))
 
-        sides: dict[str, Steps] = {"jist": jist}
+        variants: dict[str, Steps] = {"jist": jist}
         if importlib.util.find_spec("torch") is None:
-            return sides
+            return variants
         from experiments.bench.torch_mae import TorchSteps
 
         rates = np.asarray(learning_rate(jnp.arange(steps))).tolist()
         for name in ("torch eager", "torch compiled")[: 1 + compiled]:
-            sides[name] = TorchSteps(
+            variants[name] = TorchSteps(
                 self.mae("float32"),
                 *(self.images, self.keep, rates),
                 weight_decay=WEIGHT_DECAY,
@@ -104,7 +104,7 @@ class Work:
                 device={"cpu": "cpu", "gpu": "cuda"}[device],
                 compiled=name == "torch compiled",
             )
-        return sides
+        return variants
 
 
 def make_work(encoder: str, batch_size: int, steps: int) -> Work:
@@ -124,16 +124,16 @@ def make_work(encoder: str, batch_size: int, steps: int) -> Work:
     )
 
 
-def check(sides: dict[str, Steps], order: np.ndarray) -> dict[str, Any]:
-    """The losses of every side, and the greatest relative difference from those of jist.
+def check(variants: dict[str, Steps], order: np.ndarray) -> dict[str, Any]:
+    """The losses of every variant, and the greatest relative difference from those of jist.
 
-    Sides that `torch.compile` fails to compile are `left_out`.
+    Variants that `torch.compile` fails to compile are `left_out`.
 
     Raises:
-        RuntimeError: it is more than `TOLERANCE`; the sides do different work.
+        RuntimeError: it is more than `TOLERANCE`; the variants do different work.
     """
     losses, left_out, differences = {}, {}, {}
-    for name, steps in sides.items():
+    for name, steps in variants.items():
         found = unless_uncompilable(name, functools.partial(steps, order))
         if isinstance(found, str):
             left_out[name] = found
@@ -161,7 +161,7 @@ def step_flops(encoder: ViTConfig, decoder: DecoderConfig, batch_size: int) -> i
 
     2 for each multiplication and addition; of the patches themselves no gradient is taken. The
     decoder's last block answers for the missing patches alone, since no loss sees the others;
-    PyTorch's side computes them all the same.
+    PyTorch's variant computes them all the same.
     """
     pixels, seen = 3 * encoder.patch_size**2, patches_kept(encoder.patches, MASK_RATIO)
     missing = encoder.patches - seen

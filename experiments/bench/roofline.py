@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 
 from experiments.bench.hardware import has_torch
-from experiments.bench.race import JIST, Contest, Side
+from experiments.bench.timing import JIST, Case, Variant
 
 DTYPES = ("float32", "bfloat16")
-# Side of the matrices, and how many products are in a run.
+# Variant of the matrices, and how many products are in a run.
 MATMUL = {"cpu": (2048, 4), "gpu": (8192, 30)}
 # Numbers in each of the two arrays at least, and how often they are added in a run.
 MEMORY = {"cpu": (1 << 26, 4), "gpu": (1 << 29, 30)}
@@ -28,52 +28,53 @@ NUMBER_BYTES = 4  # float32
 PRODUCTS = "GFLOP/s"
 
 
-def contests(device: str) -> Iterator[Contest]:
+def cases(device: str) -> Iterator[Case]:
     """Matrix products in either compute type, then memory.
 
     Args:
         device: "cpu" or "gpu".
     """
     for dtype in DTYPES:
-        yield product_contest(dtype, device, *MATMUL[device])
+        yield product_case(dtype, device, *MATMUL[device])
     numbers, count = MEMORY[device]
-    yield memory_contest(device, max(numbers, 4 * last_cache_bytes() // (2 * NUMBER_BYTES)), count)
+    yield memory_case(device, max(numbers, 4 * last_cache_bytes() // (2 * NUMBER_BYTES)), count)
 
 
 def matmul_rates(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Floating-point operations per second of matrix products by compute type.
 
     Args:
-        rows: results of the contests above, as `hold` returns them.
+        rows: results of the cases above, as `measure` returns them.
     """
     return {
-        row["dtype"]: 1e9 * max(side["items_per_s"]["median"] for side in row["sides"].values())
+        row["dtype"]: 1e9
+        * max(variant["items_per_s"]["median"] for variant in row["variants"].values())
         for row in rows
         if row["unit"] == PRODUCTS
     }
 
 
 def add_shares(row: Mapping[str, Any], rates: Mapping[str, float]) -> None:
-    """Notes with every side what share of the matrix product's rate it reaches.
+    """Notes with every variant what share of the matrix product's rate it reaches.
 
     Args:
-        row: a result, as `hold` returns it; sides get a `share_of_matmul` where the operations of
-            an item and the rate of the side's compute type are known.
+        row: a result, as `measure` returns it; variants get a `share_of_matmul` where the
+            operations of an item and the rate of the variant's compute type are known.
         rates: as `matmul_rates`.
     """
-    for side in row["sides"].values():
-        if side["flops_per_item"] is not None and side["dtype"] in rates:
-            share = side["flops_per_item"] / rates[side["dtype"]]
-            side["share_of_matmul"] = {k: share * v for k, v in side["items_per_s"].items()}
+    for variant in row["variants"].values():
+        if variant["flops_per_item"] is not None and variant["dtype"] in rates:
+            share = variant["flops_per_item"] / rates[variant["dtype"]]
+            variant["share_of_matmul"] = {k: share * v for k, v in variant["items_per_s"].items()}
 
 
-def product_contest(dtype: str, device: str, side: int, count: int) -> Contest:
-    """`count` products of matrices [side, side] one after the other, as a contest."""
+def product_case(dtype: str, device: str, side: int, count: int) -> Case:
+    """`count` products of matrices [side, side] one after the other, as a case."""
     work = 2 * count * side**3 / 1e9
-    sides = {JIST: Side(matmul(dtype, side, count), work)}
+    variants = {JIST: Variant(matmul(dtype, side, count), work)}
     if has_torch():
-        sides["torch"] = Side(_torch_matmul(dtype, device, side, count), work)
-    return Contest(f"product of [{side}, {side}], {dtype}", PRODUCTS, sides, dtype=dtype)
+        variants["torch"] = Variant(_torch_matmul(dtype, device, side, count), work)
+    return Case(f"product of [{side}, {side}], {dtype}", PRODUCTS, variants, dtype=dtype)
 
 
 def matmul(dtype: str, side: int, count: int) -> Callable[[], object]:
@@ -109,14 +110,14 @@ def _torch_matmul(dtype: str, device: str, side: int, count: int) -> Callable[[]
     return run
 
 
-def memory_contest(device: str, numbers: int, count: int) -> Contest:
-    """Adds c y to x in its place, `count` times, arrays of so many numbers; as a contest."""
+def memory_case(device: str, numbers: int, count: int) -> Case:
+    """Adds c y to x in its place, `count` times, arrays of so many numbers; as a case."""
     work = 3 * NUMBER_BYTES * numbers * count / 1e9
-    sides = {JIST: Side(_add(numbers, count), work)}
+    variants = {JIST: Variant(_add(numbers, count), work)}
     if has_torch():
-        sides["torch"] = Side(_torch_add(device, numbers, count), work)
+        variants["torch"] = Variant(_torch_add(device, numbers, count), work)
     facts = {"bytes": 2 * NUMBER_BYTES * numbers, "last_cache_bytes": last_cache_bytes()}
-    return Contest(f"x + c y of {numbers} numbers", "GB/s", sides, facts=facts)
+    return Case(f"x + c y of {numbers} numbers", "GB/s", variants, facts=facts)
 
 
 def _add(numbers: int, count: int) -> Callable[[], object]:

@@ -13,7 +13,7 @@ The released code itself is not run. Written anew from its description, for the 
 what it does with "a server on one rank": the first process holds the full network, sends out the
 subnets, trains one, takes all back and pastes them. It is given jist's network (theirs learns a
 scale and a shift of hidden neurons and standardises the logits too), so that results can be
-compared. First some steps must lead to the same mean loss and parameters on all sides.
+compared. First some steps must lead to the same mean loss and parameters on all variants.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from experiments.bench.hardware import has_torch
-from experiments.bench.ist import IN_TURN, PROCESSES, SERVER, round_contest
+from experiments.bench.ist import IN_TURN, PROCESSES, SERVER, round_case
 from experiments.bench.mlp_work import (
     OPTIMIZERS,
     Other,
@@ -29,9 +29,9 @@ from experiments.bench.mlp_work import (
     Work,
     flops_per_example,
     make_work,
-    rounds_contest,
+    rounds_case,
 )
-from experiments.bench.race import Contest
+from experiments.bench.timing import Case
 from jist.strategies import IST, DataParallel, LocalSGD, Strategy
 
 WIDE = (4096, 8192, 8192, 8192, 35)
@@ -49,7 +49,7 @@ WIDE_BASELINES, RELEASED_WORKERS = (2,), (2, 4)
 BASELINES: dict[str, type[Strategy]] = {"data parallel": DataParallel, "local SGD": LocalSGD}
 
 
-def contests(device: str) -> Iterator[Contest]:
+def cases(device: str) -> Iterator[Case]:
     """The wide network by IST and the baselines, then the smaller one.
 
     Args:
@@ -60,19 +60,19 @@ def contests(device: str) -> Iterator[Contest]:
     alone = subnet_flops(work, 1)
     for workers in WORKERS:
         with contextlib.ExitStack() as stack:
-            sides = (PROCESSES,) if on_cpu and workers <= MOST_PROCESSES else (IN_TURN,)
-            contest = round_contest(
-                *(stack, work, device, workers, WIDE_STEPS, sides), check_steps=CHECK_STEPS
+            variants = (PROCESSES,) if on_cpu and workers <= MOST_PROCESSES else (IN_TURN,)
+            case = round_case(
+                *(stack, work, device, workers, WIDE_STEPS, variants), check_steps=CHECK_STEPS
             )
             predicted = {"predicted_speedup": alone / subnet_flops(work, workers)}
-            yield dataclasses.replace(contest, facts={**contest.facts, **predicted})
+            yield dataclasses.replace(case, facts={**case.facts, **predicted})
     yield from _baselines(work, device, WIDE_BASELINES)
     work = wide_work(RELEASED)
     for workers in RELEASED_WORKERS:
         with contextlib.ExitStack() as stack:
-            sides = (SERVER,) if on_cpu else (IN_TURN,)
-            yield round_contest(
-                *(stack, work, device, workers, RELEASED_STEPS, sides), check_steps=CHECK_STEPS
+            variants = (SERVER,) if on_cpu else (IN_TURN,)
+            yield round_case(
+                *(stack, work, device, workers, RELEASED_STEPS, variants), check_steps=CHECK_STEPS
             )
     yield from _baselines(work, device, RELEASED_WORKERS)
 
@@ -88,13 +88,13 @@ def subnet_flops(work: Work, workers: int) -> float:
     return flops_per_example(strategy, work)
 
 
-def baseline_contest(
+def baseline_case(
     stack: contextlib.ExitStack, work: Work, device: str, baseline: str, workers: int, steps: int
-) -> Contest:
+) -> Case:
     """Some steps of workers that train the whole network.
 
     Args:
-        stack: ends processes and frees memory when the contest is over.
+        stack: ends processes and frees memory when the case is over.
         work: what to do.
         device: "cpu" or "gpu".
         baseline: name out of `BASELINES`.
@@ -102,7 +102,7 @@ def baseline_contest(
         steps: of each worker, a round.
 
     Raises:
-        RuntimeError: a side does other work.
+        RuntimeError: a variant does other work.
     """
     strategy = BASELINES[baseline](
         work.model, OPTIMIZERS[work.optimizer], workers=workers, local_steps=steps
@@ -114,20 +114,23 @@ def baseline_contest(
         from experiments.bench.torch_workers import TorchWorkers
 
         given = (work.start, work.x, work.y)
-        side = stack.enter_context(TorchWorkers(workers, *given, optimizer=work.optimizer))
-        return side.data_parallel if baseline == "data parallel" else side.local_sgd, side.arrays
+        variant = stack.enter_context(TorchWorkers(workers, *given, optimizer=work.optimizer))
+        return (
+            variant.data_parallel if baseline == "data parallel" else variant.local_sgd,
+            variant.arrays,
+        )
 
-    contest = rounds_contest(
+    case = rounds_case(
         jist,
         work.order(workers, steps),
         {PROCESSES: torch} if device == "cpu" and has_torch() else {},
         check_steps=CHECK_STEPS,
     )
-    return dataclasses.replace(contest, name=f"{baseline}, {contest.name}")
+    return dataclasses.replace(case, name=f"{baseline}, {case.name}")
 
 
-def _baselines(work: Work, device: str, all_workers: tuple[int, ...]) -> Iterator[Contest]:
+def _baselines(work: Work, device: str, all_workers: tuple[int, ...]) -> Iterator[Case]:
     for workers in all_workers:
         for baseline in BASELINES:
             with contextlib.ExitStack() as stack:
-                yield baseline_contest(stack, work, device, baseline, workers, BASELINE_STEPS)
+                yield baseline_case(stack, work, device, baseline, workers, BASELINE_STEPS)

@@ -106,7 +106,7 @@ def print_part(name: str, part: dict[str, Any]) -> None:
         spread, peak = point["seconds_per_unit"], point.get("peak_bytes")
         table.add_row(
             f"{point[size]:,}",
-            point.get("side", ""),
+            point.get("variant", ""),
             f"{spread['median']:.4g} ({spread['least']:.4g} to {spread['greatest']:.4g})",
             f"{point['times_expected']:.2f}" if "times_expected" in point else "",
             f"{peak['median'] / 1e6:.0f}" if peak else "",

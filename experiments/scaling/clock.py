@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from experiments.bench.race import spread
+from experiments.bench.timing import spread
 
 CLOCKS = {"cpu": time.process_time, "gpu": time.perf_counter}
 
@@ -18,23 +18,23 @@ Name = TypeVar("Name", bound=Hashable)
 
 
 def take_turns(
-    sides: Mapping[Name, Callable[[], object]], repeats: int, device: str
+    runs: Mapping[Name, Callable[[], object]], repeats: int, device: str
 ) -> dict[Name, list[float]]:
-    """Seconds of every side: one run to compile and warm up, then `repeats` in turns.
+    """Seconds of every run: one run to compile and warm up, then `repeats` in turns.
 
     Args:
-        sides: does its work and waits until it is done.
+        runs: does its work and waits until it is done.
         repeats: samples of each.
         device: whose clock, "cpu" or "gpu".
     """
     clock = CLOCKS[device]
-    for side in sides.values():
-        side()
-    samples: dict[Name, list[float]] = {name: [] for name in sides}
+    for run in runs.values():
+        run()
+    samples: dict[Name, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
-        for name, side in sides.items():
+        for name, run in runs.items():
             start = clock()
-            side()
+            run()
             samples[name].append(clock() - start)
     return samples
 

@@ -19,7 +19,7 @@ import numpy as np
 from flax import nnx
 from PIL import Image
 
-from experiments.bench.race import spread
+from experiments.bench.timing import spread
 from experiments.command.cpu import keep_freed_memory, make_cores_devices
 from experiments.scaling.clock import CLOCKS, linear_fit, timed
 from jist import features

@@ -49,9 +49,9 @@ def measure_widths(
             "whole, 1 worker": Centralized(model, sgd, local_steps=whole, mesh=mesh),
             "IST, 4 workers": IST(model, sgd, workers=4, local_steps=subnet, mesh=mesh),
         }
-        sides = {name: rounds(strategy) for name, strategy in strategies.items()}
+        runs = {name: rounds(strategy) for name, strategy in strategies.items()}
         products = matmul("float32", *product)
-        samples = take_turns({**sides, "product": products}, repeats, device)
+        samples = take_turns({**runs, "product": products}, repeats, device)
         rate = _rate(*product, samples["product"])
         parameters = costs.count(nnx.state(model, nnx.Param))
         for name, strategy in strategies.items():
@@ -82,8 +82,8 @@ def measure_workers(
     }
     in_a_round = {n: n * steps * BATCH for n in workers}
     total = max(in_a_round.values())
-    sides = {n: rounds(s, total // in_a_round[n]) for n, s in strategies.items()}
-    samples = take_turns({**sides, 0: matmul("float32", *product)}, repeats, device)
+    runs = {n: rounds(s, total // in_a_round[n]) for n, s in strategies.items()}
+    samples = take_turns({**runs, 0: matmul("float32", *product)}, repeats, device)
     rate = _rate(*product, samples[0])
     points = []
     for n, strategy in strategies.items():
@@ -100,11 +100,11 @@ def measure_steps(
     """Seconds per local step, and what a round costs beside its steps: cut, exchange and paste."""
     model = MLP((INPUTS, width, width, CLASSES), rngs=nnx.Rngs(0))
     workers, mesh, count = STEPS_WORKERS, workers_mesh(STEPS_WORKERS, 1), MORE[device]
-    sides = {
+    runs = {
         j: rounds(IST(model, optax.adam(1e-3), workers=workers, local_steps=j, mesh=mesh), count)
         for j in steps
     }
-    samples = take_turns(sides, repeats, device)
+    samples = take_turns(runs, repeats, device)
     points: list[dict[str, Any]] = [
         {"local_steps": j} | timed(samples[j], count * j) for j in steps
     ]

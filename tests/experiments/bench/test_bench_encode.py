@@ -1,4 +1,4 @@
-"""Encoding is timed after all sides have shown that they do the same work."""
+"""Encoding is timed after all variants have shown that they do the same work."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 from experiments.bench import __main__ as bench
-from experiments.bench import encode, head, pipeline, race, roofline
+from experiments.bench import encode, head, pipeline, roofline, timing
 from experiments.bench.hardware import has_torch
 from experiments.command import cli
 from jist.costs import matmul_flops
@@ -35,32 +35,32 @@ def work(encoder):
 
 @pytest.mark.parametrize(("dtype", "batches"), [("float32", (2, 4)), ("bfloat16", (4,))])
 def test_cls_vectors_agree_before_the_race(work, dtype, batches):
-    pytest.importorskip("transformers", reason="the other side")
-    contest = encode.contest("small", work, dtype, batches, compiled=False)
+    pytest.importorskip("transformers", reason="the other variant")
+    case = encode.case("small", work, dtype, batches, compiled=False)
     tolerances = {encode.EAGER: encode.TOLERANCES[dtype]}
     if dtype == "float32":
         tolerances[encode.ROUNDED] = encode.TOLERANCES["bfloat16"]
     # jist's own vectors are what the others are compared with.
-    assert tolerances.keys() == contest.facts["difference"].keys()
-    assert {race.JIST, *tolerances} == contest.sides.keys()
-    for side, tolerance in tolerances.items():
-        assert contest.facts["difference"][side] <= tolerance
-    for side in contest.sides:
-        rates = contest.facts["images_per_s_of_batch"][side]
-        assert contest.sides[side].items == max(rates, key=rates.get)
-    row = race.hold(contest, 2)
-    assert row["sides"][race.JIST]["dtype"] == dtype
-    assert len(row["sides"][encode.EAGER]["samples_s"]) == 2
-    assert row["sides"][race.JIST]["flops_per_item"] == contest.flops
+    assert tolerances.keys() == case.facts["difference"].keys()
+    assert {timing.JIST, *tolerances} == case.variants.keys()
+    for variant, tolerance in tolerances.items():
+        assert case.facts["difference"][variant] <= tolerance
+    for variant in case.variants:
+        rates = case.facts["images_per_s_of_batch"][variant]
+        assert case.variants[variant].items == max(rates, key=rates.get)
+    row = timing.measure(case, 2)
+    assert row["variants"][timing.JIST]["dtype"] == dtype
+    assert len(row["variants"][encode.EAGER]["samples_s"]) == 2
+    assert row["variants"][timing.JIST]["flops_per_item"] == case.flops
 
 
 def test_other_masks_are_other_work(work, monkeypatch):
-    pytest.importorskip("transformers", reason="the other side")
+    pytest.importorskip("transformers", reason="the other variant")
     other = dataclasses.replace(work, keep=(work.keep + 1) % SMALL.patches)
-    side = encode.Work.torch
-    monkeypatch.setattr(encode.Work, "torch", lambda self, dtype: side(other, dtype))
+    variant = encode.Work.torch
+    monkeypatch.setattr(encode.Work, "torch", lambda self, dtype: variant(other, dtype))
     with pytest.raises(RuntimeError, match="CLS vectors of torch eager are .* away from jist's"):
-        encode.contest("small", work, "float32", (2,), compiled=False)
+        encode.case("small", work, "float32", (2,), compiled=False)
 
 
 def test_vectors_that_are_not_numbers_agree_with_nothing():
@@ -83,7 +83,7 @@ def test_the_formula_counts_what_jax_multiplies(encoder, ratio):
 
 
 def test_without_a_compiler_the_reason_is_noted(work, monkeypatch, capsys):
-    pytest.importorskip("transformers", reason="the other side")
+    pytest.importorskip("transformers", reason="the other variant")
     from torch._dynamo.exc import TorchDynamoException
 
     def torch(self, dtype, *, compiled=False):
@@ -92,23 +92,23 @@ def test_without_a_compiler_the_reason_is_noted(work, monkeypatch, capsys):
         return self.jist(dtype)
 
     monkeypatch.setattr(encode.Work, "torch", torch)
-    contest = encode.contest("small", work, "bfloat16", (2,))
-    assert contest.sides.keys() == {race.JIST, encode.EAGER}
-    assert contest.facts["torch compiled is left out"] == "no C++ compiler"
+    case = encode.case("small", work, "bfloat16", (2,))
+    assert case.variants.keys() == {timing.JIST, encode.EAGER}
+    assert case.facts["torch compiled is left out"] == "no C++ compiler"
     assert "torch compiled is left out: no C++ compiler" in capsys.readouterr().out
 
 
 def test_what_trains_is_held_in_full_float32_and_encoders_decide_themselves(monkeypatch):
-    def contests(device):
+    def cases(device):
         precisions.append(jax.config.jax_default_matmul_precision)
-        yield race.Contest("nothing", "images/s", {race.JIST: race.Side(run, 1)})
+        yield timing.Case("nothing", "images/s", {timing.JIST: timing.Variant(run, 1)})
 
     def run():
         precisions.append(jax.config.jax_default_matmul_precision)
 
     for module, wanted in ((head, "float32"), (encode, None)):
         precisions = []
-        monkeypatch.setattr(module, "contests", contests)
+        monkeypatch.setattr(module, "cases", cases)
         name = module.__name__.rpartition(".")[2]
         (_,) = bench._results(name, bench.BenchOptions(repeats=1))
         assert precisions == [wanted] * 4  # built, run to compile and to warm up, raced
@@ -118,54 +118,65 @@ def test_files_give_the_same_features_in_both_pipelines(encoder, tmp_path, monke
     monkeypatch.setattr(pipeline, "WORKERS", (0,))  # starting a process takes seconds
     pipeline.write_images(tmp_path / "images", 8, 40)
     dataset = load_dataset(f"folder:{tmp_path / 'images'}", "train")
-    contest = pipeline.contest(encoder, dataset, "cpu", 3, "float32", str(tmp_path))
-    row = race.hold(contest, 2)
-    assert row["sides"][race.JIST]["items"] == 8
+    case = pipeline.case(encoder, dataset, "cpu", 3, "float32", str(tmp_path))
+    row = timing.measure(case, 2)
+    assert row["variants"][timing.JIST]["items"] == 8
     torch = {f"{encode.EAGER}, workers: 0"} if has_torch() else set()
     assert row["facts"]["difference"].keys() == {pipeline.DECODED} | torch
     pairs = zip(
-        *(row["sides"][side]["samples_s"] for side in (race.JIST, pipeline.DECODED)), strict=True
+        *(row["variants"][variant]["samples_s"] for variant in (timing.JIST, pipeline.DECODED)),
+        strict=True,
     )
     assert row["facts"]["idle_share"]["greatest"] == max(1 - alone / all_ for all_, alone in pairs)
 
 
-def side(dtype, *rates, flops=1e9):
-    return {"dtype": dtype, "items_per_s": race.spread(list(rates)), "flops_per_item": flops}
+def variant(dtype, *rates, flops=1e9):
+    return {"dtype": dtype, "items_per_s": timing.spread(list(rates)), "flops_per_item": flops}
 
 
 def test_shares_are_of_the_greater_rate_of_a_sides_own_type():
     products = [
         {"unit": "GFLOP/s", "dtype": "float32",
-         "sides": {"jist": side("float32", 1, 2, 3), "torch": side("float32", 3, 4, 5)}},
-        {"unit": "GFLOP/s", "dtype": "bfloat16", "sides": {"jist": side("bfloat16", 40)}},
-        {"unit": "GB/s", "dtype": "float32", "sides": {"jist": side("float32", 1000)}},
+         "variants": {"jist": variant("float32", 1, 2, 3), "torch": variant("float32", 3, 4, 5)}},
+        {"unit": "GFLOP/s", "dtype": "bfloat16", "variants": {"jist": variant("bfloat16", 40)}},
+        {"unit": "GB/s", "dtype": "float32", "variants": {"jist": variant("float32", 1000)}},
     ]  # fmt: skip
     rates = roofline.matmul_rates(products)
     assert rates == {"float32": 4e9, "bfloat16": 40e9}
-    row = {"sides": {"a": side("float32", 1, 2, 3), "b": side("bfloat16", 4), "c": side("int8", 9)}}
+    row = {
+        "variants": {
+            "a": variant("float32", 1, 2, 3),
+            "b": variant("bfloat16", 4),
+            "c": variant("int8", 9),
+        }
+    }
     roofline.add_shares(row, rates)
-    assert row["sides"]["a"]["share_of_matmul"] == {"median": 0.5, "least": 0.25, "greatest": 0.75}
-    assert row["sides"]["b"]["share_of_matmul"]["median"] == 0.1
-    assert "share_of_matmul" not in row["sides"]["c"]
-    unknown = {"sides": {"a": side("float32", 1, flops=None)}}
+    assert row["variants"]["a"]["share_of_matmul"] == {
+        "median": 0.5,
+        "least": 0.25,
+        "greatest": 0.75,
+    }
+    assert row["variants"]["b"]["share_of_matmul"]["median"] == 0.1
+    assert "share_of_matmul" not in row["variants"]["c"]
+    unknown = {"variants": {"a": variant("float32", 1, flops=None)}}
     roofline.add_shares(unknown, rates)
-    assert "share_of_matmul" not in unknown["sides"]["a"]
+    assert "share_of_matmul" not in unknown["variants"]["a"]
 
 
 def test_the_machine_is_measured_before_what_is_compared_with_it(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(roofline.MATMUL, "cpu", (16, 2))
     monkeypatch.setitem(roofline.MEMORY, "cpu", (64, 2))
     monkeypatch.setattr(roofline, "last_cache_bytes", lambda: 1024)
-    sides = {race.JIST: race.Side(lambda: sum(range(1000)), 5)}
-    contests = [race.Contest("nothing", "images/s", sides, flops=10)]
-    monkeypatch.setattr(encode, "contests", lambda device: iter(contests))
+    variants = {timing.JIST: timing.Variant(lambda: sum(range(1000)), 5)}
+    cases = [timing.Case("nothing", "images/s", variants, flops=10)]
+    monkeypatch.setattr(encode, "cases", lambda device: iter(cases))
     out = tmp_path / "runs" / "bench.json"
     bench.main(bench.BenchOptions(only=("encode",), repeats=2, out=out))
     results = json.loads(out.read_text())["results"]
     assert list(results) == ["roofline", "encode"]
     # The two arrays together are four times the last cache.
     assert results["roofline"][-1]["facts"]["bytes"] == 4 * 1024
-    found = results["encode"][0]["sides"][race.JIST]
+    found = results["encode"][0]["variants"][timing.JIST]
     share = (
         10 * found["items_per_s"]["median"] / roofline.matmul_rates(results["roofline"])["float32"]
     )

@@ -49,7 +49,7 @@ def test_the_machine_is_told_of_a_checkout_and_of_systems_that_tell_less(monkeyp
 
 
 def test_pytorch_is_told_to_leave_float32_whole(monkeypatch):
-    torch = pytest.importorskip("torch", reason="the other side")
+    torch = pytest.importorskip("torch", reason="the other variant")
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     torch.set_float32_matmul_precision("high")
     hardware.take_device("cpu")
@@ -110,7 +110,7 @@ def test_without_git_no_commit_is_known(monkeypatch):
 
 
 def test_processes_of_pytorch_do_not_load_jax():
-    pytest.importorskip("torch", reason="the other side")
+    pytest.importorskip("torch", reason="the other variant")
     found = "assert not {'jax', 'jist'} & sys.modules.keys()"
     both = "import sys, experiments.bench.torch_workers, experiments.bench.torch_files"
     subprocess.run([sys.executable, "-c", f"{both}; {found}"], check=True)

@@ -10,9 +10,9 @@ import platform
 import numpy as np
 import pytest
 
-from experiments.bench import head, ist, mlp_work, race, wide
+from experiments.bench import head, ist, mlp_work, timing, wide
 from experiments.bench.mlp_work import OPTIMIZERS, Rounds, arrays, compare, make_work
-from experiments.bench.race import JIST, Contest, Side
+from experiments.bench.timing import JIST, Case, Variant
 from jist import strategies
 
 # Widths differ, so that none can stand for another; two workers divide the hidden ones.
@@ -28,7 +28,7 @@ def work():
 def clock(monkeypatch):
     """A clock that stands still, and moves on when told."""
     now = [0.0]
-    monkeypatch.setattr(race.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
 
     def move(seconds):
         now[0] += seconds
@@ -37,15 +37,15 @@ def clock(monkeypatch):
 
 
 def test_an_epoch_agrees_with_pytorch_and_learns(work):
-    pytest.importorskip("torch", reason="the other side")
-    contest = head.head_contest(work, "cpu", torch_sides=["torch eager"])
-    assert contest.facts["differences"]["torch eager"]["loss"] < 1e-5
-    assert contest.facts["differences"]["torch eager"]["parameters"] < 1e-3
-    # The race goes on from there: the same again, 96 examples each.
-    losses = {name: [side.run() for _ in range(3)] for name, side in contest.sides.items()}
+    pytest.importorskip("torch", reason="the other variant")
+    case = head.head_case(work, "cpu", torch_variants=["torch eager"])
+    assert case.facts["differences"]["torch eager"]["loss"] < 1e-5
+    assert case.facts["differences"]["torch eager"]["parameters"] < 1e-3
+    # The timing goes on from there: the same again, 96 examples each.
+    losses = {name: [variant.run() for _ in range(3)] for name, variant in case.variants.items()}
     np.testing.assert_allclose(losses["torch eager"], losses[JIST], rtol=1e-3)
     assert losses[JIST][-1] < losses[JIST][0]
-    assert {side.items for side in contest.sides.values()} == {96}
+    assert {variant.items for variant in case.variants.values()} == {96}
 
 
 def test_another_network_is_other_work(work, monkeypatch):
@@ -54,7 +54,7 @@ def test_another_network_is_other_work(work, monkeypatch):
     # One hidden layer less.
     monkeypatch.setattr(torch_mlp, "logits", lambda p, x: true([p[1] @ p[0], *p[2:]], x))
     with pytest.raises(RuntimeError, match="of torch eager and of jist are .* apart, more than"):
-        head.head_contest(work, "cpu", torch_sides=["torch eager"])
+        head.head_case(work, "cpu", torch_variants=["torch eager"])
 
 
 @pytest.mark.parametrize("what", ["loss", "parameters"])
@@ -68,16 +68,16 @@ def test_results_that_differ_are_told(what, value):
 
 
 def test_a_round_agrees_with_pytorch(work):
-    pytest.importorskip("torch", reason="the other side")
+    pytest.importorskip("torch", reason="the other variant")
     with contextlib.ExitStack() as stack:
-        contest = ist.round_contest(stack, work, "cpu", 2, 3, [ist.SERVER, ist.IN_TURN])
-        for difference in contest.facts["differences"].values():
+        case = ist.round_case(stack, work, "cpu", 2, 3, [ist.SERVER, ist.IN_TURN])
+        for difference in case.facts["differences"].values():
             assert difference["parameters"] < 1e-3
         # Further rounds assign anew, so they agree for as long as the partitions do.
         for _ in range(2):
-            losses = [side.run() for side in contest.sides.values()]
+            losses = [variant.run() for variant in case.variants.values()]
             np.testing.assert_allclose(losses, losses[0], rtol=1e-3)
-        assert {side.items for side in contest.sides.values()} == {2 * 3 * 8}
+        assert {variant.items for variant in case.variants.values()} == {2 * 3 * 8}
 
 
 def test_processes_train_in_every_way_as_jist_does(work, capfd):
@@ -111,7 +111,7 @@ def test_processes_train_in_every_way_as_jist_does(work, capfd):
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="is about glibc's malloc")
 def test_processes_keep_the_memory_that_they_free():
-    pytest.importorskip("torch", reason="the other side")
+    pytest.importorskip("torch", reason="the other variant")
     from experiments.bench.torch_workers import TorchWorkers
 
     # A gradient of 33.5 MB a step, more than glibc by itself ever keeps.
@@ -138,8 +138,12 @@ def test_another_deal_is_other_work(work):
     torch_mlp = pytest.importorskip("experiments.bench.torch_mlp", exc_type=ImportError)
     results = []
     for parts in (np.arange(16).reshape(2, 8), np.arange(16).reshape(8, 2).T):
-        side = torch_mlp.TorchSubnets(*(work.start, work.x, work.y), optimizer="adam", device="cpu")
-        results.append((side([parts, np.arange(8).reshape(2, 4)], work.order(2, 3)), side.arrays()))
+        variant = torch_mlp.TorchSubnets(
+            *(work.start, work.x, work.y), optimizer="adam", device="cpu"
+        )
+        results.append(
+            (variant([parts, np.arange(8).reshape(2, 4)], work.order(2, 3)), variant.arrays())
+        )
     with pytest.raises(RuntimeError, match="of torch eager, in turn and of jist are .* apart"):
         compare(ist.IN_TURN, *results, work.start)
 
@@ -164,18 +168,18 @@ def test_the_share_of_the_exchange(clock):
 
 def test_turns_are_counted(clock):
     durations = {JIST: iter([9, 9, 1, 2, 4]), "other": iter([5, 5, 4, 2, 2])}
-    sides = {
-        name: Side(lambda values=values: clock(next(values)), items)
+    variants = {
+        name: Variant(lambda values=values: clock(next(values)), items)
         for (name, values), items in zip(durations.items(), (8, 4), strict=True)
     }
-    result = race.hold(Contest("work", "examples/s", sides), repeats=3)
-    assert result["sides"][JIST]["first_run_s"] == 9
-    assert result["sides"]["other"]["samples_s"] == [4, 2, 2]
+    result = timing.measure(Case("work", "examples/s", variants), repeats=3)
+    assert result["variants"][JIST]["first_run_s"] == 9
+    assert result["variants"]["other"]["samples_s"] == [4, 2, 2]
     # Items a second of 8 items in 1, 2 and 4 seconds; the other takes half as many a run.
-    assert result["sides"][JIST]["items_per_s"] == {"median": 4, "least": 2, "greatest": 8}
-    assert result["sides"]["other"]["items_per_s"] == {"median": 2, "least": 1, "greatest": 2}
+    assert result["variants"][JIST]["items_per_s"] == {"median": 4, "least": 2, "greatest": 8}
+    assert result["variants"]["other"]["items_per_s"] == {"median": 2, "least": 1, "greatest": 2}
     # Turn by turn: 8 / 1, 4 / 2 and 2 / 2 items a second.
-    assert result["sides"]["other"]["jist_is_faster_by"] == {
+    assert result["variants"]["other"]["jist_is_faster_by"] == {
         "median": 2,
         "least": 1,
         "greatest": 8,
@@ -183,11 +187,11 @@ def test_turns_are_counted(clock):
 
 
 def test_a_head_that_does_not_compile_is_left_out(work, monkeypatch):
-    torch = pytest.importorskip("torch", reason="the other side")
+    torch = pytest.importorskip("torch", reason="the other variant")
     monkeypatch.setattr(torch, "compile", fails_to_compile)
-    contest = head.head_contest(work, "cpu")
-    assert contest.sides.keys() == {JIST, "torch eager"}
-    assert contest.facts["torch compiled is left out"] == "no C++ compiler"
+    case = head.head_case(work, "cpu")
+    assert case.variants.keys() == {JIST, "torch eager"}
+    assert case.facts["torch compiled is left out"] == "no C++ compiler"
 
 
 def fails_to_compile(loss, **options):
@@ -202,7 +206,7 @@ def fails_to_compile(loss, **options):
 
 def test_without_pytorch_jist_goes_alone(work, monkeypatch):
     monkeypatch.setattr(head, "has_torch", lambda: False)
-    assert head.head_contest(work, "cpu").sides.keys() == {JIST}
+    assert head.head_case(work, "cpu").variants.keys() == {JIST}
 
 
 def test_the_first_run_of_every_side_is_the_one_that_is_compared(work, monkeypatch):
@@ -216,10 +220,13 @@ def test_the_first_run_of_every_side_is_the_one_that_is_compared(work, monkeypat
     jist = Rounds(strategy, work)
     same = Rounds(strategy, work)
     others = {"other": lambda: (same, same.arrays)}
-    contest = mlp_work.rounds_contest(jist, work.order(1, 4), others, check_steps=2)
-    assert {name: side.first_run_s for name, side in contest.sides.items()} == {JIST: 7, "other": 5}
-    row = race.hold(contest, repeats=1)
-    assert row["sides"][JIST]["first_run_s"] == 7
+    case = mlp_work.rounds_case(jist, work.order(1, 4), others, check_steps=2)
+    assert {name: variant.first_run_s for name, variant in case.variants.items()} == {
+        JIST: 7,
+        "other": 5,
+    }
+    row = timing.measure(case, repeats=1)
+    assert row["variants"][JIST]["first_run_s"] == 7
 
 
 def test_the_start_is_what_the_model_holds(work):

@@ -32,34 +32,34 @@ def work(monkeypatch):
 
 
 def test_five_losses_agree_with_pytorch_and_fall(work):
-    pytest.importorskip("torch", reason="the other side")
-    checked = bench_sides.check(work.sides("float32", "cpu", compiled=False), work.order)
+    pytest.importorskip("torch", reason="the other variant")
+    checked = bench_sides.check(work.variants("float32", "cpu", compiled=False), work.order)
     assert checked["differences"].keys() == {"jist", "torch eager"}
     assert checked["differences"]["torch eager"] < 1e-5
     losses = checked["losses"]["jist"]
     assert losses[-1] < losses[0]
     # The other compute type is another rounding of the same work.
-    for steps in work.sides("bfloat16", "cpu", compiled=False).values():
+    for steps in work.variants("bfloat16", "cpu", compiled=False).values():
         rounded = steps(work.order)
         np.testing.assert_allclose(rounded, losses, rtol=0.02)
         assert np.abs(rounded - losses).max() > 1e-6
 
 
 def test_other_masks_are_other_work(work):
-    pytest.importorskip("torch", reason="the other side")
+    pytest.importorskip("torch", reason="the other variant")
     other = dataclasses.replace(work, keep=work.keep[::-1])
-    sides = {
-        "jist": work.sides("float32", "cpu", compiled=False)["jist"],
-        "torch eager": other.sides("float32", "cpu", compiled=False)["torch eager"],
+    variants = {
+        "jist": work.variants("float32", "cpu", compiled=False)["jist"],
+        "torch eager": other.variants("float32", "cpu", compiled=False)["torch eager"],
     }
     with pytest.raises(RuntimeError, match=r"the loss of torch eager at step 0 is .* apart, so"):
-        bench_sides.check(sides, work.order[:1])
+        bench_sides.check(variants, work.order[:1])
 
 
 def test_a_side_without_a_number_is_other_work(work):
-    sides = {"jist": lambda order: np.ones(5), "other": lambda order: np.full(5, np.nan)}
+    variants = {"jist": lambda order: np.ones(5), "other": lambda order: np.full(5, np.nan)}
     with pytest.raises(RuntimeError, match="the loss of other at step 0 is nan"):
-        bench_sides.check(sides, work.order)
+        bench_sides.check(variants, work.order)
 
 
 def test_the_formula_counts_what_jax_multiplies(work):
@@ -87,9 +87,9 @@ def test_it_measures_and_writes_all_samples(work, monkeypatch, tmp_path, capsys)
     assert report["results"]["jist"]["images_per_s"]["median"] > 0
     assert report["commit"] == commit()
     # As in the other benchmarks: of the faster of two products.
-    products = report["products"]["sides"]
+    products = report["products"]["variants"]
     assert products.keys() == ({"jist", "torch"} if has_torch() else {"jist"})
-    rate = 1e9 * max(side["items_per_s"]["median"] for side in products.values())
+    rate = 1e9 * max(variant["items_per_s"]["median"] for variant in products.values())
     step = np.median(report["samples"]["step_s"]["jist"])
     share = report["results"]["jist"]["share_of_matmul"]["median"]
     assert share == pytest.approx(report["step_flops"] / step / rate)
@@ -106,25 +106,25 @@ def test_what_is_measured_outlives_what_comes_later(work, monkeypatch, tmp_path)
         yield {"step_s": {"jist": [1.0]}, "first_step_s": {"jist": 2.0}, "left_out": {}}
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bench_pretrain, "race", stopped)
+    monkeypatch.setattr(bench_pretrain, "take_turns", stopped)
     with pytest.raises(KeyboardInterrupt):
         bench_pretrain.main(BenchOptions(batch_size=8, out=out))
     assert json.loads(out.read_text())["samples"]["step_s"] == {"jist": [1.0]}
 
 
 def test_a_side_that_does_not_compile_is_left_out(work, monkeypatch, capsys):
-    exceptions = pytest.importorskip("torch._dynamo.exc", reason="the other side")
+    exceptions = pytest.importorskip("torch._dynamo.exc", reason="the other variant")
 
     def fails(order):
         raise exceptions.TorchDynamoException("no C++ compiler")
 
-    def sides(self, *given):
+    def variants(self, *given):
         return {"jist": lambda order: np.ones(len(order)), "torch compiled": fails}
 
-    monkeypatch.setattr(bench_sides.Work, "sides", sides)
+    monkeypatch.setattr(bench_sides.Work, "variants", variants)
     options = BenchOptions(batch_size=8, steps=1, repeats=2)
     assert bench_pretrain.check_work(options)["left_out"] == {"torch compiled": "no C++ compiler"}
-    *_, measured = bench_pretrain.race(options)
+    *_, measured = bench_pretrain.take_turns(options)
     assert measured["left_out"] == {"torch compiled": "no C++ compiler"}
     assert {name: len(found) for name, found in measured["step_s"].items()} == {"jist": 2}
     assert "torch compiled is left out: no C++ compiler" in capsys.readouterr().out
@@ -134,7 +134,7 @@ def test_without_pytorch_jist_goes_alone(work, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "torch", None)
     bench_pretrain.take_device("cpu")
     assert "PyTorch is not installed" in capsys.readouterr().out
-    assert work.sides("float32", "cpu", compiled=True).keys() == {"jist"}
+    assert work.variants("float32", "cpu", compiled=True).keys() == {"jist"}
 
 
 @pytest.mark.parametrize(

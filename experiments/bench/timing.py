@@ -1,6 +1,7 @@
-"""Sides that do the same work take turns, and their times are compared turn by turn.
+"""Variants that do the same work take turns, and their times are compared turn by turn.
 
-What slows the machine down slows both sides of a turn, so ratios of one turn say more than times.
+What slows the machine down slows both variants of a turn, so ratios of one turn say more than
+times.
 """
 
 import dataclasses
@@ -15,13 +16,13 @@ Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True)
-class Side:
+class Variant:
     """One way to do the work.
 
     Attributes:
         run: does it once and waits until it is done.
-        items: how many items (images, examples) that is; sides may take different batches.
-        dtype: its compute type, where it is not the contest's.
+        items: how many items (images, examples) that is; variants may take different batches.
+        dtype: its compute type, where it is not the case's.
         flops: operations that an item needs at least, likewise.
         first_run_s: seconds of its first run, compilation included, where that is behind it (to
             compare results, which may take less than the whole work; to choose a batch).
@@ -36,61 +37,61 @@ class Side:
 
 
 @dataclasses.dataclass(frozen=True)
-class Contest:
-    """The same work by several sides, one row of a benchmark.
+class Case:
+    """The same work by several variants, one row of a benchmark.
 
     Attributes:
         name: what is done.
         unit: items per second, as "images/s".
-        sides: by name; that of jist is called `JIST`.
+        variants: by name; that of jist is called `JIST`.
         flops: floating-point operations that an item needs at least, or None.
         facts: what else was found out, such as differences of results and chosen batches.
-        dtype: compute type of jist's side, and of those that name no other.
-        conclude: from the seconds of all turns by side, facts that only the race shows.
+        dtype: compute type of jist's variant, and of those that name no other.
+        conclude: from the seconds of all turns by variant, facts that only the timing shows.
     """
 
     name: str
     unit: str
-    sides: Mapping[str, Side]
+    variants: Mapping[str, Variant]
     flops: float | None = None
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     dtype: str = "float32"
     conclude: Callable[[Mapping[str, Sequence[float]]], Mapping[str, Any]] = lambda seconds: {}
 
 
-def hold(contest: Contest, repeats: int) -> dict[str, Any]:
-    """Lets every side run once to warm up, then in turns.
+def measure(case: Case, repeats: int) -> dict[str, Any]:
+    """Lets every variant run once to warm up, then in turns.
 
     Args:
-        contest: the sides.
+        case: the variants.
         repeats: turns of each.
 
     Returns:
-        All samples in seconds, and of every side: the first run (compilation included; see
-        `Side.first_run_s`), items per second, and by what factor jist is faster, taken turn by
+        All samples in seconds, and of every variant: the first run (compilation included; see
+        `Variant.first_run_s`), items per second, and by what factor jist is faster, taken turn by
         turn.
     """
     first = {
-        name: seconds(side.run) if side.first_run_s is None else side.first_run_s
-        for name, side in contest.sides.items()
+        name: seconds(variant.run) if variant.first_run_s is None else variant.first_run_s
+        for name, variant in case.variants.items()
     }
-    for side in contest.sides.values():
-        side.run()
-    samples: dict[str, list[float]] = {name: [] for name in contest.sides}
+    for variant in case.variants.values():
+        variant.run()
+    samples: dict[str, list[float]] = {name: [] for name in case.variants}
     for _ in range(repeats):
-        for name, side in contest.sides.items():
-            samples[name].append(seconds(side.run))
-    items = {name: side.items for name, side in contest.sides.items()}
+        for name, variant in case.variants.items():
+            samples[name].append(seconds(variant.run))
+    items = {name: variant.items for name, variant in case.variants.items()}
     per_item = {name: [s / items[name] for s in values] for name, values in samples.items()}
     return {
-        "name": contest.name,
-        "unit": contest.unit,
-        "dtype": contest.dtype,
-        "facts": {**contest.facts, **contest.conclude(samples)},
-        "sides": {
+        "name": case.name,
+        "unit": case.unit,
+        "dtype": case.dtype,
+        "facts": {**case.facts, **case.conclude(samples)},
+        "variants": {
             name: {
-                "dtype": side.dtype or contest.dtype,
-                "flops_per_item": side.flops or contest.flops,
+                "dtype": variant.dtype or case.dtype,
+                "flops_per_item": variant.flops or case.flops,
                 "items": items[name],
                 "first_run_s": first[name],
                 "samples_s": samples[name],
@@ -102,7 +103,7 @@ def hold(contest: Contest, repeats: int) -> dict[str, Any]:
                     ]
                 ),
             }
-            for name, side in contest.sides.items()
+            for name, variant in case.variants.items()
         },
     }
 
