@@ -196,8 +196,9 @@ def check(variant: str, cls: np.ndarray, reference: np.ndarray, dtype: str) -> f
     difference = float(norms.max())
     if not difference <= TOLERANCES[dtype]:  # NaN is no agreement
         raise RuntimeError(
-            f"CLS vectors of {variant} are {difference:.2g} of their norm away from jist's, more than "
-            f"{TOLERANCES[dtype]:g}: the two do not do the same work and their times say nothing"
+            f"CLS vectors of {variant} are {difference:.2g} of their norm away from jist's, more "
+            f"than {TOLERANCES[dtype]:g}: the two do not do the same work and their times say "
+            "nothing"
         )
     return difference
 

@@ -153,7 +153,7 @@ def rounds_case(
 def _first_round(
     play: Play, read: Callable[[], Arrays], order: np.ndarray
 ) -> tuple[float, tuple[float, Arrays]]:
-    """Seconds of a variant's first round, compilation included; its mean loss, and its parameters."""
+    """Seconds of a variant's first round (it compiles), its mean loss, and its parameters."""
     taken, loss = timed(lambda: play(order))
     return taken, (loss, read())
 

@@ -1,10 +1,10 @@
 """JPEG files to CLS vectors on disk at masking ratio 0.75, beside a PyTorch DataLoader and ViTMAE.
 
 jist's variant is `jist.features.extract` as users call it, PyTorch's decodes and resizes by the
-same Pillow calls in as many processes as there are cores or in none, whichever was faster in a trial,
-encodes as in the benchmark `encode`, eager, and writes with `np.save`. The features must agree. A
-third variant encodes the same batches, decoded before: by what jist's pipeline takes longer, its
-encoder is idle, or shares the processor with the decoding.
+same Pillow calls in as many processes as there are cores or in none, whichever was faster in a
+trial, encodes as in the benchmark `encode`, eager, and writes with `np.save`. The features must
+agree. A third variant encodes the same batches, decoded before: by what jist's pipeline takes
+longer, its encoder is idle, or shares the processor with the decoding.
 """
 
 import os
