@@ -36,8 +36,9 @@ class Checkpoints:
         directory: where they are, one directory each, named by the epoch; made if missing.
         metric: the metric whose highest value makes an epoch the best; None if none is.
         keep: how many of the last epochs to keep, beside the best.
-        of: what they are of, noted with each: a state of something else may have the same shapes.
-        must_exist: only read; do not make the directory, nor tidy it up.
+        of: description of the training, saved with each checkpoint and compared on reading: a
+            state of another training may have the same shapes.
+        must_exist: only read; neither create the directory nor clean it up.
 
     Raises:
         CheckpointError: the directory must exist and does not, it cannot be made, or the metrics of
@@ -71,18 +72,18 @@ class Checkpoints:
                 str(self.directory),
                 save_decision_policy=decide.FixedIntervalPolicy(1),
                 preservation_policy=preserve.AnyPreservationPolicy(kept),
-                # Nobody who only reads knows whether another program is writing.
+                # A reader must not delete temporary files: another program may be writing them.
                 cleanup_tmp_directories=not must_exist,
             )
 
     @property
     def last(self) -> int | None:
-        """The last epoch that has a checkpoint, None without any."""
+        """The last epoch that has a checkpoint; None if there is none."""
         return max(self._metrics(), default=None)
 
     @property
     def best(self) -> int | None:
-        """The first of the kept epochs with the highest metric, None without any."""
+        """The first of the kept epochs with the highest metric; None if there is none."""
         metrics = self._metrics()
         return max(metrics, key=lambda epoch: (metrics[epoch], -epoch), default=None)
 
@@ -103,7 +104,7 @@ class Checkpoints:
 
         Raises:
             ValueError: the metric is not among them.
-            CheckpointError: the checkpoint before could not be written.
+            CheckpointError: the previous checkpoint could not be written.
         """
         if self._metric is not None and self._metric not in metrics:
             raise ValueError(f"metrics must hold {self._metric!r}, got {sorted(metrics)}")
@@ -118,15 +119,16 @@ class Checkpoints:
                 self._writing.on_complete(lambda _: self._note_digests(epoch))
 
     def _note_digests(self, epoch: int) -> None:
-        # Without them (the disk may be full) a checkpoint is read as those of old are.
+        # Without digests (the disk may be full) a checkpoint is read without checking its files,
+        # like those of earlier versions.
         with contextlib.suppress(OSError):
             write_digests(self.directory / str(epoch))
 
     def _finish_writing(self) -> None:
         """Waits for the checkpoint that is being written, and raises if that failed.
 
-        Orbax gives a save an event loop of its own, which keeps a thread and three file descriptors
-        until somebody asks for the outcome.
+        Orbax gives each save its own event loop, which keeps a thread and three file descriptors
+        until its result is requested.
         """
         writing, self._writing = self._writing, None
         if writing is not None:
@@ -143,7 +145,7 @@ class Checkpoints:
 
         Raises:
             CheckpointError: there is none, or it cannot be read.
-            ValueError: it is not of what these checkpoints are of.
+            ValueError: it belongs to another training (see `of`).
         """
         epoch = self.last if epoch is None else epoch
         if epoch is None or epoch not in self._metrics():
@@ -216,7 +218,7 @@ def restore(directory: str | os.PathLike, like: Tree, epoch: int | None = None) 
 
 @contextlib.contextmanager
 def _errors_of(directory: pathlib.Path, what: str) -> Iterator[None]:
-    """Whatever Orbax and its file readers raise, as one line that says what went wrong where."""
+    """Turns any error of Orbax and its file readers into a one-line `CheckpointError`."""
     try:
         yield
     except CheckpointError:
@@ -231,7 +233,7 @@ def _errors_of(directory: pathlib.Path, what: str) -> Iterator[None]:
 
 
 def _damaged_metrics(directory: pathlib.Path) -> pathlib.Path | None:
-    """The first file of metrics that cannot be what was written, for a message that names it."""
+    """The first damaged file of metrics, to be named in the error message."""
     for path in sorted(directory.glob("*/metrics/metrics")):
         try:
             [float(value) for value in dict(json.loads(path.read_text())).values()]

@@ -1,7 +1,7 @@
-"""The digests of a directory's files, kept beside them: damage is found before a file is used.
+"""Digests of a directory's files, kept beside them: damage is found before a file is used.
 
 `digests.json` maps the path of every file, relative to the directory, to its SHA-256. A directory
-that was written before digests were kept has none, and is taken as it is.
+of an earlier version has no digests, and is read unchecked.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""What a trained classifier makes of examples, and how good that is."""
+"""Predictions of a trained classifier, and their loss and accuracy."""
 
 from collections.abc import Mapping
 
@@ -26,7 +26,7 @@ def predict(
 
 
 def evaluate(model: nnx.Module, examples: Examples) -> dict[str, float]:
-    """How good a calibrated classifier is.
+    """Loss and accuracy of a calibrated classifier.
 
     Args:
         model: the full network, in evaluation mode.
@@ -44,7 +44,7 @@ def scores(
     """Mean cross-entropy in nats, and accuracy.
 
     Args:
-        logits: what a classifier says of N examples [N, C].
+        logits: outputs of a classifier for N examples [N, C].
         labels: their classes [N].
 
     Returns:

@@ -1,10 +1,11 @@
 """A data set of masked images: the visible patches and their indices, and nothing else.
 
-This is what a sensor would send that never saw the rest, or threw it away (Kariotakis et al., CPAL
-2024, §3.1.1, "Datasets Size"). One Zarr v3 group a split: `patches` [N, K, P·P·3] uint8, row by row
-of a patch; `keep` [N, K] with as few bytes an index as the number of patches needs; `count` [N];
-`label` [N]; `example_id` [N]; all compressed by Zstandard. Rows of images that show fewer than K
-patches end with zeros. Written chunk by chunk like features, so a killed run goes on.
+A sensor that never saw the missing patches, or discarded them, would send just this (Kariotakis et
+al., CPAL 2024, §3.1.1, "Datasets Size"). One Zarr v3 group per split: `patches` [N, K, P·P·3]
+uint8, a patch row by row; `keep` [N, K], in the smallest integer type that holds the number of
+patches; `count` [N]; `label` [N]; `example_id` [N]; all compressed by Zstandard. Rows of images
+with fewer than K visible patches are padded with zeros. Written chunk by chunk like features, so a
+killed run resumes.
 """
 
 import dataclasses
@@ -34,20 +35,21 @@ def write_masked(
     skip_empty: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Writes the visible patches of every image, or goes on to do so.
+    """Writes the visible patches of every image, or resumes doing so.
 
     Args:
         dataset: the images.
         out: directory of the split; made if missing.
         masks: which patches are visible.
-        encoder: whose image size, patches and filter are meant; its weights play no part.
+        encoder: gives image size, patch size and resizing filter; its weights are not used.
         skip_unreadable: leave out images that cannot be decoded instead of stopping at the first.
         skip_empty: the same for images without a visible patch.
         progress: shows a bar, if given.
 
     Returns:
-        What the group says of itself; under `patches_kept` those of all images together, and under
-        `bytes` the bytes of the kept patches and their indices (`raw`) and of all files (`files`).
+        The attributes of the group: `patches_kept` counts the patches of all images together,
+        `bytes` holds the bytes of the kept patches and their indices (`raw`) and of all files
+        (`files`).
 
     Raises:
         ValueError: `out` holds another data set or other masks (the fields that differ are named).
@@ -126,7 +128,7 @@ def _create(path: pathlib.Path, rows: int, width: int, encoder: MAEEncoder) -> d
 
 
 def _patches(images: np.ndarray, keep: np.ndarray, patch_size: int) -> np.ndarray:
-    """The kept patches [B, K, P·P·3]; zeros where there is none."""
+    """The kept patches [B, K, P·P·3], padded with zeros."""
     batch, side = images.shape[:2]
     grid = side // patch_size
     cut = images.reshape(batch, grid, patch_size, grid, patch_size, 3).swapaxes(2, 3)

@@ -1,10 +1,9 @@
 """Which patches of an image are kept.
 
 A mask is always an argument of the encoder, never drawn inside it: `keep` lists the indices of the
-visible patches, ascending, and the encoder drops the others before its first block. Under *fixed*
-masks an image has one mask for ever; under *random* masks it gets a new one every epoch; a
-*natural* mask is what regions that the image lacks leave of it (Kariotakis et al., CPAL 2024,
-§2.1).
+visible patches, ascending, and the encoder drops the others before its first block. A *fixed* mask
+of an image never changes; a *random* mask is drawn anew every epoch; a *natural* mask follows from
+regions that are missing in the image itself (Kariotakis et al., CPAL 2024, §2.1).
 """
 
 import dataclasses
@@ -29,7 +28,7 @@ def patches_kept(patches: int, ratio: float) -> int:
         raise ValueError(f"ratio must lie in [0, 1), got {ratio}")
     kept = int(patches * (1 - ratio))
     if kept == 0:
-        # Rounded down: with a little more there would be none again.
+        # Rounded down, so that the printed ratio does keep a patch.
         greatest = max(0, math.floor(1e4 * (1 - 1 / patches) - 1e-6)) / 1e4
         raise ValueError(
             f"ratio {ratio} keeps none of the {patches} patches; at most {greatest} keeps one"
@@ -65,9 +64,9 @@ def random_keep(
 def random_keep_of_visible(
     key: PRNGKeyArray, visible: Bool[Array, "batch patches"], ratio: float
 ) -> tuple[Int[Array, "batch kept"], Bool[Array, "batch kept"]]:
-    """The same among the patches that are there, of images that lack some.
+    """Draws like `random_keep`, for images of which some patches are missing.
 
-    Of v patches that an image has, int(v (1 - r)) are kept, and one at least. An image that has all
+    Of the v patches that an image has, int(v (1 - r)) are kept, but at least one. An image with all
     its patches keeps those that `random_keep` draws from the same key.
 
     Args:
@@ -128,7 +127,7 @@ def fixed_keep(
 
 @dataclasses.dataclass(frozen=True)
 class FixedMask:
-    """Fixed masks as a value: which patches of an image are kept, once and for all.
+    """Fixed masks as a value: a callable from example ids to kept patches.
 
     Attributes:
         patches: number of patches L of an image.
@@ -148,7 +147,7 @@ class FixedMask:
 
     @property
     def name(self) -> str:
-        """What results call these masks."""
+        """The name of these masks in results."""
         return "fixed"
 
     @property
@@ -164,7 +163,7 @@ class FixedMask:
 
 
 def are_visible(missing: Pixels, patch_size: int, max_missing: float = 0.0) -> Pixels:
-    """Which patches are there to be seen, of arrays of NumPy or JAX.
+    """Which patches are visible; for arrays of NumPy or JAX.
 
     Args:
         missing: which pixels are missing [B, H, W], bool.
@@ -194,7 +193,7 @@ def are_visible(missing: Pixels, patch_size: int, max_missing: float = 0.0) -> P
 def visible_patches(
     missing: Bool[np.ndarray, "batch height width"], patch_size: int, max_missing: float = 0.0
 ) -> tuple[Int[np.ndarray, "batch kept"], Bool[np.ndarray, "batch kept"]]:
-    """The natural masks of some images: which patches are there to be seen.
+    """The natural masks of some images: their visible patches.
 
     Args:
         missing: which pixels are missing [B, H, W].

@@ -1,4 +1,4 @@
-"""Metrics of a run: JSON lines for programs, TensorBoard events for eyes."""
+"""Metrics of a run: JSON lines for programs, TensorBoard events for people."""
 
 import contextlib
 import json
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class MetricsLog:
     """Appends one JSON object per epoch to `metrics.jsonl`, and scalars to TensorBoard.
 
-    Several trainings may share the file: each line carries the tags of its own. Of many processes
-    the first writes and the others only read, so all see the same history.
+    Several trainings may share the file: each line carries the tags of its training. Only the first
+    process writes; the others read, so all see the same history.
 
     Args:
         directory: where `metrics.jsonl` and `tensorboard/` are; must exist.
@@ -37,9 +37,9 @@ class MetricsLog:
         self._writes = jax.process_index() == 0
 
     def rewind(self, epoch: int) -> list[dict[str, Any]]:
-        """Drops what this training wrote after an epoch, and returns what it wrote until then.
+        """Drops this training's lines after an epoch, and returns those up to it.
 
-        A run that was killed between a line and its checkpoint does that epoch again.
+        A run that was killed between writing a line and its checkpoint repeats that epoch.
         """
         kept, own = [], []
         before = _read(self.path)
@@ -85,7 +85,7 @@ class MetricsLog:
 
 
 def read_metrics(directory: str | os.PathLike) -> list[dict[str, Any]]:
-    """What all trainings of a run directory have written, one record for every epoch of each."""
+    """The metrics of all trainings of a run directory, one record per training and epoch."""
     text = _read(pathlib.Path(directory) / "metrics.jsonl")
     return [record for _, record in _lines(text)]
 
@@ -95,7 +95,7 @@ def _read(path: pathlib.Path) -> str:
 
 
 def _lines(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The lines of a log and what they say, without one that a kill cut short."""
+    """The lines of a log and their records, without a last line that a kill cut short."""
     for line in text.splitlines():
         with contextlib.suppress(json.JSONDecodeError):
             yield line, json.loads(line)

@@ -1,4 +1,4 @@
-"""On which devices work and arrays lie, and how much of it a device takes at once."""
+"""Placement of work and arrays on devices, and how much a device computes at once."""
 
 import os
 import pathlib
@@ -11,13 +11,13 @@ from jax.sharding import Mesh, NamedSharding, Sharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
-# Measured on one core and two: with fewer rows XLA's matrix products are slower; with more, what
-# lies between them leaves the cache.
+# Measured on one core and two: with fewer rows XLA's matrix products are slower; with more, the
+# intermediate results no longer fit the cache.
 CPU_TOKENS_PER_CORE = 500
 
 
 def place(array: Array | np.ndarray, sharding: Sharding) -> Array:
-    """Lays an array that is the same in every process on the devices of a sharding."""
+    """Places an array that is the same in every process on the devices of a sharding."""
     if sharding.is_fully_addressable:
         return jax.device_put(array, sharding)
     # `device_put` would send the array around to check that it is the same everywhere.
@@ -66,7 +66,7 @@ def workers_mesh(workers: int, devices: int | None = None) -> Mesh:
 
 
 def split_batch(batch_size: int) -> NamedSharding:
-    """Over as many devices of this process as divide the batch."""
+    """The sharding of a batch over the most devices of this process that divide it."""
     return NamedSharding(batch_mesh(batch_size, jax.local_devices()), P("batch"))
 
 

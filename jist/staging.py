@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written under another name, then renamed."""
+"""Atomic writing of files: written under a temporary name, then renamed."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def named(path: str | os.PathLike) -> Iterator[None]:
-    """Errors of writing a file name it: what fails midway, as on a full disk, does not by itself.
+    """Adds the file name to errors of writing: those raised midway (full disk) do not have it.
 
     Args:
         path: the file.
@@ -27,13 +27,13 @@ def named(path: str | os.PathLike) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replaced(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """Where to write a file that takes the place of `path` if all goes well, and else goes away.
+    """A temporary path to write to; it replaces `path` on success and is removed on failure.
 
-    The temporary name is unique, so programs that write one file at once do not clash: the last
-        wins.
+    The temporary name is unique, so programs that write one file at once do not clash: the last one
+    wins.
 
     Args:
-        path: where the file is wanted; its directory must exist.
+        path: the final path of the file; its directory must exist.
 
     Raises:
         OSError: it cannot be written; the file is named.

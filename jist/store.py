@@ -1,7 +1,7 @@
-"""Arrays on disk that are written chunk by chunk: a Zarr v3 group, resumable and never half there.
+"""Arrays on disk, written chunk by chunk to a Zarr v3 group; writing can be resumed at any time.
 
-Its attributes, in `zarr.json`, say what it holds; opening it to write something else is refused.
-Each chunk of an array is a file that appears by a rename.
+The attributes of the group, in `zarr.json`, say what it holds; opening it to write something else
+is refused. Each chunk of an array is a file that is written whole, then renamed.
 """
 
 import contextlib
@@ -19,11 +19,11 @@ from jist.staging import write_text
 
 
 class StoreError(Exception):
-    """An array cannot be written, or what was written of it is not all there."""
+    """An array cannot be written, or is missing, incomplete or damaged."""
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """The versions of those packages that are installed; jist may be run without, from a checkout.
+    """The versions of those packages that are installed; jist itself may run from a checkout.
 
     >>> versions("there is no such package")
     {}
@@ -38,12 +38,12 @@ def versions(*packages: str) -> dict[str, str]:
 def open_group(
     path: pathlib.Path, attributes: Mapping[str, Any], *, holds: str, free: Collection[str] = ()
 ) -> None:
-    """Makes a group, or checks that the one that is there is of the same.
+    """Makes a group, or checks that the existing one has the same attributes.
 
     Args:
         path: its directory; made if missing.
-        attributes: what it is to say of itself.
-        holds: what it holds, for the message.
+        attributes: its attributes.
+        holds: what it holds, for the error message.
         free: attributes that may differ.
 
     Raises:
@@ -67,12 +67,12 @@ def open_group(
 
 
 def read_attributes(path: str | os.PathLike) -> dict[str, Any]:
-    """What a group says of itself."""
+    """The attributes of a group."""
     return json.loads((pathlib.Path(path) / "zarr.json").read_text())["attributes"]
 
 
 def write_attributes(path: pathlib.Path, attributes: Mapping[str, Any]) -> None:
-    """Writes what a group says of itself, whole or not at all."""
+    """Writes the attributes of a group, whole or not at all."""
     group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
     write_text(path / "zarr.json", json.dumps(group, indent=2) + "\n")
 
@@ -87,7 +87,7 @@ def open_array(path: pathlib.Path, name: str, **options: Any) -> ts.TensorStore:
     """
     # Not `absolute`, which leaves `..` in a path: tensorstore refuses that.
     kvstore = {"driver": "file", "path": str((path / name).resolve())}
-    # A chunk of zeros has a file too: that it is there says that it is done.
+    # A chunk of zeros is written too: its file marks the chunk as done.
     spec = {"driver": "zarr3", "kvstore": kvstore, "store_data_equal_to_fill_value": True}
     return ts.open(spec, open=True, **options).result()
 
@@ -127,8 +127,8 @@ def write(rows: ts.TensorStore, values: np.ndarray) -> None:
     """Writes rows of an array, and waits for it.
 
     Args:
-        rows: the part of an array of `create_array` that is written.
-        values: as many rows; converted to its type.
+        rows: the rows to write, a part of an array of `create_array`.
+        values: as many rows; converted to the type of the array.
 
     Raises:
         StoreError: they cannot be written: the disk is full, the directory is gone.

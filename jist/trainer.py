@@ -1,9 +1,9 @@
-"""The one training loop that everybody shares: rounds, evaluation, checkpoints, metrics, progress.
+"""The training loop of all strategies: rounds, evaluation, checkpoints, metrics, progress.
 
-An epoch is as many rounds as it takes for all workers together to see as many examples as there
-are; the last of them is shorter. After each epoch every neuron's deployed statistics are measured
-on the full network over some training examples (VLDB 2022, §2.2), the network is evaluated, and
-the state is saved. Interrupted anywhere, the same call ends with the same bits; on a GPU with
+In an epoch all workers together see as many examples as the data set has; its last round may be
+shorter. After each epoch every neuron's deployed statistics are measured on the full network over
+some training examples (VLDB 2022, §2.2), the network is evaluated, and the state is saved.
+Interrupted anywhere, the same call resumes and ends with the same bits; on a GPU with
 XLA's `--xla_gpu_deterministic_ops=true`.
 
 Under `jax.distributed` every process makes the same call with the same examples; checkpoints are on
@@ -36,12 +36,12 @@ from jist.strategies import State, Strategy
 
 @dataclasses.dataclass(frozen=True)
 class Renewed:
-    """Training examples that are made anew for every epoch, in one order and of one shape.
+    """Training examples that are recomputed for every epoch, always in the same order and shape.
 
     Attributes:
-        shapes: {"x": [N, ...], "y": [N]}, of which only shapes and types count.
-        of_epoch: an epoch, counted from 1 -> its examples; a function of the epoch alone, so that
-            an interrupted run sees the same ones.
+        shapes: {"x": [N, ...], "y": [N]}; only shapes and types are used.
+        of_epoch: maps an epoch, counted from 1, to its examples; a function of the epoch alone, so
+            that a resumed run sees the same ones.
     """
 
     shapes: Mapping[str, Any]
@@ -64,21 +64,21 @@ def train(
     progress: Progress | None = None,
     description: str = "training",
 ) -> list[dict[str, Any]]:
-    """Trains to the end, or goes on to it from the last checkpoint.
+    """Trains to the end, resuming from the last checkpoint if there is one.
 
     Args:
         strategy: how the workers train.
-        train_examples: {"x": [N, ...], "y": i32 [N]}, or as much anew for every epoch.
+        train_examples: {"x": [N, ...], "y": i32 [N]}, or an object that makes them for every epoch.
         test_examples: {"x", "y"}, evaluated after every epoch.
         epochs: how often the examples are seen, by all workers together.
         batch_size: examples B in a worker's batch.
         seed: decides partitions, order and calibration subset.
-        checkpoints: directory of the checkpoints, one after every epoch: the last and the best
-            by accuracy, on the validation examples if there are any, else on the test examples as
-            in the paper, are kept.
+        checkpoints: directory of the checkpoints. One is written after every epoch; the last and
+            the best are kept. Best is by accuracy on the validation examples if there are any, else
+            on the test examples, as in the paper.
         log: takes one line of metrics per epoch.
         validation_examples: evaluated as well, to choose an epoch without the test examples.
-        pools: the examples of each worker (`jist.data.pools`); by default all are everybody's.
+        pools: the examples of each worker (`jist.data.pools`); by default all workers share all.
         calibration_examples: training examples over which the deployed statistics are measured.
         progress: shows a bar, if given.
         description: the bar's label.
@@ -86,13 +86,13 @@ def train(
     Returns:
         The metrics of every epoch: "epoch", "round", "examples_seen", "train_loss" (mean over the
         workers), "train_loss_per_worker", "test_loss", "test_accuracy", "validation_loss" and
-        "validation_accuracy" (if asked for), "bytes_received_per_worker" and "flops_per_worker" (of
-        matrix products; both since the start), "seconds" (of this epoch, its examples included
-        where they are made anew).
+        "validation_accuracy" (with validation examples), "bytes_received_per_worker" and
+        "flops_per_worker" (of matrix products; both since the start), "seconds" (of this epoch,
+        including recomputed examples).
 
     Raises:
-        ValueError: the batch is larger than the data, or one of every worker together are; or
-            checkpoints or log are those of another training.
+        ValueError: the batch, or one batch of every worker together, is larger than the data; or
+            checkpoints or log belong to another training.
         CheckpointError: the last checkpoint cannot be read.
         FloatingPointError: a loss is not finite; the last good checkpoint is kept.
     """
@@ -152,7 +152,8 @@ def train(
                 "flops_per_worker": last * flops_per_step,
                 "seconds": round(time.perf_counter() - start, 3),
             }
-            if not np.isfinite(metrics["test_loss"]):  # what the last step made was in no loss yet
+            # No training loss covers the parameters after the last step.
+            if not np.isfinite(metrics["test_loss"]):
                 raise _diverged("test loss", epoch)
             log.append(metrics)
             history.append(metrics)
@@ -170,7 +171,7 @@ def _epoch(
     first: int,
     last: int,
 ) -> tuple[State, Float[np.ndarray, " workers"]]:
-    """The rounds between two steps, and each worker's mean loss over them."""
+    """Runs the rounds between two steps, and returns each worker's mean loss over them."""
     total = jnp.zeros(strategy.workers)
     by_worker = NamedSharding(strategy.mesh, P("workers"))
     for step in range(first, last, strategy.local_steps):
@@ -187,12 +188,12 @@ def _diverged(what: str, epoch: int) -> FloatingPointError:
 
 
 def _saved(state: State, model: nnx.Module) -> dict[str, Any]:
-    """What a checkpoint holds: the state, and what calibration measured."""
+    """The content of a checkpoint: the state, and the calibrated statistics."""
     return {"state": state, "deployed": nnx.to_pure_dict(nnx.state(model, nnx.Not(nnx.Param)))}
 
 
 def selection_metric(validation: bool) -> str:
-    """The metric by which an epoch is the best: the paper's, unless examples are held out."""
+    """The metric that chooses the best epoch: test accuracy as in the paper, or validation."""
     return "validation_accuracy" if validation else "test_accuracy"
 
 

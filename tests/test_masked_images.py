@@ -150,12 +150,14 @@ def test_what_is_not_there_cannot_be_had(encoder, tmp_path):
     with pytest.raises(DataError, match="visible patches of images and nothing else"):
         EpochEncoder(encoder, masked, ratio=0.5, seed=0)(1)
     for more in (NaturalMasks(clouds=0.3), NaturalMasks(no_data=0)):
-        with pytest.raises(ValueError, match="would hide more of .*, which brings its own masks"):
+        with pytest.raises(ValueError, match="cannot be applied to .*, which is masked already"):
             features.extract(encoder, masked, tmp_path / "f", keep_for=more)
     other = MAEEncoder(dataclasses.replace(CONFIG, patch_size=4), rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="patches of 2 pixels, of images of 8; the encoder takes"):
         features.extract(other, masked, tmp_path / "g", keep_for=NaturalMasks())
-    with pytest.raises(ValueError, match="masked:PATH needs what experiments.mask_dataset wrote"):
+    with pytest.raises(
+        ValueError, match="masked:PATH needs a directory written by experiments.mask_dataset"
+    ):
         load_dataset(f"masked:{tmp_path / 'm'}", "test")
 
 

@@ -1,8 +1,8 @@
 """Data sets by name, and the order in which each worker sees the examples.
 
-`loading` finds a data set by name and `dataset` says what all of them have in common; `holdout`
-splits them, `pools` says which examples a worker may see, `order` in which order. What an image is
-lives in `images`.
+`loading` finds a data set by name; `dataset` defines what all of them have in common; `holdout`
+splits them; `pools` assigns examples to workers; `order` gives the order in which a worker sees
+them. Everything about images is in `images`.
 """
 
 from jist.data.dataset import Dataset as Dataset

@@ -30,10 +30,10 @@ class Dataset(abc.ABC):
     """Labelled images, decoded one at a time.
 
     Attributes:
-        name: what `load_dataset` was asked for.
+        name: the name given to `load_dataset`.
         split: "train" or "test".
         class_names: the names of the C classes; labels index them.
-        keys: what each example is called within the data set [N]; adding examples changes no key.
+        keys: unique names of the examples in the data set [N]; adding examples changes no key.
         labels: [N] int32, in [0, C).
     """
 
@@ -83,7 +83,7 @@ class Dataset(abc.ABC):
         return image, (np.asarray(image) == no_data).all(axis=-1)
 
     def describe(self) -> dict[str, Any]:
-        """What a file made of it says of it, as JSON; equal for equal examples."""
+        """Description of the data, as JSON, for derived files; equal for equal examples."""
         examples = hashlib.sha256(self.example_ids.tobytes() + self.labels.tobytes())
         return {
             "dataset": self.name,
@@ -94,5 +94,5 @@ class Dataset(abc.ABC):
         }
 
     def locate(self, index: int) -> str:
-        """Where an image comes from, for messages."""
+        """Where an image comes from, for error messages."""
         return self.keys[index]

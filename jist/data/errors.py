@@ -1,8 +1,8 @@
-"""What can be wrong with data, as opposed to with arguments (those raise ValueError)."""
+"""Errors in the data; wrong arguments raise ValueError instead."""
 
 
 class DataError(Exception):
-    """A data set cannot be used as it lies there."""
+    """A data set is missing, incomplete or laid out in an unexpected way."""
 
 
 class UnreadableImageError(DataError):

@@ -20,7 +20,8 @@ def held_out(
     """Which examples are held out, to test or to validate on: the same share of every class.
 
     Within its class an example is ranked by a hash of (seed, key), and the first ranks are held
-    out. The order of the examples plays no part, and adding some moves few others across.
+    out. The order of the examples does not matter, and adding examples moves few of the others
+    from one split to the other.
 
     Args:
         keys: the examples' keys [N].
@@ -28,7 +29,7 @@ def held_out(
         class_names: names of the classes, for errors.
         share: share of each class, in (0, 1), rounded to examples; at least one example is held out
             and at least one is not.
-        seed: another seed, another split.
+        seed: decides which examples are held out.
 
     Raises:
         ValueError: a share outside (0, 1).
@@ -51,16 +52,16 @@ def held_out_in_all(
 ) -> Bool[np.ndarray, " examples"]:
     """As `held_out`, for a number of examples in place of a share.
 
-    Each class gives its share of `count` rounded down, and those with the largest remainders one
-    more until `count` is reached; that of a class is exact to one example. At least one of every
-    class is held out, even if that makes more than `count`, and at least one is not.
+    `count` is divided among the classes in proportion to their sizes, by largest remainders, so
+    each class is exact to one example. At least one example of every class is held out, even if
+    that makes more than `count`, and at least one is not.
 
     Args:
         keys: the examples' keys [N].
         labels: their classes [N].
         class_names: names of the classes, for errors.
         count: examples to hold out, of all classes together.
-        seed: another seed, another split.
+        seed: decides which examples are held out.
 
     Raises:
         DataError: a class has a single example.

@@ -27,20 +27,20 @@ def load_dataset(
     Args:
         name: `digits` (bundled with scikit-learn), `cifar10` (prepared by TFDS), `resisc45` and
             `aid` (the authors' extracted folder; `resisc45` also prepared by TFDS), `folder:PATH`
-            (one directory per class, `train/` and `test/` on top or not), `masked:PATH` (what
-            `experiments.mask_dataset` wrote), or `images:PATH` (all images below a directory,
-            without labels, "train" alone).
+            (one directory per class, below `train/` and `test/` or not), `masked:PATH` (written
+            by `experiments.mask_dataset`), or `images:PATH` (all images below a directory, without
+            labels; only "train").
         split: "train" or "test".
         data_dir: where TFDS keeps its prepared data sets, or the extracted folder or one above it;
-            the others do not look at it.
-        seed: decides the split of data sets that bring none (all but `cifar10`, folders with
+            ignored for other data sets.
+        seed: decides the split of data sets that come without one (all but `cifar10`, folders with
             `train/` and `test/`, masked images and those without labels).
         test_share: share of every class held out for testing in `digits` and in folders without
             `train/` and `test/`.
 
     Raises:
         ValueError: an unknown name or split, a path that is no directory, a share outside (0, 1).
-        DataError: the data cannot be used as they lie there; the message says why.
+        DataError: the data cannot be used; the message says why.
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {SPLITS}, got {split!r}")

@@ -3,8 +3,8 @@
 Every worker passes through the examples in an order of its own, shuffled anew for each pass, and
 cuts this endless stream into batches; a batch may hold the end of one pass and the start of the
 next, so all batches are full and no example is left out. Which examples a step takes is a function
-of (seed, worker, step): resuming needs nothing but the number of steps done. Which examples are a
-worker's at all is decided in `pools`.
+of (seed, worker, step): resuming needs nothing but the number of steps done. `pools` decides which
+examples belong to a worker.
 """
 
 import functools
@@ -42,7 +42,7 @@ def worker_order(
         batch_size: examples B in a worker's batch.
         first_step: steps that each worker has taken before.
         steps: number of steps.
-        pools: the examples of each worker (`jist.data.pools`); by default all are everybody's.
+        pools: the examples of each worker (`jist.data.pools`); by default all workers share all.
 
     Returns:
         Indices of examples, i32 [workers, steps, batch].

@@ -1,9 +1,9 @@
 """Which examples each worker may see.
 
-Shared: all of them, as in Kariotakis et al. (CPAL 2024), §3.1.2. Sharded: a part of its own, as
-federated users have it, alike for all workers or skewed by label: each class's shares are drawn
-from a Dirichlet distribution (Yurochkin et al.: Bayesian Nonparametric Federated Learning of Neural
-Networks, ICML 2019).
+Shared: every worker sees all examples, as in Kariotakis et al. (CPAL 2024), §3.1.2. Sharded: each
+worker has its own shard, as in federated learning. Shards have the same mix of classes, or are
+skewed by label: each class's shares are drawn from a Dirichlet distribution (Yurochkin et al.:
+Bayesian Nonparametric Federated Learning of Neural Networks, ICML 2019).
 """
 
 import numpy as np
@@ -24,7 +24,7 @@ def sharded_pools(
         workers: number of workers n.
         seed: decides the split.
         alpha: concentration of the Dirichlet distribution from which each class's shares are drawn;
-            small values give workers few classes each. By default all pools are alike.
+            small values give workers few classes each. By default all pools have the same mix.
 
     Returns:
         Indices of each worker's examples, ascending.

@@ -1,8 +1,8 @@
-"""The frozen encoder over a data set: CLS features on disk, or anew in every epoch.
+"""CLS features of a data set by a frozen encoder: stored on disk, or recomputed in every epoch.
 
-Modules, in the order the data passes through them: `visible` finds what is visible of each image,
-`encoding` and `by_length` encode it, `extraction` writes the features, whose form on disk is that
-of `stored`; `random_masks` encodes the images again in every epoch.
+Modules, in the order of the data: `visible` finds the visible patches of each image, `encoding` and
+`by_length` encode them, `extraction` writes the features in the format that `stored` defines and
+reads; `random_masks` encodes the images again in every epoch.
 """
 
 from jist.features.encoding import cls_vectors as cls_vectors

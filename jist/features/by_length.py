@@ -1,9 +1,9 @@
 """Images with different numbers of visible patches, encoded in batches of about one length.
 
-Under natural masks every image shows as many patches as are left of it. Images are sorted by that
+Under natural masks the number of visible patches differs between images. Images are sorted by that
 number, cut into batches, and padded to one of a few lengths, so that few programs are compiled and
-little is computed for nothing. No token attends to padding: an image has the same CLS vector, up to
-float rounding, in any batch.
+little work is spent on padding. No token attends to padding: an image has the same CLS vector, up
+to float rounding, in any batch.
 """
 
 import functools
@@ -29,8 +29,8 @@ class ByLength:
     Args:
         encoder: the frozen encoder.
         batch_size: images encoded at a time; split over the devices that divide it.
-        length: the number of visible patches, where it is known to be that of every image; they
-            are then encoded without padding, like images with fixed masks.
+        length: the number of visible patches if it is the same for every image; they are then
+            encoded without padding, like images with fixed masks.
     """
 
     def __init__(self, encoder: MAEEncoder, batch_size: int, length: int | None = None):

@@ -22,7 +22,7 @@ from jist.placement import at_once, split_batch
 def place_weights(encoder: Encoder, batch_size: int) -> tuple[Any, Any]:
     """An encoder's graph, and its weights on all devices over which a batch is split.
 
-    Matrices are of the type in which they multiply, so that no batch has to convert them.
+    Matrices are stored in the compute type, so that they are not converted for every batch.
     """
     graphdef, weights = nnx.split(encoder)
     weights = jax.tree.map(lambda x: x.astype(encoder.dtype) if x.ndim > 1 else x, weights)
@@ -30,9 +30,9 @@ def place_weights(encoder: Encoder, batch_size: int) -> tuple[Any, Any]:
 
 
 def exact_products(dtype: DTypeLike) -> contextlib.AbstractContextManager[None]:
-    """In which products of float32 are full float32 everywhere; of other types nothing is changed.
+    """A context in which float32 products have full precision; other types are not affected.
 
-    GPUs would else round their factors to TF32, which keeps 10 bits of 23.
+    GPUs would otherwise round the factors to TF32, which keeps 10 bits of 23.
     """
     if jnp.dtype(dtype) == jnp.float32:
         return jax.default_matmul_precision("float32")
@@ -50,8 +50,8 @@ def cls_vectors(
     Args:
         encoder: the frozen encoder.
         images: [B, S, S, 3] uint8.
-        keep: indices of the visible patches [B, K]; all that a ResNet-50 has is patch 0.
-        valid: which of `keep` are meant, as `MAEEncoder` takes it; None if all are.
+        keep: indices of the visible patches [B, K]; for a ResNet-50, patch 0 is the whole image.
+        valid: which of `keep` are no padding, as in `MAEEncoder`; None if all are.
     """
     if not isinstance(encoder, MAEEncoder):
         with exact_products(encoder.dtype):
@@ -72,7 +72,7 @@ def in_parts(function: Callable[[Any], Any], rows: Any, *, tokens: int) -> Any:
     Args:
         function: from a tree of arrays [P, ...] to another, P of the batch's B rows.
         rows: a tree of arrays [B, ...].
-        tokens: tokens that the function makes of a row.
+        tokens: number of tokens per row.
 
     Returns:
         A tree of arrays [B, ...].
@@ -91,7 +91,7 @@ def in_parts(function: Callable[[Any], Any], rows: Any, *, tokens: int) -> Any:
 def encode_batches(
     batches: Iterable[Batch], encode: Callable[[Array, Array], Any], batch_size: int
 ) -> Iterator[tuple[Batch, Any]]:
-    """Encodes each batch while the next is decoded and what came of the last is fetched.
+    """Encodes each batch while the next is decoded and the results of the last are fetched.
 
     Args:
         batches: at most `batch_size` images each.
@@ -100,7 +100,7 @@ def encode_batches(
         batch_size: size B that batches are padded to.
 
     Yields:
-        A batch, and what was computed of its images, as NumPy arrays.
+        A batch and the results for its images, as NumPy arrays.
     """
     sharding = split_batch(batch_size)
     pending: collections.deque[tuple[Batch, Any]] = collections.deque()

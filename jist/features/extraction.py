@@ -1,7 +1,7 @@
-"""The frozen encoder over a data set: CLS features on disk.
+"""Extraction: CLS features of a data set by a frozen encoder, written to disk.
 
 They are written chunk by chunk, each chunk under a temporary name first, so a killed extraction
-goes on where it stopped and no chunk is ever half written or computed twice.
+resumes where it stopped and no chunk is ever half written or computed twice.
 """
 
 import functools
@@ -38,16 +38,16 @@ def extract(
     skip_empty: bool = False,
     progress: Progress | None = None,
 ) -> Features:
-    """Encodes the visible patches of every image, or goes on to do so.
+    """Encodes the visible patches of every image, or resumes doing so.
 
     Args:
-        encoder: the frozen encoder; a ResNet-50, which sees images whole, gives its averages for
-            CLS vectors.
+        encoder: the frozen encoder; for a ResNet-50, which needs whole images, its pooled features
+            stand in for CLS vectors.
         dataset: the images.
         out: directory of the store; made if missing.
         keep_for: maps example ids [B] to the kept patches [B, K], as `jist.masking.FixedMask` does;
-            traceable, and a function of the ids alone. Or how the images' own missing regions are
-            found; `jist.masking.visible_patches` are then kept.
+            traceable, and a function of the ids alone. Or a `NaturalMasks`, which finds the missing
+            regions of the images; `jist.masking.visible_patches` are then kept.
         batch_size: images encoded at a time; split over the devices that divide it.
         skip_unreadable: leave out images that cannot be decoded, and list them in the attributes,
             instead of stopping at the first.
@@ -59,10 +59,10 @@ def extract(
 
     Raises:
         ValueError: `out` holds features of other data, another encoder or other masks (the fields
-            that differ are named), `batch_size` is not positive, the encoder cannot do without the
-            missing regions, or masks would be laid over those of masked images.
+            that differ are named), `batch_size` is not positive, the encoder cannot leave patches
+            out, or masks are given for images that are masked already.
         UnreadableImageError: an image cannot be decoded, or could not when `out` was begun.
-        EmptyImageError: the same of an image of which nothing is visible.
+        EmptyImageError: likewise, for an image without a visible patch.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -72,7 +72,7 @@ def extract(
         length = dataset.kept
         if isinstance(keep_for, NaturalMasks) and keep_for.takes_more:
             raise ValueError(
-                f"keep_for={keep_for} would hide more of {dataset.name}, which brings its own masks"
+                f"keep_for={keep_for} cannot be applied to {dataset.name}, which is masked already"
             )
     if isinstance(keep_for, NaturalMasks):
         if not isinstance(encoder, MAEEncoder):
@@ -135,7 +135,7 @@ def _encode_natural(
     skip: dict[str, bool],
     rows: list[int],
 ) -> Iterator[Rows]:
-    """The rows of a chunk at once: images of like length may stand far apart in it."""
+    """Encodes a whole chunk at once: images of similar length may be far apart in it."""
     found = visible_batches(
         dataset,
         masks,

@@ -1,8 +1,8 @@
 """CLS vectors under random masks: the frozen encoder in the training loop.
 
 With random masks every image shows other patches in every epoch (Kariotakis et al., CPAL 2024,
-§2.1), so its CLS vector is made anew each time. The patches that an image shows are a function of
-(seed, epoch, example id) alone: an epoch that is done again sees the same ones.
+§2.1), so its CLS vector is recomputed each time. The visible patches are a function of (seed,
+epoch, example id) alone: repeating an epoch gives the same ones.
 """
 
 import functools
@@ -65,7 +65,7 @@ class EpochEncoder:
         seed: seed of the masks.
         batch_size: images encoded at a time; split over the devices that divide it.
         skip_unreadable: leave out images that cannot be decoded instead of stopping at the first.
-        in_memory: whether decoded images are kept, if the size is not to decide.
+        in_memory: whether decoded images are kept in memory; by default their size decides.
 
     Raises:
         ValueError: as `jist.masking.patches_kept`, or `batch_size` is not positive.

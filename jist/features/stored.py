@@ -1,8 +1,8 @@
-"""CLS features on disk: what is in a store, and how it is read.
+"""CLS features on disk: the format of a feature store, and how to read it.
 
 A feature store is a Zarr v3 group: `cls` [N, D] float32, `label` [N] int32, `keep` [N, K] int32,
 `example_id` [N] uint32; its attributes say which data set, encoder and masks it belongs to. Under
-natural masks K is the number of all patches, and rows of `keep` end with -1.
+natural masks K is the number of all patches, and rows of `keep` are padded with -1.
 """
 
 import dataclasses
@@ -34,9 +34,9 @@ class Features:
     Attributes:
         label: [N] int32.
         example_id: [N] uint32.
-        attributes: what the store says of itself.
-        read_cls: gives `cls`; called when it is first asked for, so that extraction alone needs
-            no memory that grows with the data set.
+        attributes: attributes of the store.
+        read_cls: reads `cls` when it is first used, so that extraction needs no memory that grows
+            with the data set.
     """
 
     label: Int[np.ndarray, " examples"]
@@ -53,9 +53,9 @@ class Features:
 def describe(
     encoder: Encoder, dataset: Dataset, keep_for: KeepFor | NaturalMasks
 ) -> dict[str, Any]:
-    """What a store is to say of itself; `kept` is its K.
+    """The attributes of a new store; `kept` is its K.
 
-    Args: as of `jist.features.extract`.
+    Args: as for `jist.features.extract`.
     """
     attributes = dataset.describe() | {
         "encoder": dataclasses.asdict(encoder.config),
@@ -69,7 +69,7 @@ def describe(
         return attributes | {"masks": masks, "kept": encoder.config.patches}
     if isinstance(keep_for, FixedMask):
         attributes["masks"] = dataclasses.asdict(keep_for)
-    # Some masks stand for all: they differ with the ratio, the seed and any function of the ids.
+    # The masks of a few ids identify the function: they differ with its ratio and seed.
     some = np.asarray(keep_for(jnp.asarray(dataset.example_ids[:CHUNK])))
     sha256 = hashlib.sha256(some.tobytes()).hexdigest()
     return attributes | {"masks_sha256": sha256, "kept": some.shape[1]}
@@ -81,7 +81,7 @@ def create(
     """The arrays of a store of N rows, by name, to write; made if missing.
 
     Raises:
-        ValueError: the store is there and says something else of itself (the fields are named).
+        ValueError: the store exists with other attributes (the fields are named).
     """
     free = ("versions", "class_names")
     store.open_group(path, attributes, holds="features", free=free)
@@ -105,12 +105,12 @@ def finish(
     skip_unreadable: bool,
     skip_empty: bool,
 ) -> None:
-    """Notes what was left out of a store all of whose rows are written, which completes it.
+    """Completes a store all of whose rows are written, by noting which images were left out.
 
     Args:
         path: the store.
         dataset: the images.
-        natural: whether each image shows as many patches as it has; their share is noted then.
+        natural: whether the masks are natural; the share of missing patches is then noted.
         skip_unreadable: as for `left_out`.
         skip_empty: as for `left_out`.
 
@@ -133,7 +133,7 @@ def load(path: str | os.PathLike) -> Features:
 
     Raises:
         FileNotFoundError: there is none at `path`, or its extraction has not been finished.
-        StoreError: something of it is missing (of the CLS vectors, when they are read).
+        StoreError: an array is missing or damaged (for the CLS vectors, when they are read).
     """
     path = pathlib.Path(path)
     if not (path / "zarr.json").is_file():
@@ -155,4 +155,4 @@ def load(path: str | os.PathLike) -> Features:
 
 def _read_cls(path: pathlib.Path, there: np.ndarray) -> np.ndarray:
     cls = store.read(path, "cls")
-    return cls if there.all() else cls[there]  # as a rule nothing is skipped, nor copied
+    return cls if there.all() else cls[there]  # usually nothing is skipped, and no copy is needed

@@ -1,4 +1,4 @@
-"""Images with the patches that are visible of them, under fixed or natural masks."""
+"""Images with their visible patches, under fixed or natural masks."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,7 @@ KeepFor = Callable[[Array], Int[Array, "batch kept"]]
 
 @dataclasses.dataclass(frozen=True)
 class Visible:
-    """Some images and what is visible of them.
+    """A batch of images and their visible patches.
 
     Attributes:
         images: [B, S, S, 3] uint8.
@@ -53,12 +53,12 @@ def visible_batches(
     skip_unreadable: bool = False,
     skip_empty: bool = False,
 ) -> Iterator[Visible]:
-    """Decodes images for an encoder, and finds what is visible of each.
+    """Decodes images for an encoder, and finds the visible patches of each.
 
     Args:
         dataset: the images.
         masks: as `jist.features.extract`.
-        encoder: whose image size, patches and filter are meant.
+        encoder: gives image size, patch size and resizing filter.
         rows: which images, in this order.
         batch_size: images of a batch; the last, and the last of a chunk, may have fewer.
         chunk: batches begin anew after so many rows.
@@ -117,16 +117,16 @@ def left_out(
 
     Args:
         dataset: the images.
-        labels: what was written for each [N], `UNREADABLE` and `EMPTY` among them.
-        skip_unreadable: whether images that cannot be decoded may have been.
-        skip_empty: whether images without a visible patch may have been.
+        labels: the stored labels [N], `UNREADABLE` and `EMPTY` among them.
+        skip_unreadable: whether images that cannot be decoded may be left out.
+        skip_empty: whether images without a visible patch may be left out.
 
     Returns:
         {"skipped": [...], "empty": [...]}, those that cannot be decoded and those without a patch.
 
     Raises:
-        UnreadableImageError: they may not, and one was: by an earlier call that allowed it.
-        EmptyImageError: the same.
+        UnreadableImageError: an earlier call left one out, and this one does not allow it.
+        EmptyImageError: likewise, for images without a visible patch.
     """
     noted = {
         name: [dataset.locate(int(row)) for row in np.flatnonzero(labels == mark)]
@@ -145,7 +145,7 @@ def left_out(
 def nothing_visible(
     image: str, advice: str = "--skip-empty leaves such images out"
 ) -> EmptyImageError:
-    """The error that names an image without a visible patch, and says what helps."""
+    """The error for an image without a visible patch, with advice."""
     return EmptyImageError(
         f"nothing of image {image} is visible: every patch lacks more of its pixels "
         f"than --max-missing allows; {advice}"

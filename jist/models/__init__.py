@@ -1,4 +1,4 @@
-"""Flax NNX modules; they know nothing of workers, files of images or devices."""
+"""Flax NNX modules; independent of workers, image files and devices."""
 
 from jist.models.decoder import DecoderConfig as DecoderConfig
 from jist.models.mae import MAE as MAE

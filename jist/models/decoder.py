@@ -1,4 +1,4 @@
-"""The decoder of a masked autoencoder: the pixels of missing patches, from those that were seen.
+"""The decoder of a masked autoencoder: predicts the pixels of missing patches from visible ones.
 
 He et al., Masked Autoencoders Are Scalable Vision Learners (arXiv 2111.06377), §3. In place of
 every missing patch it sees one learned mask token; their positions distinguish them.
@@ -107,9 +107,10 @@ class Decoder(nnx.Module):
     ) -> Float[Array, "batch missing pixels"]:
         """Pixels [B, M, p²·3] of M missing patches alone.
 
-        A Transformer does not mind the order of its tokens: the missing ones come first, so nothing
-        is put between others, and the last block computes nothing else. Of tokens in this order
-        (missing, CLS, kept), `valid` [B, M + 1 + K] says which are meant; None if all are.
+        The order of tokens does not matter to a Transformer. Missing ones come first here, so no
+        tokens have to be interleaved and the last block computes only the missing ones. `valid`
+        [B, M + 1 + K], in this order (missing, CLS, kept), is False for padding; None if there is
+        none.
         """
         positions = self.positions[...].astype(self.dtype)
         seen = jnp.pad(1 + keep, [(0, 0), (1, 0)])  # CLS, which lies at 0

@@ -28,7 +28,7 @@ class MAE(nnx.Module):
             and deviation, as in the models that the papers use (Table 1d); the published
             `mae_visualize_*` predict plain pixels.
         dtype: compute type, float32 or bfloat16; parameters and loss are float32 either way.
-        preprocessing: the form in which it wants its images.
+        preprocessing: resizing and normalisation of its images.
         rngs: initialisation.
     """
 
@@ -65,7 +65,7 @@ class MAE(nnx.Module):
     def target(
         self, images: Float[Array, "batch height width 3"]
     ) -> Float[Array, "batch patches pixels"]:
-        """What is to be predicted [B, L, p²·3]: pixels, standardised patch by patch if so made."""
+        """The targets [B, L, p²·3]: pixels, standardised per patch with `normalize_pixels`."""
         patches = patchify(images, self.encoder.config.patch_size)
         if not self.normalize_pixels:
             return patches
@@ -81,7 +81,7 @@ class MAE(nnx.Module):
     ) -> Float[Array, ""]:
         """Mean squared error of the predictions on the missing patches only.
 
-        Args, errors: as of `squared_error`.
+        Args, errors: as for `squared_error`.
 
         Returns:
             The mean over the predicted patches of all images; 0 if there are none.
@@ -96,17 +96,17 @@ class MAE(nnx.Module):
         valid: Bool[Array, "batch kept"] | None = None,
         visible: Bool[Array, "batch patches"] | None = None,
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """Mean squared errors of predicted patches, added up, and the number of these patches.
+        """The sum of the mean squared errors of the predicted patches, and their number.
 
-        Both add up over the parts of a batch, which the loss does not.
+        Unlike the loss, both can be summed over the parts of a batch.
 
         Args:
             images: [B, H, W, 3] float32, normalised.
             keep: indices of the patches that the encoder sees [B, K].
-            valid: which of them are meant [B, K]; the others are padding. None if all are.
-            visible: which patches the images have [B, L]; what is not there is neither seen nor
-                predicted. At most L - K may be there that the encoder does not see. None if all
-                are there.
+            valid: which of them are no padding [B, K]; None if all are.
+            visible: which patches the images have [B, L]; the others are neither encoded nor
+                predicted. At most L - K patches of an image may be present but not in `keep`. None
+                if all are present.
 
         Raises:
             ValueError: every patch is visible, so nothing is missing.
@@ -119,7 +119,7 @@ class MAE(nnx.Module):
         wanted = self._missing(keep, valid)
         if visible is not None:
             wanted = wanted * visible
-        # With padding an image may lack more patches than one that shows K.
+        # With padding, an image may leave out more patches than one that keeps K.
         columns = wanted.shape[1] - (0 if valid is not None and visible is None else keep.shape[1])
         # Patches that are left out sort behind the others, which stay in order.
         missing = jnp.argsort(1 - wanted, axis=1)[:, :columns]

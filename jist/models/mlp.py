@@ -1,8 +1,8 @@
-"""The classifier head: a multi-layer perceptron that declares where its neurons lie.
+"""The classifier head: a multi-layer perceptron that names the axes of its neurons.
 
 The layer sizes 768-1000-1000-classes are those of Kariotakis et al. (CPAL 2024), §2.1. Every hidden
 layer names its neurons, `hidden1`, `hidden2`, …, in the metadata of the parameters that touch them.
-From those names alone `jist.ist` cuts subnets; nothing here knows of workers.
+`jist.ist` cuts subnetworks by these names alone; this module is independent of workers.
 """
 
 import jax
@@ -19,7 +19,7 @@ class MLP(nnx.Module):
 
     Args:
         widths: neurons of every layer, input and output included, e.g. (768, 1000, 1000, 10).
-        norm: how subnets are corrected for the inputs they lack: "standardize" each hidden
+        norm: how subnetworks are corrected for missing inputs: "standardize" each hidden
             pre-activation, "scale" each hidden activation, or None. Hidden layers have no bias
             where they are standardised.
         rngs: initialisation of the kernels (LeCun normal); biases are zero.
@@ -42,8 +42,8 @@ class MLP(nnx.Module):
         self.widths = tuple(widths)
         self.norm = norm
         hidden = [f"hidden{i}" for i in range(1, len(widths) - 1)]
-        # A bias before the standardisation is subtracted again with the mean: its gradient is
-        # rounding noise, which Adam would blow up to steps of full length.
+        # Standardisation subtracts a bias again with the mean: its gradient would be rounding
+        # noise, which Adam would turn into steps of full length.
         biased = [norm != "standardize"] * len(hidden) + [True]
         self.layers = nnx.List(
             nnx.Linear(

@@ -1,4 +1,4 @@
-"""How pixels are brought into the form that an encoder was trained on."""
+"""Preprocessing: resizing and normalisation as in the training of an encoder."""
 
 import dataclasses
 

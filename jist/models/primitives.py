@@ -1,11 +1,10 @@
 """Linear maps, LayerNorm and the exact GELU with gradients of their own.
 
-The gradients are the usual ones, in an order of operations that XLA:CPU executes well. Left to
-itself it copies both factors of every weight gradient, because they come with two axes of rows;
-and it computes the gradient of a residual stream again, from the last block on, for every
-operation that reads it, because additions look cheap. So products here have one axis of rows, and
-a barrier marks the gradients that are worth their memory. Nothing is kept for the backward pass
-but what enters.
+The gradients are the usual ones, in an order of operations that XLA:CPU executes well. By default
+XLA copies both factors of every weight gradient, because they have two axes of rows; and it
+recomputes the gradient of a residual stream, from the last block on, for every operation that reads
+it, because additions look cheap. So products here have one axis of rows, and a barrier marks the
+gradients that are worth their memory. Only the inputs are kept for the backward pass.
 """
 
 import functools
@@ -24,7 +23,7 @@ once = jax.lax.optimization_barrier
 def linear(
     layer: nnx.Linear, x: Float[Array, "*rows inputs"], outputs: slice = slice(None)
 ) -> Float[Array, "*rows outputs"]:
-    """What `layer(x)` is, a layer with a bias: x W + b, in the layer's compute type.
+    """Computes `layer(x)` of a layer with a bias: x W + b, in the layer's compute type.
 
     Args:
         layer: its kernel W, bias b and compute type.
@@ -43,7 +42,7 @@ def _linear(
     kernel: Float[Array, "inputs outputs"],
     bias: Float[Array, " outputs"],
 ) -> Float[Array, "rows outputs"]:
-    """In the type of x; kernel and bias are of another, as a rule, and so are their gradients."""
+    """Computes x W + b in the type of x; kernel, bias and gradients usually have another type."""
     kernel = kernel.astype(x.dtype)
     if not _by_matrix_unit(x):
         return x @ kernel + bias.astype(x.dtype)
@@ -63,16 +62,17 @@ def _linear_gradients(saved: tuple[Array, Array, Array], dy: Array) -> tuple[Arr
 
 
 def _weight_gradient(x: Array, dy: Array) -> Array:
-    # A transposed left factor is multiplied the faster the narrower it is.
+    # A transposed left factor is multiplied faster if it is narrow.
     if x.shape[1] > dy.shape[1]:
         return once(dy.T @ x).T
     return x.T @ dy
 
 
 def _by_matrix_unit(x: Array) -> bool:
-    """Whether products are to be written as XLA:CPU must find them to use the matrix unit (AMX).
+    """Whether products need the form in which XLA:CPU uses the matrix unit (AMX).
 
-    In bfloat16, both factors row by row, the product in float32. Others take ten times as long.
+    That form is: bfloat16, both factors row-major, the product in float32. Others take ten times as
+    long.
     """
     return x.dtype == jnp.bfloat16 and jax.default_backend() == "cpu"
 
@@ -82,7 +82,7 @@ def _product(x: Array, y: Array) -> Array:
 
 
 def _laid_out(x: Array) -> Array:
-    """In memory row by row; a transposed array would be read where it lies."""
+    """A row-major copy; a transposed array would otherwise be read in place."""
     return with_layout_constraint(x, Layout((0, 1)))
 
 
@@ -92,7 +92,7 @@ _linear.defvjp(
 
 
 def layer_norm(layer: nnx.LayerNorm, x: Float[Array, "*rows dim"]) -> Float[Array, "*rows dim"]:
-    """What `layer(x)` is: γ (x - μ) / sqrt(σ² + ε) + β, computed in float32, of the layer's type.
+    """Computes `layer(x)`, γ (x - μ) / sqrt(σ² + ε) + β, in float32; returns the layer's type.
 
     Ba et al., Layer Normalization (arXiv 1607.06450). The variance takes a second pass: the mean of
     squares less the squared mean loses digits where the mean is large.

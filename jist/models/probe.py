@@ -1,4 +1,4 @@
-"""The linear probe: how much of a class a linear map can read off features."""
+"""The linear probe: measures how well a linear map can classify features."""
 
 import jax
 from flax import nnx

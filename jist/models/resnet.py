@@ -24,7 +24,7 @@ EPSILON = 1e-5
 
 @dataclasses.dataclass(frozen=True)
 class WholeImage:
-    """What ResNet-50 takes and gives, in the words of `ViTConfig`: an image is one patch.
+    """Input and output sizes of ResNet-50, in the terms of `ViTConfig`: an image is one patch.
 
     Attributes:
         image_size: side of the images that it was trained on, in pixels.
@@ -103,7 +103,7 @@ class ResNet50(nnx.Module):
 
     Args:
         dtype: compute type; parameters are float32 either way.
-        preprocessing: the form in which it wants its images; ImageNet's, bilinear, by default.
+        preprocessing: resizing and normalisation of its images; ImageNet's, bilinear, by default.
         rngs: initialisation (He normal).
     """
 

@@ -1,4 +1,4 @@
-"""Encoders that come with the package, by name: a model's size, the data it has seen, how long."""
+"""Encoders that come with the package; names give model size, training data and duration."""
 
 import os
 import pathlib

@@ -1,9 +1,9 @@
-"""Correcting the shift between a subnet and the full network.
+"""Correcting the shift between a subnetwork and the full network.
 
 Yuan et al., Distributed Learning of Fully Connected Neural Networks using Independent Subnet
-Training (VLDB 2022). A neuron of a subnet sees only its subnet's share of its inputs, so what it
-receives in training differs from what it receives when the full network is deployed. §2.2 corrects
-this by standardising the pre-activations; Appendix A by scaling the share up.
+Training (VLDB 2022). In training a neuron receives only the inputs that are in its subnetwork; in
+the deployed full network it receives all. §2.2 corrects this by standardising the pre-activations,
+Appendix A by scaling the activations up.
 """
 
 import jax
@@ -51,13 +51,12 @@ class Standardize(nnx.Module):
 
 
 class Scale(nnx.Module):
-    """Scales the activations of a subnet up, so that its sums estimate the full network's.
+    """Scales the activations of a subnetwork up, so that its sums estimate the full network's.
 
     A worker that holds k of a layer's N neurons multiplies their activations by N / k, which is n
-    for an equal partition: the sum over its k neurons then has the full sum as its expectation over
-        the
-    partitions. (Appendix A prints n²; its derivation drops the sum over the n sites, one factor of
-    n.) The full network is scaled by 1.
+    for an equal partition: the expectation, over the partitions, of the sum over its k neurons is
+    then the full sum. (Appendix A prints n²; its derivation drops the sum over the n sites, one
+    factor of n.) The full network is scaled by 1.
 
     Args:
         width: number of neurons N.
@@ -66,7 +65,7 @@ class Scale(nnx.Module):
 
     def __init__(self, width: int, neurons: str):
         self.width = width
-        # A subnet's cut of this is 1 where it holds a neuron and 0 where it is padded.
+        # A subnetwork's part of this is 1 for each of its neurons and 0 for padding.
         self.present = Statistic(jnp.ones(width), neurons=(neurons,))
 
     def __call__(self, x: Float[Array, "batch width"]) -> Float[Array, "batch width"]:
@@ -82,8 +81,8 @@ def _forward(model: nnx.Module, x: Array | np.ndarray) -> None:
 def calibrate(model: nnx.Module, x: Array | np.ndarray) -> None:
     """Measures every neuron's deployed mean and variance, in place (VLDB 2022, §2.2).
 
-    One pass of the full network over `x` in training mode, in which every `Standardize` remembers
-    what it saw; the model is in evaluation mode afterwards. Nothing else of it changes, neither
+    One pass of the full network over `x` in training mode, in which every `Standardize` stores the
+    statistics; the model is in evaluation mode afterwards. Nothing else of it changes, neither
     running averages nor random streams.
 
     Args:

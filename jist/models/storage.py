@@ -15,7 +15,7 @@ from flax import nnx, traverse_util
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-# All that is ever written into such a directory: what else lies there is somebody's own.
+# All files that are ever written into such a directory; any other file belongs to the user.
 FILES = {
     "config.json",
     "encoder.safetensors",
@@ -29,7 +29,7 @@ FILES = {
 def tensors(module: nnx.Module) -> dict[str, Any]:
     """Every array of a module by its dotted name, e.g. "blocks.0.attention.qkv.kernel".
 
-    A module of `nnx.eval_shape` has shapes in place of arrays, and so has what this returns.
+    For a module of `nnx.eval_shape` the values are shapes in place of arrays.
     """
     flat: dict[Any, Any] = traverse_util.flatten_dict(nnx.to_pure_dict(nnx.state(module)))
     return {".".join(map(str, path)): array for path, array in flat.items()}
@@ -37,10 +37,10 @@ def tensors(module: nnx.Module) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def staged(directory: str | os.PathLike, *, overwrite: bool = False) -> Iterator[pathlib.Path]:
-    """A new directory, whole or not at all: a temporary sibling that takes its name at the end.
+    """A new directory, whole or not at all: a temporary sibling, renamed at the end.
 
     Args:
-        directory: where to.
+        directory: the directory to create.
         overwrite: whether an existing directory of the same kind is replaced.
 
     Yields:
@@ -96,8 +96,8 @@ def read_config(
     """The `config.json` of a directory that holds the file `required` as well.
 
     Raises:
-        FileNotFoundError: one of the two files is missing; `writer` is named as what writes them,
-            and what is allowed otherwise.
+        FileNotFoundError: one of the two files is missing; the message names `writer`, which
+            creates them, and `otherwise`, what else is allowed.
         ValueError: the config is no JSON object.
     """
     for file in ("config.json", required):

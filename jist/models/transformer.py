@@ -41,7 +41,7 @@ class Attention(nnx.Module):
         valid: Bool[Array, "batch tokens"] | None = None,
         wanted: int | None = None,
     ) -> Float[Array, "batch outputs dim"]:
-        """What the first `wanted` tokens, or all, gather from all tokens, or from the valid ones.
+        """The outputs of the first `wanted` tokens (or all), attending to the valid ones (or all).
 
         [B, T, D] -> [B, wanted, D].
         """
@@ -55,7 +55,7 @@ class Attention(nnx.Module):
         if jax.default_backend() != "cpu":
             x = jax.nn.dot_product_attention(query, key, value, mask=attended)
             return linear(self.out, x.reshape(*x.shape[:2], dim))
-        # XLA:CPU multiplies small matrices fastest where they lie one after the other.
+        # XLA:CPU multiplies small matrices fastest if they are contiguous in memory.
         query, key, value = (tokens.swapaxes(1, 2) for tokens in (query, key, value))
         query = query * (dim // self.heads) ** -0.5
         scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
@@ -69,7 +69,7 @@ class Attention(nnx.Module):
     def _by_head(
         self, x: Float[Array, "batch tokens several"]
     ) -> Float[Array, "parts batch tokens heads width"]:
-        """Queries, keys and values apart, or as many of them as there are."""
+        """Splits fused queries, keys and values, or as many of them as there are."""
         dim = self.qkv.in_features
         split = (x.shape[-1] // dim, self.heads, dim // self.heads)
         return jnp.moveaxis(x.reshape(*x.shape[:2], *split), 2, 0)
@@ -110,7 +110,8 @@ class Block(nnx.Module):
 
         Args:
             x: tokens [B, T, D].
-            valid: which of them are meant [B, T]; the others are attended by none. None if all are.
+            valid: which of them are no padding [B, T]; no token attends to padding. None if all
+                are.
             wanted: how many are wanted, from the first; in a last block, the others need not be
                 computed. None for all.
 

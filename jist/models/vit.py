@@ -123,7 +123,7 @@ class MAEEncoder(nnx.Module):
     Args:
         config: its shape.
         dtype: compute type, float32 or bfloat16; parameters are float32 either way.
-        preprocessing: the form in which it wants its images; kept with the weights.
+        preprocessing: resizing and normalisation of its images; saved with the weights.
         rngs: initialisation, as in the published MAE: Xavier-uniform kernels, zero biases,
             CLS normal with deviation 0.02.
     """
@@ -173,14 +173,14 @@ class MAEEncoder(nnx.Module):
         Args:
             images: [B, H, W, 3] float32, normalised, H = W = `config.image_size`.
             keep: indices of the visible patches [B, K], or None for all of them.
-            valid: which of `keep` are meant [B, K]; the others are padding, and no token attends
-                to them. None if all are.
-            wanted: how many tokens are wanted; for CLS alone, 1, the last block is computed for
-                CLS alone. None for all.
+            valid: which of `keep` are no padding [B, K]; no token attends to padding. None if all
+                are.
+            wanted: number of tokens to return; with 1, the last block is computed for CLS alone.
+                None for all.
 
         Returns:
             Tokens [B, 1 + K, D] after the final LayerNorm, CLS first, or the first `wanted` of
-            them; those of padding are of no use.
+            them; those of padding are meaningless.
 
         Raises:
             ValueError: the images are not of the encoder's size.
@@ -196,7 +196,7 @@ class MAEEncoder(nnx.Module):
         if keep is None:
             x = linear(self.embed, patches) + positions[1:]
         else:
-            # Only the kept patches are embedded: what is masked costs nothing.
+            # Only the kept patches are embedded, so masked ones cost nothing.
             patches = jnp.take_along_axis(patches, keep[:, :, None], axis=1)
             x = linear(self.embed, patches) + positions[1 + keep]
         cls = self.cls[...].astype(self.dtype) + positions[0]

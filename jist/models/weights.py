@@ -84,7 +84,7 @@ def save_encoder(
 
     Args:
         encoder: the encoder.
-        directory: where to; must not exist.
+        directory: the directory to create; must not exist.
         source: where the weights come from, recorded in `config.json`.
         stored_dtype: type in the file, float32 or float16 to halve it.
 
@@ -106,9 +106,9 @@ def save_mae(
 
     Args:
         mae: encoder and decoder.
-        directory: where to.
+        directory: the directory to create.
         source: where the weights come from, recorded in `config.json`.
-        overwrite: whether what lies there is replaced, if it holds nothing but models.
+        overwrite: whether an existing directory is replaced, if it holds nothing but models.
 
     Raises:
         FileExistsError: `directory` exists and must not be replaced.
@@ -132,8 +132,8 @@ def load_encoder(
     Args:
         name: the name of a shipped one (`shipped_encoders`), or the directory that `save_encoder`
             or `python -m conversion` wrote.
-        image_size: side of the images in pixels, if another than the encoder's; the stored
-            positions are then interpolated bicubically, that of CLS excepted.
+        image_size: side of the images in pixels, if different from the encoder's; the stored
+            positions, but that of CLS, are then interpolated bicubically.
         dtype: compute type; parameters are float32 for any file.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Random views of images, made on the device: what pre-training sees in place of the images."""
+"""Random augmentation of images for pre-training, computed on the device."""
 
 import jax
 import jax.numpy as jnp
@@ -21,13 +21,13 @@ def random_view(
 
     Args:
         key: PRNG key.
-        image: pixels [S, S, 3], 0 to 255; or [S, S, 4], whose fourth channel is not 0 where a
-            pixel is there.
+        image: pixels [S, S, 3], 0 to 255; or [S, S, 4], whose fourth channel is 0 where a pixel
+            is missing.
         crop_area: least and largest area of a crop, as shares of the image.
 
     Returns:
-        Pixels [S, S, 3], float32 in [0, 255]; or [S, S, 4], whose fourth channel is 255 where all
-        pixels are there that the filter mixed, and else 0.
+        Pixels [S, S, 3], float32 in [0, 255]; or [S, S, 4], whose fourth channel is 0 where the
+        filter mixed in a missing pixel, and else 255.
 
     Raises:
         ValueError: the shares do not satisfy 0 < least <= largest <= 1.
@@ -65,8 +65,8 @@ def random_view(
 def _grown(missing: Bool[Array, "side side 1"]) -> Bool[Array, "side side 1"]:
     """Missing pixels and their neighbours.
 
-    Enlarging by a bicubic filter mixes what is less than two pixels away; enlarging these by a
-    linear one, of reach one, finds the same pixels.
+    A bicubic filter that enlarges mixes pixels less than two pixels away. A linear filter, of reach
+    one, finds the same pixels in the grown mask.
     """
     side = len(missing)
     padded = jnp.pad(missing, [(1, 1), (1, 1), (0, 0)])

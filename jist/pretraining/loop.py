@@ -1,8 +1,8 @@
 """The loop of pre-training: epochs over a data set, checkpoints, metrics, progress.
 
-Small data sets lie decoded on the device; large ones are decoded again in every epoch, a few
+Small data sets are kept decoded on the device; large ones are decoded again in every epoch, a few
 batches ahead. Either way the order of the images follows from the seed alone, so a run that was
-killed goes on from its last checkpoint and ends with the same bits; on a GPU with
+killed resumes from its last checkpoint and ends with the same bits; on a GPU with
 `--xla_gpu_deterministic_ops=true`.
 """
 
@@ -27,7 +27,7 @@ from jist.metrics import MetricsLog
 from jist.models import MAE
 from jist.pretraining.step import Pretraining, PretrainingState
 
-# Steps that may be under way at once: enough to hide the dispatch of one behind another.
+# Steps that may be in flight at once: enough to overlap the dispatch of one with another.
 AHEAD = 2
 
 Order = Int[np.ndarray, "steps batch"]
@@ -71,12 +71,12 @@ class Resident:
         return len(self._images)
 
     def __call__(self, order: Order) -> Iterator[tuple[Array, Int[np.ndarray, " batch"]]]:
-        """All images, and the rows of each step."""
+        """Yields all images with the rows of each step."""
         return ((self._images, rows) for rows in order)
 
 
 class Streamed:
-    """A large data set, decoded in the order in which its images are wanted.
+    """A large data set, decoded in the order in which its images are needed.
 
     Args:
         dataset: the images.
@@ -98,7 +98,7 @@ class Streamed:
         return len(self._dataset)
 
     def __call__(self, order: Order) -> Iterator[tuple[Array, Int[np.ndarray, " batch"]]]:
-        """The images of each step and no others."""
+        """Yields only the images of each step."""
         batch_size = order.shape[1]
         rows = np.arange(batch_size, dtype=np.int32)
         for batch in batches(
@@ -113,7 +113,7 @@ class Streamed:
 
 
 def _channels(batch: Batch) -> UInt8[np.ndarray, "batch side side channels"]:
-    """The images, with a fourth channel that says what is there if anything may be missing."""
+    """The images; if pixels may be missing, with a fourth channel that is 0 where they are."""
     if batch.missing is None:
         return batch.images
     there = np.where(batch.missing, 0, 255).astype(np.uint8)
@@ -134,7 +134,7 @@ def pretrain(
     after_checkpoint: Callable[[int, MAE], None] | None = None,
     progress: Progress | None = None,
 ) -> MAE:
-    """Pre-trains to the end, or goes on to it from the last checkpoint.
+    """Pre-trains to the end, resuming from the last checkpoint if there is one.
 
     Args:
         pretraining: model, optimiser and step.
@@ -145,17 +145,18 @@ def pretrain(
         checkpoints: directory of the checkpoints; the last two are kept.
         log: takes one line of metrics per epoch: "epoch", "step", "images_seen", "loss" (mean of
             the epoch), "learning_rate" (of its last step), "images_per_second", "seconds".
-        learning_rate: what the optimiser uses, for the log.
+        learning_rate: the optimiser's schedule, for the log.
         checkpoint_every: epochs between checkpoints; the last epoch has one in any case.
-        after_checkpoint: called with epoch and model after each checkpoint, and again where a run
-            goes on from one: it may have been killed before the first call was done.
+        after_checkpoint: called with epoch and model after each checkpoint, and again when a run
+            resumes from one: the earlier run may have been killed before its call finished.
         progress: shows a bar, if given.
 
     Returns:
         The pre-trained model.
 
     Raises:
-        ValueError: the batch is larger than the data; or the checkpoints are of another training.
+        ValueError: the batch is larger than the data, or the checkpoints belong to another
+            training.
         CheckpointError: the last checkpoint cannot be read.
         FloatingPointError: the loss or a parameter is not finite; the last good checkpoint is kept.
     """
@@ -218,7 +219,7 @@ def _epoch(
     images: Iterator[tuple[Array, Int[np.ndarray, " batch"]]],
     report: Callable[[float], None],
 ) -> tuple[PretrainingState, list[float]]:
-    """Takes the steps of an epoch; a loss is looked at while later steps are under way."""
+    """Takes the steps of an epoch; a loss is checked while later steps are already running."""
     pending: collections.deque = collections.deque()
     losses = []
 

@@ -27,7 +27,7 @@ from jist.pretraining.augment import random_view
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PretrainingState:
-    """Everything that pre-training changes.
+    """The state that a pre-training step updates.
 
     Attributes:
         params: nested dict of arrays, the parameters of encoder and decoder.
@@ -36,7 +36,7 @@ class PretrainingState:
         key: PRNG key; step t draws from `fold_in(key, t)`.
     """
 
-    # Not annotated as arrays: JAX puts shapes, shardings and placeholders in their place.
+    # Not annotated as arrays: JAX also uses shapes, shardings and placeholders here.
     params: Any
     opt_state: Any
     step: Any
@@ -59,7 +59,7 @@ def adamw(
         weight_decay: decay of matrices.
 
     Raises:
-        ValueError: the warm-up is not shorter than the whole.
+        ValueError: the warm-up is not shorter than the schedule.
     """
     if not 0 <= warmup_steps < steps:
         raise ValueError(f"warmup_steps must lie in [0, {steps}), got {warmup_steps}")
@@ -86,8 +86,8 @@ class Pretraining:
         max_missing: share of a patch that may be missing of images that lack pixels, in [0, 1).
         crop_area: least and largest area of a random crop, as shares of the image.
         accumulate: parts in which a batch is computed one after the other, to save memory. The
-            result does not depend on it (up to float rounding). By default as many as are fastest:
-            one, but on CPUs.
+            result does not depend on it (up to float rounding). By default the fastest number: one,
+            except on CPUs.
         mesh: devices, along one axis named "batch"; all by default.
 
     Raises:
@@ -137,7 +137,7 @@ class Pretraining:
             mesh=self.mesh,
             in_specs=(P(), P(), P(), P(None, "batch"), P(None, "batch")),
             out_specs=P(),
-            # Else every part's gradient would be added up over the devices by itself.
+            # Otherwise the gradient of each part would be summed over the devices separately.
             check_vma=False,
         )
 
@@ -162,8 +162,8 @@ class Pretraining:
         Args:
             state: the state before; its buffers are reused.
             images: pixels [N, S, S, 3] on every device (see `place`), S the encoder's size; or
-                [N, S, S, 4], whose fourth channel is 0 where a pixel is missing. What is missing is
-                neither seen nor predicted.
+                [N, S, S, 4], whose fourth channel is 0 where a pixel is missing. Missing pixels are
+                neither encoded nor predicted.
             rows: which of them make up the batch [B].
 
         Returns:
@@ -186,7 +186,7 @@ class Pretraining:
         return self._step(state, images, place(rows, split))
 
     def place(self, images: UInt8[np.ndarray, "images side side channels"]) -> Array:
-        """Lays images on every device, as `step` takes them."""
+        """Places images on every device, as `step` takes them."""
         return place(images, self.replicated)
 
     def model(self, state: PretrainingState) -> MAE:
@@ -210,7 +210,7 @@ class Pretraining:
     def _device_sums(
         self, params: Any, rest: Any, images: Array, rows: Int[Array, "parts batch"], keys: Array
     ) -> tuple[tuple[Array, Array], Any]:
-        """Squared error, number of predicted patches and gradient, added up over the whole batch.
+        """Squared error, number of predicted patches and gradient, summed over the whole batch.
 
         `rest` holds the model's variables that are not trained; `rows` and `keys` are those of one
         device.
@@ -238,7 +238,7 @@ class Pretraining:
     def _masked_views(
         self, images: Array, rows: Int[Array, " batch"], keys: Array
     ) -> tuple[Array, ...]:
-        """Views of some images, a key each, and their masks as `MAE.squared_error` takes them."""
+        """Augmented images, one key each, and their masks as `MAE.squared_error` takes them."""
 
         def one(image: Array, key: Array) -> tuple[Array, ...]:
             view_key, mask_key = jax.random.split(key)

@@ -1,6 +1,6 @@
-"""Images: found, decoded, resized, with what they lack, in batches.
+"""Image data sets: images found, decoded and resized with their missing regions, in batches.
 
-In the order in which they pass: `folder`, `unlabelled`, `digits`, `cifar10`, `scenes`, `prepared`
-and `masked` say where they come from, `decoding` reads and resizes one, `missing` its missing
-regions, `natural` and `clouds` say where those come from, `pipeline` does it for many in parallel.
+Sources of images: `folder`, `unlabelled`, `digits`, `cifar10`, `scenes`, `prepared`, `masked`.
+`decoding` reads and resizes one image, `missing` reads and resizes its missing regions, `natural`
+and `clouds` define natural and simulated masks, `pipeline` decodes batches in parallel.
 """

@@ -17,8 +17,8 @@ def cloud_mask(
 ) -> Bool[np.ndarray, "{size} {size}"]:
     """The clouds over one image: a function of (seed, example id, size) and the cover.
 
-    Exactly round(cover · S²) pixels are covered. Of one image, a larger cover hides all that a
-    smaller one hides.
+    Exactly round(cover · S²) pixels are covered. For one image, a larger cover hides everything
+    that a smaller one hides.
 
     Args:
         seed: seed of the clouds.

@@ -15,8 +15,8 @@ from jist.data.errors import UnreadableImageError
 from jist.models.preprocessing import INTERPOLATIONS
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff"})
-# Whatever a file is called, Pillow takes it for what it begins like, and starts Ghostscript for
-# PostScript: only these are meant.
+# Pillow recognises a file by its first bytes, whatever its name, and would start Ghostscript for
+# PostScript. So only these formats are allowed.
 _FORMATS = ("BMP", "JPEG", "PNG", "TIFF")
 
 SIXTEEN_BIT_GREY = ("I;16", "I;16L", "I;16B", "I;16N")
@@ -55,8 +55,8 @@ def decode_image(
 
     Args:
         encoded: the path, or the bytes of the file.
-        name: how errors call it.
-        convert: what is made of the image before its file is closed.
+        name: its name in error messages.
+        convert: applied to the image before its file is closed.
 
     Raises:
         UnreadableImageError: as `read_image`, or anything that `convert` raises.
@@ -100,7 +100,7 @@ def _refuse_other_pixels(image: Image.Image) -> None:
         bits = max(image.tag_v2.get(_TIFF_BITS, (1,)))
         kinds = image.tag_v2.get(_TIFF_KIND, (1,))
         extra = image.tag_v2.get(_TIFF_EXTRA, ())
-        # Pillow takes a fourth channel of which nothing is said for transparency.
+        # Pillow takes an unspecified fourth channel for transparency.
         unnamed = 0 in extra or (image.mode == "RGBA" and not extra)
         fits = set(kinds) == {1} and not unnamed
         fits = fits and (bits <= 8 or (bits == 16 and image.mode in SIXTEEN_BIT_GREY))
@@ -112,7 +112,7 @@ def _refuse_other_pixels(image: Image.Image) -> None:
 
 
 def fully_transparent(image: Image.Image) -> Bool[np.ndarray, "height width"]:
-    """Which pixels of an image show nothing of it."""
+    """Which pixels of an image are fully transparent."""
     if image.mode in SIXTEEN_BIT_GREY:
         # Pillow would look for the value among those that it has clipped.
         value = image.info.get("transparency")
@@ -148,7 +148,7 @@ def resize(
     if image.size != (size, size):
         short = min(image.size)
         left, top = (image.width - short) // 2, (image.height - short) // 2
-        # One call for both: nothing is computed that the cut would throw away.
+        # One call for both: pixels outside the square are never computed.
         image = image.resize(
             (size, size),
             Image.Resampling[interpolation.upper()],

@@ -1,4 +1,4 @@
-"""Images of which only the visible patches are left, as `jist.masked_images` writes them."""
+"""Data sets of masked images: only the visible patches, as `jist.masked_images` writes them."""
 
 import dataclasses
 import functools
@@ -25,7 +25,7 @@ class MaskedImages(Dataset):
         path: the directory of the split, a Zarr group.
         rows: where in its arrays each example is [N].
         ids: the examples' ids in the data set that was masked [N].
-        attributes: what the group says of itself.
+        attributes: attributes of the group.
     """
 
     path: pathlib.Path
@@ -40,7 +40,7 @@ class MaskedImages(Dataset):
 
     @property
     def kept(self) -> int | None:
-        """Visible patches of an image, where all have equally many."""
+        """Number of visible patches of an image; None where it differs between images."""
         return self.attributes["kept"]
 
     def check(self, image_size: int, patch_size: int) -> None:
@@ -53,7 +53,7 @@ class MaskedImages(Dataset):
             )
 
     def open(self, index: int) -> Image.Image:
-        """There is no whole image.
+        """Refuses: there is no whole image to decode.
 
         Raises:
             DataError: always.
@@ -66,7 +66,7 @@ class MaskedImages(Dataset):
     def open_with_missing(
         self, index: int, no_data: int | None = None
     ) -> tuple[Image.Image, Bool[np.ndarray, "side side"]]:
-        """The image with its visible patches in their places, and all else missing (black)."""
+        """The image with its visible patches in place; everything else is missing (black)."""
         size, patch_size = self.attributes["image_size"], self.attributes["patch_size"]
         grid = size // patch_size
         try:
@@ -108,7 +108,7 @@ def load_masked(path: str, split: str) -> MaskedImages:
     directory = pathlib.Path(path).expanduser() / split
     if not (directory / "zarr.json").is_file():
         raise ValueError(
-            f"masked:PATH needs what experiments.mask_dataset wrote, {directory} is none of it"
+            f"masked:PATH needs a directory written by experiments.mask_dataset, {directory} is not"
         )
     attributes = store.read_attributes(directory)
     if "skipped" not in attributes:

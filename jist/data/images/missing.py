@@ -71,7 +71,7 @@ def _not_zero(image: Image.Image) -> np.ndarray:
 
 
 def _all_equal(image: Image.Image, value: int) -> np.ndarray:
-    """Which pixels hold a value in all channels [H, W]; transparency is none of them."""
+    """Which pixels hold a value in all channels but transparency [H, W]."""
     equal = np.asarray(image) == value
     if equal.ndim == 2:
         return equal
@@ -84,7 +84,8 @@ def resize_missing(
     """The missing pixels of an image after `jist.data.resize`, which takes the same arguments.
 
     A target pixel is missing if any source pixel that the filter mixes into it is: what lies in a
-    missing region has no part in what is there. An image that is only cut stays as it is.
+    missing region has no influence on the rest. Pixels of an image that is only cropped stay as
+    they are.
     """
     height, width = missing.shape
     short = min(height, width)
@@ -100,7 +101,7 @@ def resize_missing(
         )
     above, below = _reach(top, short / size, size, height, _REACH[interpolation])
     before, after = _reach(left, short / size, size, width, _REACH[interpolation])
-    # Of all pixels above and to the left of each corner.
+    # Number of missing pixels above and to the left of each corner.
     count = np.pad(np.cumsum(np.cumsum(missing, axis=0, dtype=np.int32), axis=1), [(1, 0), (1, 0)])
     inside = (
         count[np.ix_(below, after)]

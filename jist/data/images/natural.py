@@ -48,12 +48,12 @@ class NaturalMasks:
 
     @property
     def name(self) -> str:
-        """What results call these masks."""
+        """The name of these masks in results."""
         return "natural" if self.clouds is None else f"simulated clouds {self.clouds:g}"
 
     @property
     def takes_more(self) -> bool:
-        """Whether more is taken for missing than what an image itself says is."""
+        """Whether pixels count as missing beyond those that the image itself marks."""
         return self.no_data is not None or self.clouds is not None
 
     def read(

@@ -14,12 +14,12 @@ from jist.data.images.natural import NaturalMasks
 from jist.models.preprocessing import INTERPOLATIONS
 from jist.placement import available_cores
 
-# Images that a thread decodes in one go: enough to outweigh the cost of handing them over, few
-# enough for many threads to share a batch.
+# Images that a thread decodes in one go: enough to outweigh the cost of passing them between
+# threads, few enough for many threads to share a batch.
 _PIECE = 32
 
-# Pillow leaves Python's lock while it decodes and resizes; what remains under the lock keeps more
-# threads than these from being of use.
+# Pillow releases Python's global lock while it decodes and resizes; the work that remains under
+# the lock makes more threads than these useless.
 _THREADS = min(16, available_cores())
 
 _UNREADABLE_LABEL = -1
@@ -34,7 +34,8 @@ class Batch:
         labels: [B] int32; -1 where unreadable.
         example_ids: [B] uint32.
         readable: [B] bool.
-        missing: which pixels are missing [B, S, S]; all where unreadable. None if not asked for.
+        missing: which pixels are missing [B, S, S]; all where unreadable. None without natural
+            masks.
     """
 
     images: UInt8[np.ndarray, "batch side side 3"]
@@ -65,7 +66,7 @@ def batches(
         rows: which examples, in this order; by default all, in the order of the data set.
         chunk: batches begin anew after so many rows, so the last of a chunk may have fewer, too.
         skip_unreadable: mark images that cannot be decoded instead of stopping at the first.
-        natural: how the images' missing regions are found, if they are asked for.
+        natural: how the images' missing regions are found; None to ignore them.
 
     Returns:
         A generator; the same arguments give the same batches. Closing it stops the decoding.
@@ -106,7 +107,7 @@ def _iterate(
     skip_unreadable: bool,
     natural: NaturalMasks | None,
 ) -> Generator[Batch, None, None]:
-    """Batches, given by where in `rows` their examples stand."""
+    """Batches, each given by the positions of its examples in `rows`."""
     failures: dict[int, UnreadableImageError] = {}
 
     def decode(piece: range) -> Batch:
@@ -121,7 +122,7 @@ def _iterate(
                 else:
                     images[i], missing[i] = natural.read(dataset, row, image_size, interpolation)
             except UnreadableImageError as error:
-                # Raised in the thread that asks for the batch: grain adds lines to what passes it.
+                # Raised later, in the consumer's thread: grain adds lines to errors that pass it.
                 failures[piece[i]] = error
                 readable[i] = False
         labels = np.where(readable, dataset.labels[some], _UNREADABLE_LABEL).astype(np.int32)
@@ -140,7 +141,7 @@ def _iterate(
                 raise failures[batch[int(np.argmin(found.readable))]]
             yield found
     finally:
-        # Threads must not go on decoding for somebody who has stopped listening.
+        # Threads must stop decoding when the consumer stops early.
         decoded.close()
 
 

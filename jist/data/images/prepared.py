@@ -54,13 +54,13 @@ def load_prepared(
     """All examples of a split of TFDS.
 
     Args:
-        name: what TFDS and `load_dataset` call the data set.
-        tfds_split: what TFDS calls the split.
-        split: what the result calls it.
+        name: name of the data set in TFDS and `load_dataset`.
+        tfds_split: name of the split in TFDS.
+        split: name of the split in the result.
         data_dir: where TFDS keeps prepared data sets; by default its own default, `TFDS_DATA_DIR`
             or `~/tensorflow_datasets`.
         key: makes the key of an example from its TFDS features and the name of its class.
-        costs: what preparing takes, for the message where it has not been done.
+        costs: what preparing costs, for the message that tells the user to do it.
 
     Raises:
         DataError: TFDS is not installed, or does not hold the data set as ArrayRecord there.

@@ -99,9 +99,9 @@ def load_scenes(
     """RESISC45 or AID from the extracted folder; RESISC45 also as TFDS has prepared it.
 
     Directories of classes are recognised whatever their case and separators, in `data_dir` or up
-    to three directories below it. The test images are as many as the paper's, or of fewer images
-    the same proportion; every class gives its share, at least one. Which they are depends on seed,
-    class and file name, so the same copy is split alike wherever it lies, prepared or not.
+    to three directories below it. There are as many test images as in the paper, or the
+    same proportion of fewer images; every class gives its share, at least one. Which ones depends
+    on seed, class and file name only, so every copy is split alike, prepared by TFDS or not.
 
     Args:
         published: which of them.
@@ -111,8 +111,8 @@ def load_scenes(
         seed: decides the split.
 
     Raises:
-        DataError: it is not there (the message says where to get it and where to put it), or
-            cannot be used as it lies there.
+        DataError: it is missing (the message says where to get it and where to put it), or
+            cannot be used.
     """
     default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
     above = pathlib.Path(default if data_dir is None else data_dir).expanduser()
@@ -147,7 +147,7 @@ def _find(published: Published, above: pathlib.Path) -> dict[str, pathlib.Path]:
     for _ in range(_DEPTH + 1):
         below = []
         for path in level:
-            inside = _open_to_us(path)
+            inside = _subdirectories(path)
             if sum(_plain(name) in known for name in inside) > _MOST * len(inside):
                 candidates[path] = inside
             else:
@@ -174,8 +174,8 @@ def _find(published: Published, above: pathlib.Path) -> dict[str, pathlib.Path]:
     return found
 
 
-def _open_to_us(path: pathlib.Path) -> list[str]:
-    """Directories in one that lies on the way; none in one that belongs to somebody else."""
+def _subdirectories(path: pathlib.Path) -> list[str]:
+    """Sub-directories to search; none if reading the directory is not permitted."""
     try:
         return [name for name in directories(path) if not name.startswith("_")]
     except PermissionError:

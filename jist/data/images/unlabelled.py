@@ -20,7 +20,7 @@ def load_unlabelled(path: str, split: str) -> Folder:
         The images, all of one class, "unlabelled".
 
     Raises:
-        ValueError: `path` is no directory, or test images are asked for.
+        ValueError: `path` is no directory, or `split` is not "train".
         DataError: there is no image, or a symbolic link leads round and round.
     """
     root = pathlib.Path(path).expanduser()
@@ -28,7 +28,7 @@ def load_unlabelled(path: str, split: str) -> Folder:
         raise ValueError(f"images:PATH needs the path of a directory, {path!r} is none")
     if split != "train":
         raise ValueError(
-            f"images:{path} has no {split} images and no labels: it is there to be pre-trained on; "
+            f"images:{path} has no {split} images and no labels: it serves pre-training only; "
             "folder:PATH takes one directory per class"
         )
     keys = tuple(image_keys(root))
