@@ -54,7 +54,7 @@ def run(options: Options) -> None:
     # Imported late: `--help` and mistyped options need no JAX.
     from conversion.convert import convert
     from conversion.export import export
-    from conversion.plan import Wishes
+    from conversion.plan import Overrides
 
     if options.to is not None:
         source = pathlib.Path(options.src)
@@ -65,10 +65,10 @@ def run(options: Options) -> None:
     verify = None
     if options.verify:
         from conversion.verify import verify
-    wishes = Wishes(
+    overrides = Overrides(
         options.heads, options.decoder_heads, options.layer_norm_eps, options.mean, options.std
     )
-    convert(options.src, options.dst, wishes, overwrite=options.overwrite, verify=verify)
+    convert(options.src, options.dst, overrides, overwrite=options.overwrite, verify=verify)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from conversion import VERSION, published
 from conversion.errors import ConversionError, some
 from conversion.names import Rule
-from conversion.plan import Plan, Wishes, make_plan
+from conversion.plan import Overrides, Plan, make_plan
 from conversion.source import Source, open_source
 from conversion.writer import blank, write_safetensors
 from jist.models import MAE, DecoderConfig, MAEEncoder, Preprocessing, ResNet50, weights
@@ -25,7 +25,7 @@ Report = Callable[[str], None]
 def convert(
     name: str,
     destination: pathlib.Path,
-    wishes: Wishes,
+    overrides: Overrides,
     *,
     overwrite: bool = False,
     verify: Callable[[Source, Plan, pathlib.Path], None] | None = None,
@@ -36,7 +36,7 @@ def convert(
     Args:
         name: file, directory or Hugging Face id.
         destination: the directory to write, whole or not at all.
-        wishes: what cannot be read from the tensors.
+        overrides: what cannot be read from the tensors.
         overwrite: whether a destination of the same kind is replaced.
         verify: called with the source, what was found in it and the finished directory, before
             that takes its name; raises if the two do not agree.
@@ -47,11 +47,11 @@ def convert(
         FileExistsError: the destination exists.
     """
     source = open_source(name)
-    plan = make_plan(source, wishes)
+    plan = make_plan(source, overrides)
     with staged(destination, overwrite=overwrite) as staging:
         sha, md5 = published.digests(source.files)
         report(f"source   {name}: {source.kind}, {plan.naming.name} names, SHA-256 {sha}")
-        for line in _describe(source, plan, wishes) + published.remarks(name, plan, md5):
+        for line in _describe(source, plan, overrides) + published.remarks(name, plan, md5):
             report(line)
         _write_parts(source, plan, staging)
         _write_extra(source, plan, staging)
@@ -167,7 +167,7 @@ def _used(plan: Plan) -> list[str]:
     return [name for rules in plan.rules.values() for rule in rules for name in rule.source]
 
 
-def _describe(source: Source, plan: Plan, wishes: Wishes) -> list[str]:
+def _describe(source: Source, plan: Plan, overrides: Overrides) -> list[str]:
     lines = []
     if plan.encoder is None:
         lines.append("encoder  ResNet-50 v1.5, 2048 features")
@@ -188,7 +188,7 @@ def _describe(source: Source, plan: Plan, wishes: Wishes) -> list[str]:
                 "warning: no tensor shows the decoder's heads, so it is written but cannot be "
                 "rebuilt; --decoder-heads says how many"
             )
-    lines.append(_describe_pixels(source, plan.preprocessing, wishes))
+    lines.append(_describe_pixels(source, plan.preprocessing, overrides))
     lines += _describe_extra(source, plan)
     other = sorted({source.tensors[name].dtype for name in _used(plan)} - {"float32"})
     if other:
@@ -196,11 +196,11 @@ def _describe(source: Source, plan: Plan, wishes: Wishes) -> list[str]:
     return lines
 
 
-def _describe_pixels(source: Source, wanted: Preprocessing, wishes: Wishes) -> str:
+def _describe_pixels(source: Source, wanted: Preprocessing, overrides: Overrides) -> str:
     mean, std = (", ".join(f"{x:g}" for x in values) for values in (wanted.mean, wanted.std))
     said = source.preprocessor or (source.config or {}).get("pretrained_cfg")
     how = "as its files say" if said else "assumed: no file beside it says how"
-    given = [f"--{name}" for name in ("mean", "std") if getattr(wishes, name)]
+    given = [f"--{name}" for name in ("mean", "std") if getattr(overrides, name)]
     how = f"{' and '.join(given)} as given, the rest {how}" if given else how
     return f"pixels   less {mean}, over {std}, {wanted.interpolation}; {how}"
 

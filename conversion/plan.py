@@ -21,7 +21,7 @@ RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Wishes:
+class Overrides:
     """What the user says of a source that its tensors do not.
 
     Attributes:
@@ -60,7 +60,7 @@ class Plan:
     preprocessing: Preprocessing
 
 
-def make_plan(source: Source, wishes: Wishes) -> Plan:
+def make_plan(source: Source, overrides: Overrides) -> Plan:
     """Recognises a source.
 
     Raises:
@@ -76,11 +76,11 @@ def make_plan(source: Source, wishes: Wishes) -> Plan:
     extra = _check_names(source, naming, rules)
     if naming in RESNET_NAMINGS:
         _check_resnet_config(source.config or {})
-        preprocessing = _preprocessing(source, "bilinear", wishes)
+        preprocessing = _preprocessing(source, "bilinear", overrides)
         return Plan(naming, rules, extra, None, None, preprocessing)
-    encoder = _encoder(source, naming, rules["encoder"], wishes)
-    decoder = _decoder(source, naming, rules["decoder"], wishes) if "decoder" in rules else None
-    preprocessing = _preprocessing(source, "bicubic", wishes)
+    encoder = _encoder(source, naming, rules["encoder"], overrides)
+    decoder = _decoder(source, naming, rules["decoder"], overrides) if "decoder" in rules else None
+    preprocessing = _preprocessing(source, "bicubic", overrides)
     return Plan(naming, rules, extra, encoder, decoder, preprocessing)
 
 
@@ -129,7 +129,7 @@ def _shapes(source: Source, rules: list[Rule]) -> dict[str, tuple[str, tuple[int
     return {rule.jist: (rule.source[0], source.tensors[rule.source[0]].shape) for rule in rules}
 
 
-def _encoder(source: Source, naming: Naming, rules: list[Rule], wishes: Wishes) -> ViTConfig:
+def _encoder(source: Source, naming: Naming, rules: list[Rule], overrides: Overrides) -> ViTConfig:
     shapes = _shapes(source, rules)
     name, kernel = shapes["embed.kernel"]
     if len(kernel) != 4 or kernel[1] != 3 or kernel[2] != kernel[3]:
@@ -156,18 +156,20 @@ def _encoder(source: Source, naming: Naming, rules: list[Rule], wishes: Wishes) 
         "mlp_dim": shapes["blocks.0.mlp_in.kernel"][1][0],
     }
     _check_config(source, config, sizes)
-    heads = _first(wishes.heads, config.get("num_attention_heads"), KNOWN_HEADS.get(dim))
+    heads = _first(overrides.heads, config.get("num_attention_heads"), KNOWN_HEADS.get(dim))
     if heads is None:
         raise ConversionError(
             f"the number of attention heads is needed (--heads): no tensor shows it, and an "
             f"encoder {dim} wide is none of the known sizes ({', '.join(map(str, KNOWN_HEADS))})"
         )
-    return _valid(ViTConfig, **sizes, heads=heads, layer_norm_eps=_epsilon(naming, config, wishes))
+    return _valid(
+        ViTConfig, **sizes, heads=heads, layer_norm_eps=_epsilon(naming, config, overrides)
+    )
 
 
-def _epsilon(naming: Naming, config: Mapping[str, Any], wishes: Wishes) -> float:
-    if wishes.layer_norm_eps is not None:
-        return wishes.layer_norm_eps
+def _epsilon(naming: Naming, config: Mapping[str, Any], overrides: Overrides) -> float:
+    if overrides.layer_norm_eps is not None:
+        return overrides.layer_norm_eps
     if naming.family == "facebook":
         return FACEBOOK_EPSILON
     return config.get("layer_norm_eps", HUGGINGFACE_EPSILON)
@@ -196,7 +198,9 @@ def _check_config(source: Source, config: Mapping[str, Any], sizes: Mapping[str,
         )
 
 
-def _decoder(source: Source, naming: Naming, rules: list[Rule], wishes: Wishes) -> dict[str, Any]:
+def _decoder(
+    source: Source, naming: Naming, rules: list[Rule], overrides: Overrides
+) -> dict[str, Any]:
     shapes = _shapes(source, rules)
     if "blocks.0.mlp_in.kernel" not in shapes:
         raise ConversionError(f"{source.files[0]} has a decoder without a block")
@@ -207,7 +211,7 @@ def _decoder(source: Source, naming: Naming, rules: list[Rule], wishes: Wishes) 
     return {
         "dim": dim,
         "depth": sum(name.endswith("mlp_in.kernel") for name in shapes),
-        "heads": _first(wishes.decoder_heads, said, KNOWN_DECODER_HEADS.get(dim)),
+        "heads": _first(overrides.decoder_heads, said, KNOWN_DECODER_HEADS.get(dim)),
         "mlp_dim": shapes["blocks.0.mlp_in.kernel"][1][0],
         "normalize_pixels": config.get("norm_pix_loss", not plain),
     }
@@ -228,15 +232,15 @@ def _check_resnet_config(config: Mapping[str, Any]) -> None:
             )
 
 
-def _preprocessing(source: Source, interpolation: str, wishes: Wishes) -> Preprocessing:
+def _preprocessing(source: Source, interpolation: str, overrides: Overrides) -> Preprocessing:
     default = Preprocessing(interpolation=interpolation)
     said = source.preprocessor or {}
     timm = (source.config or {}).get("pretrained_cfg") or {}
     resized = RESAMPLING.get(said.get("resample", -1), timm.get("interpolation", interpolation))
     return _valid(
         Preprocessing,
-        mean=tuple(wishes.mean or said.get("image_mean", timm.get("mean", default.mean))),
-        std=tuple(wishes.std or said.get("image_std", timm.get("std", default.std))),
+        mean=tuple(overrides.mean or said.get("image_mean", timm.get("mean", default.mean))),
+        std=tuple(overrides.std or said.get("image_std", timm.get("std", default.std))),
         interpolation=resized,
     )
 

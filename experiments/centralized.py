@@ -24,7 +24,7 @@ from experiments.command.options import (
     pick,
 )
 from experiments.figures.results import print_results
-from experiments.runs.classification import carry_out
+from experiments.runs.classification import run_plan
 from experiments.runs.plan import Plan, Training
 
 
@@ -52,7 +52,7 @@ def main(options: CentralizedOptions) -> None:
             ),
         ),
     )
-    print_results(carry_out(plan, options.run_dir, features_dir=options.features_dir))
+    print_results(run_plan(plan, options.run_dir, features_dir=options.features_dir))
 
 
 if __name__ == "__main__":

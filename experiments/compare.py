@@ -32,7 +32,7 @@ from experiments.command.options import (
     pick,
 )
 from experiments.figures import png
-from experiments.runs.classification import carry_out
+from experiments.runs.classification import run_plan
 from experiments.runs.plan import Plan, Training
 from experiments.runs.recipes import EACH, TOTAL
 from jist.metrics import read_metrics
@@ -56,7 +56,7 @@ class CompareOptions(Options, ExperimentOptions):
 
 def main(options: CompareOptions) -> None:
     """Trains every strategy on every number of workers, and reports."""
-    results = carry_out(make_plan(options), options.run_dir, features_dir=options.features_dir)
+    results = run_plan(make_plan(options), options.run_dir, features_dir=options.features_dir)
     lines = accuracies(results, options.run_dir, options.epochs)
     print_accuracies(lines)
     plot_accuracies(lines, options.run_dir / "comparison.png")
@@ -69,11 +69,11 @@ def make_plan(options: CompareOptions) -> Plan:
     for workers in sorted(set(options.workers)):
         # An ensemble stays a number of subnets, which cannot be scaled up.
         able = [name for name in STRATEGIES if (name, options.norm) != ("ensemble", "scale")]
-        ways: list[tuple[str, str | None]] = [(strategy, None) for strategy in able]
+        methods: list[tuple[str, str | None]] = [(strategy, None) for strategy in able]
         if options.norm != "none":
-            ways.insert(1, ("ist", "none"))
+            methods.insert(1, ("ist", "none"))
         if workers == 1:
-            ways.append(("centralized", None))
+            methods.append(("centralized", None))
         trainings += [
             Training(
                 mask_ratio=options.ratio,
@@ -83,7 +83,7 @@ def make_plan(options: CompareOptions) -> Plan:
                 epochs=None if workers == 1 else workers * options.epochs,
                 norm=norm,
             )
-            for strategy, norm in ways
+            for strategy, norm in methods
         ]
     return Plan(
         experiment="compare",
@@ -105,30 +105,30 @@ def accuracies(results: list[dict[str, Any]], run_dir: pathlib.Path, epochs: int
         epochs: the passes to compare at: of all workers together, and of each.
 
     Returns:
-        Comparison -> way to train -> number of workers -> test accuracy.
+        Comparison -> training method -> number of workers -> test accuracy.
     """
     curves = {(r["run"], r["epoch"]): r["test_accuracy"] for r in read_metrics(run_dir)}
     lines: Lines = {TOTAL: {}, EACH: {}}
     for result in results:
-        workers, way = result["workers"], result["strategy"]
+        workers, method = result["workers"], result["strategy"]
         if result["norm"] == "none":
-            way += ", no norm"
+            method += ", no norm"
         for comparison, epoch in ((TOTAL, epochs), (EACH, workers * epochs)):
-            line = lines[comparison].setdefault(way, {})
+            line = lines[comparison].setdefault(method, {})
             line[workers] = curves[result["run"], epoch]
     return lines
 
 
 def print_accuracies(lines: Lines) -> None:
-    """Prints a table for each comparison: a row per way to train, a column per workers."""
-    for comparison, ways in lines.items():
-        numbers = sorted({workers for line in ways.values() for workers in line})
+    """Prints a table for each comparison: a row per training method, a column per workers."""
+    for comparison, methods in lines.items():
+        numbers = sorted({workers for line in methods.values() for workers in line})
         table = Table(title=f"Test accuracy, {comparison}", box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("workers", no_wrap=True)
         for workers in numbers:
             table.add_column(str(workers), justify="right", no_wrap=True)
-        for way, line in ways.items():
-            table.add_row(way, *(f"{line[n]:.1%}" if n in line else "" for n in numbers))
+        for method, line in methods.items():
+            table.add_row(method, *(f"{line[n]:.1%}" if n in line else "" for n in numbers))
         Console().print(table)
 
 
@@ -141,12 +141,12 @@ def plot_accuracies(lines: Lines, path: pathlib.Path) -> None:
     """
     figure = Figure(figsize=(9, 4), layout="constrained")
     panels = figure.subplots(1, len(lines), sharey=True)
-    for axes, (comparison, ways) in zip(panels, lines.items(), strict=True):
-        for way, line in ways.items():
-            style = {"linestyle": "--"} if way.endswith("no norm") else {}
-            axes.plot([*line], [*line.values()], marker="o", label=way, **style)
+    for axes, (comparison, methods) in zip(panels, lines.items(), strict=True):
+        for method, line in methods.items():
+            style = {"linestyle": "--"} if method.endswith("no norm") else {}
+            axes.plot([*line], [*line.values()], marker="o", label=method, **style)
         axes.set_xscale("log", base=2)
-        numbers = sorted({workers for line in ways.values() for workers in line})
+        numbers = sorted({workers for line in methods.values() for workers in line})
         axes.set_xticks(numbers, [str(n) for n in numbers])
         axes.set_xlabel("workers")
         axes.set_title(comparison)

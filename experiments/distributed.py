@@ -33,7 +33,7 @@ from experiments.command.options import (
     pick,
 )
 from experiments.figures.results import print_results
-from experiments.runs.classification import carry_out
+from experiments.runs.classification import run_plan
 from experiments.runs.plan import Plan, Training
 
 
@@ -62,7 +62,7 @@ def main(options: DistributedOptions) -> None:
             ),
         ),
     )
-    results = carry_out(
+    results = run_plan(
         plan, options.run_dir, features_dir=options.features_dir, devices=options.devices
     )
     if jax.process_index() == 0:

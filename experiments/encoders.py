@@ -34,7 +34,7 @@ from experiments.command.options import (
 from experiments.figures import plots, png
 from experiments.figures.summaries import Cell
 from experiments.runs.plan import Plan, Training
-from experiments.runs.several import carry_out_all
+from experiments.runs.series import run_plans
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class EncodersOptions(Options, ExperimentOptions):
 def main(options: EncodersOptions) -> None:
     """Extracts, trains and compares."""
     wanted = plans(options)
-    found = carry_out_all(wanted, options.run_dir, features_dir=options.features_dir)
+    found = run_plans(wanted, options.run_dir, features_dir=options.features_dir)
     cells = {r["directory"]: Cell((r,)) for r in found if r["directory"] in wanted}
     table = Table(title="Test images without masks: accuracy in %", box=box.SIMPLE_HEAD)
     table.add_column("encoder")

@@ -15,7 +15,7 @@ import pathlib
 from experiments.command.cli import Options, run
 from experiments.command.options import HeadOptions, ImageOptions, StrategyOptions
 from experiments.figures.results import plot_accuracy, print_results
-from experiments.runs.classification import carry_out
+from experiments.runs.classification import run_plan
 from experiments.runs.directory import read_json
 from experiments.runs.plan import Plan, Training
 from jist.models.shipped import locate
@@ -53,7 +53,7 @@ def main(options: QuickstartOptions) -> None:
             Training(mask_ratio=ratio, how=how) for ratio in RATIOS for how in STRATEGIES
         ),
     )
-    results = carry_out(plan, options.run_dir)
+    results = run_plan(plan, options.run_dir)
     print_results(results)
     plot_accuracy(results, options.run_dir / "accuracy.png")
     print(f"written: {options.run_dir}/summary.json, {options.run_dir}/accuracy.png")

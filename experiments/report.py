@@ -2,12 +2,11 @@ r"""Every table and figure of the study, measured beside the paper's, as one HTM
 
     python -m experiments.report --runs runs/cifar10-sweep runs/aid-sweep --out runs/report
 
-Reads run directories, or copies of their `summary.json`, and writes `report.html`, which holds all
-pictures and needs no other file, and the pictures as PNGs beside it. For each data set, encoder and
-way to train a head (epochs, widths, ...): Table 4 (accuracies and sizes), Figures 4 to 7, and what
-differs from Kariotakis et al. (CPAL 2024); Figure 3 where several encoders saw unmasked images of
-one data set.
-What was run on unmasked images alone is in Figure 3 only. Takes seconds.
+Reads run directories, or copies of their `summary.json`, and writes `report.html`, which contains
+all pictures and needs no other file, and the pictures as PNGs beside it. For each data set, encoder
+and set of head options (epochs, widths, ...): Table 4 (accuracies and sizes), Figures 4 to 7, and
+the differences from Kariotakis et al. (CPAL 2024); Figure 3 where several encoders saw unmasked
+images of one data set. Runs on unmasked images only appear in Figure 3 only. Takes seconds.
 """
 
 import dataclasses
@@ -131,11 +130,11 @@ def section(page: Page, number: int, study: Study, table: Table) -> None:
     page.quote(paper.CLAIMS["table 4"])
     _table_4(page, table, known)
 
-    central = [way for way in table if way.strategy == "centralized"]
+    central = [method for method in table if method.strategy == "centralized"]
     if central:
         page.subheading("Fixed and random masks, centralised (Figure 4)")
         page.quote(paper.CLAIMS["figure 4"])
-        _table_of_ways(page, table, central)
+        _table_of_methods(page, table, central)
         page.figure(f"figure-4-{stem}", plots.accuracy(name, table, central, known))
         page.figure(f"figure-4-epochs-{stem}", plots.curves(name, table, central))
     rows = measured_rows(table, known)
@@ -143,11 +142,11 @@ def section(page: Page, number: int, study: Study, table: Table) -> None:
     page.figure(f"figure-5-{stem}", plots.sizes(name, rows, known))
     if any(row.accuracy is not None for row in rows):
         page.figure(f"figure-6-{stem}", plots.accuracy_against_size(name, rows, known))
-    workers = [way for way in table if way.strategy == "ist"]
+    workers = [method for method in table if method.strategy == "ist"]
     if workers:
         page.subheading("Independent subnet training (Figure 7)")
         page.quote(paper.CLAIMS["figure 7"])
-        _table_of_ways(page, table, workers)
+        _table_of_methods(page, table, workers)
         page.figure(f"figure-7-{stem}", plots.accuracy(name, table, workers, known))
         page.figure(f"figure-7-epochs-{stem}", plots.curves(name, table, workers))
 
@@ -174,7 +173,7 @@ def differences(study: Study, table: Table, known: PaperDataset | None) -> list[
         )
     if result["encoder"].startswith("random-"):
         found.append("The encoder is randomly initialised, not pre-trained.")
-    other = sorted({way.mask for way in table} - {*MASKS})
+    other = sorted({method.mask for method in table} - {*MASKS})
     if other:
         found.append(
             f"Masks here: {', '.join(other)}; ratios are the shares of patches that are missing. "
@@ -228,15 +227,15 @@ def _table_4(page: Page, table: Table, known: PaperDataset | None) -> None:
     )
 
 
-def _table_of_ways(page: Page, table: Table, ways: list) -> None:
-    ratios = sorted({ratio for way in ways for ratio in table[way]})
+def _table_of_methods(page: Page, table: Table, methods: list) -> None:
+    ratios = sorted({ratio for method in methods for ratio in table[method]})
     rows = []
-    for way in ways:
+    for method in methods:
         for label, metric in (("best", BEST), ("last", LAST), ("chosen by validation", CHOSEN)):
-            line = table[way]
+            line = table[method]
             if all(metric in result for cell in line.values() for result in cell.results):
                 percent = [line[r].percent(metric) if r in line else "" for r in ratios]
-                rows.append([f"{way}: {label}", *percent])
+                rows.append([f"{method}: {label}", *percent])
     page.table(["masking ratio", *(f"{ratio:g}" for ratio in ratios)], rows)
 
 

@@ -34,7 +34,7 @@ from experiments.figures import paper
 from experiments.figures.summaries import Study, by_study
 from experiments.figures.summaries import Table as Cells
 from experiments.runs.plan import MASKS, Plan, Training
-from experiments.runs.several import carry_out_all
+from experiments.runs.series import run_plans
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,14 +59,14 @@ class SweepOptions(Options, ExperimentOptions):
 
 def main(options: SweepOptions) -> None:
     """Trains every cell that has no result yet, and reports."""
-    results = carry_out_all(plans(options), options.run_dir, features_dir=options.features_dir)
+    results = run_plans(plans(options), options.run_dir, features_dir=options.features_dir)
     for study, cells in by_study(results).items():
         print_cells(study, cells)
     print(f"written: {options.run_dir}/summary.json")
 
 
 def plans(options: SweepOptions) -> dict[str, Plan]:
-    """One plan for each seed, of all ratios and ways to train.
+    """One plan for each seed, of all ratios and training methods.
 
     Raises:
         ValueError: an unknown mask.
@@ -98,11 +98,11 @@ def plans(options: SweepOptions) -> dict[str, Plan]:
 
 
 def print_cells(study: Study, cells: Cells) -> None:
-    """Prints the best test accuracy of every way to train at every ratio."""
+    """Prints the best test accuracy of every training method at every ratio."""
     table = Table(title=f"{study}: best test accuracy in %", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("patches\nremoved", justify="right")
-    for way in cells:
-        table.add_column(str(way).replace(", ", "\n"), justify="right", no_wrap=True)
+    for method in cells:
+        table.add_column(str(method).replace(", ", "\n"), justify="right", no_wrap=True)
     for ratio in sorted({ratio for line in cells.values() for ratio in line}):
         percent = [
             line[ratio].percent("best_test_accuracy") if ratio in line else ""

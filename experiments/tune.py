@@ -37,7 +37,7 @@ from experiments.command.options import (
 from experiments.runs.directory import differences, lock, read_json, write_json
 from experiments.runs.plan import Plan, Training
 from experiments.runs.recipes import EACH, TOTAL, Recipe, Score, combined, score, varied
-from experiments.runs.several import carry_out_all
+from experiments.runs.series import run_plans
 from jist.metrics import read_metrics
 
 
@@ -158,7 +158,7 @@ def train(
     names = {recipe: f"{workers}-workers-{recipe}-seed-{seed}" for recipe in recipes}
     plans = {name: plan(options, workers, recipe, seed) for recipe, name in names.items()}
     features = options.features_dir or options.run_dir / "features"
-    carry_out_all(plans, options.run_dir, features_dir=features)
+    run_plans(plans, options.run_dir, features_dir=features)
     curves = {
         recipe: read_curve(options.run_dir / name, plans[name].trainings[0].name)
         for recipe, name in names.items()

@@ -10,41 +10,43 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments.figures.paper import RATIOS, PaperDataset
 from experiments.figures.sizes import SizeRow
-from experiments.figures.summaries import Cell, Table, Way
+from experiments.figures.summaries import Cell, Method, Table
 
 PAPER: dict[str, Any] = {"color": "black", "linestyle": "--", "marker": "s", "fillstyle": "none"}
 COLOURS = {
-    Way("centralized", 1, "fixed"): "tab:blue",
-    Way("centralized", 1, "random"): "tab:orange",
-    Way("ist", 1, "fixed"): "tab:green",
-    Way("ist", 2, "fixed"): "tab:red",
-    Way("ist", 4, "fixed"): "tab:purple",
+    Method("centralized", 1, "fixed"): "tab:blue",
+    Method("centralized", 1, "random"): "tab:orange",
+    Method("ist", 1, "fixed"): "tab:green",
+    Method("ist", 2, "fixed"): "tab:red",
+    Method("ist", 4, "fixed"): "tab:purple",
 }
 PATCHES_REMOVED = "masking ratio (share of patches removed)"
 BEST = "best test accuracy in %"
 
 
-def accuracy(title: str, table: Table, ways: Sequence[Way], known: PaperDataset | None) -> Figure:
+def accuracy(
+    title: str, table: Table, methods: Sequence[Method], known: PaperDataset | None
+) -> Figure:
     """Best test accuracy against masking ratio; Table 4's, which is centralised, beside it.
 
     Args:
         title: what the figure is of.
         table: the results.
-        ways: which lines of it to draw; bars span a deviation over the seeds to each side.
+        methods: which lines of it to draw; bars span a deviation over the seeds to each side.
         known: the paper's data set, if this is one.
     """
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
-    for way in ways:
-        ratios, cells = [*table[way]], [*table[way].values()]
+    for method in methods:
+        ratios, cells = [*table[method]], [*table[method].values()]
         axes.errorbar(
             ratios,
             [100 * cell.mean("best_test_accuracy") for cell in cells],
             yerr=[100 * (cell.deviation("best_test_accuracy") or 0) for cell in cells],
             marker="o",
             capsize=3,
-            color=COLOURS.get(way),
-            label=str(way),
+            color=COLOURS.get(method),
+            label=str(method),
         )
     if known is not None:
         axes.plot(RATIOS, [100 * a for a in known.accuracy], label="paper, centralised", **PAPER)
@@ -53,22 +55,22 @@ def accuracy(title: str, table: Table, ways: Sequence[Way], known: PaperDataset 
     return figure
 
 
-def curves(title: str, table: Table, ways: Sequence[Way]) -> Figure:
-    """Test accuracy after every epoch, a panel for each way and a line for each ratio.
+def curves(title: str, table: Table, methods: Sequence[Method]) -> Figure:
+    """Test accuracy after every epoch, a panel for each method and a line for each ratio.
 
     Lines are means over the seeds.
     """
-    figure = Figure(figsize=(3.6 * len(ways) + 1.4, 4), layout="constrained")
-    panels = figure.subplots(1, len(ways), sharey=True, squeeze=False)[0]
-    ratios = sorted({ratio for way in ways for ratio in table[way]})
+    figure = Figure(figsize=(3.6 * len(methods) + 1.4, 4), layout="constrained")
+    panels = figure.subplots(1, len(methods), sharey=True, squeeze=False)[0]
+    ratios = sorted({ratio for method in methods for ratio in table[method]})
     colours = matplotlib.colormaps["viridis"].resampled(len(ratios) + 1)
-    for axes, way in zip(panels, ways, strict=True):
-        for ratio, cell in table[way].items():
+    for axes, method in zip(panels, methods, strict=True):
+        for ratio, cell in table[method].items():
             line = _mean_curve(cell)
             colour = colours(ratios.index(ratio))
             label = f"ratio {ratio:g}"
             axes.plot(range(1, len(line) + 1), line, color=colour, label=label, **_dot(line))
-        _finish(axes, str(way), "epoch", "")
+        _finish(axes, str(method), "epoch", "")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[0].set_ylabel("test accuracy in %")
     figure.suptitle(title)

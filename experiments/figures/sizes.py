@@ -3,10 +3,10 @@
 import dataclasses
 
 from experiments.figures.paper import FEATURES, IMAGE_SIZE, PATCHES, RATIOS, PaperDataset
-from experiments.figures.summaries import Table, Way
+from experiments.figures.summaries import Method, Table
 from jist import costs
 
-FIXED = Way("centralized", 1, "fixed")
+FIXED = Method("centralized", 1, "fixed")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -57,8 +57,8 @@ class Study:
 
 
 @dataclasses.dataclass(frozen=True, order=True)
-class Way:
-    """A way to train: one line of a plot.
+class Method:
+    """A training method: one line of a plot.
 
     Attributes:
         strategy: its name.
@@ -103,7 +103,7 @@ class Cell:
         return f"{100 * self.mean(metric):.1f}{spread}"
 
 
-Table = dict[Way, dict[float, Cell]]
+Table = dict[Method, dict[float, Cell]]
 
 
 def read_results(runs: Iterable[pathlib.Path]) -> list[dict[str, Any]]:
@@ -119,7 +119,7 @@ def read_results(runs: Iterable[pathlib.Path]) -> list[dict[str, Any]]:
         if not path.is_file():
             raise FileNotFoundError(f"no results at {run}: {path} is missing")
         for result in read_json(path)["results"]:
-            key = (_study(result), _way(result), result["ratio"], result["seed"])
+            key = (_study(result), _method(result), result["ratio"], result["seed"])
             source = run / result.get("directory", "")
             known = found.setdefault(key, result | {"source": str(source)})
             if known["best_test_accuracy"] != result["best_test_accuracy"]:
@@ -131,21 +131,21 @@ def read_results(runs: Iterable[pathlib.Path]) -> list[dict[str, Any]]:
 
 
 def by_study(results: Sequence[dict[str, Any]]) -> dict[Study, Table]:
-    """Study -> way to train -> ratio -> cell, all in order.
+    """Study -> training method -> ratio -> cell, all in order.
 
     A ratio that was measured, not chosen, is another with every seed; its mean stands for all.
     """
-    tables: dict[Study, dict[Way, list[dict[str, Any]]]] = {}
+    tables: dict[Study, dict[Method, list[dict[str, Any]]]] = {}
     for result in results:
-        tables.setdefault(_study(result), {}).setdefault(_way(result), []).append(result)
+        tables.setdefault(_study(result), {}).setdefault(_method(result), []).append(result)
     return {
-        study: {way: _cells(way, found) for way, found in sorted(ways.items())}
-        for study, ways in sorted(tables.items())
+        study: {method: _cells(method, found) for method, found in sorted(methods.items())}
+        for study, methods in sorted(tables.items())
     }
 
 
-def _cells(way: Way, results: list[dict[str, Any]]) -> dict[float, Cell]:
-    if way.mask not in MASKS:
+def _cells(method: Method, results: list[dict[str, Any]]) -> dict[float, Cell]:
+    if method.mask not in MASKS:
         cell = Cell(tuple(results))
         return {round(cell.mean("ratio"), 4): cell}
     ratios = sorted({result["ratio"] for result in results})
@@ -163,7 +163,7 @@ def _study(result: dict[str, Any]) -> Study:
     return Study(**{field.name: facts[field.name] for field in dataclasses.fields(Study)})
 
 
-def _way(result: dict[str, Any]) -> Way:
+def _method(result: dict[str, Any]) -> Method:
     facts = DEFAULTS | result
     strategy = facts["strategy"]
     _, takes = STRATEGIES[strategy]
@@ -171,7 +171,7 @@ def _way(result: dict[str, Any]) -> Way:
     rounds = ("local_steps",) if strategy in ("ist", "local_sgd") else ()
     own = (*rounds, *takes, "alpha", "max_missing", "no_data")
     options = _in_words({name: facts[name] for name in own})
-    return Way(strategy, facts["workers"], facts["mask"], options)
+    return Method(strategy, facts["workers"], facts["mask"], options)
 
 
 def _in_words(options: dict[str, Any]) -> str:

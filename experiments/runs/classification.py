@@ -66,7 +66,7 @@ def restore_head(
     return model, class_names
 
 
-def carry_out(
+def run_plan(
     plan: Plan,
     run_dir: pathlib.Path,
     *,

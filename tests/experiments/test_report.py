@@ -11,7 +11,7 @@ from PIL import Image
 from experiments import dataset_size, report
 from experiments.figures import paper, plots
 from experiments.figures.sizes import FIXED, measured_rows, printed_rows
-from experiments.figures.summaries import Way, by_study, read_results
+from experiments.figures.summaries import Method, by_study, read_results
 
 RESULTS = pathlib.Path(report.__file__).parent / "results"
 CIFAR = {
@@ -28,7 +28,7 @@ CIFAR = {
     "validation_examples": 0,
     "test_examples": 10_000,
 }
-WAYS = (("centralized", 1, "fixed"), ("centralized", 1, "random"), ("ist", 4, "fixed"))
+METHODS = (("centralized", 1, "fixed"), ("centralized", 1, "random"), ("ist", 4, "fixed"))
 
 
 def result(best, **others):
@@ -48,7 +48,7 @@ def runs(tmp_path):
         result(
             0.5 + 0.02 * seed, strategy=strategy, workers=workers, mask=mask, ratio=ratio, seed=seed
         )
-        for strategy, workers, mask in WAYS
+        for strategy, workers, mask in METHODS
         for ratio in (0.0, 0.5)
         for seed in (0, 1)
     ]
@@ -171,7 +171,7 @@ def test_heads_unlike_the_papers_are_told(runs, tmp_path):
 def test_the_committed_results_are_one_study_each(name):
     """They were written before results held all options, with the default ones."""
     (table,) = by_study(read_results([RESULTS / f"{name}.json"])).values()
-    assert all(way.options == "" for way in table)
+    assert all(method.options == "" for method in table)
     assert {len(table[FIXED][ratio].results) for ratio in (0.0, 0.5, 0.75)} == {3}
 
 
@@ -191,7 +191,7 @@ def test_every_axis_has_a_name(runs):
     _, table = by_study(read_results(runs[:1])).popitem()
     known = paper.DATASETS[0]
     rows = measured_rows(table, known)
-    cell = table[Way("centralized", 1, "fixed")][0.0]
+    cell = table[Method("centralized", 1, "fixed")][0.0]
     for figure in (
         plots.accuracy("x", table, [*table], known),
         plots.curves("x", table, [*table]),

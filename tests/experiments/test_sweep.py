@@ -99,10 +99,10 @@ def test_a_seed_of_other_heads_is_not_averaged_with_the_others(images, tmp_path,
 def test_random_masks_are_for_centralised_training_as_in_the_paper(images, tmp_path):
     (plan,) = sweep.plans(options(images, tmp_path, ratios=(0.0, 0.5), seeds=(3,))).values()
     assert plan.images.seed == 3
-    ways = [(t.mask_ratio, t.how.strategy, t.how.workers, t.mask) for t in plan.trainings]
+    methods = [(t.mask_ratio, t.how.strategy, t.how.workers, t.mask) for t in plan.trainings]
     each = [
         ("centralized", 1, "fixed"),
         ("centralized", 1, "random"),
         *(("ist", workers, "fixed") for workers in (1, 2, 4)),
     ]
-    assert ways == [(ratio, *way) for ratio in (0.0, 0.5) for way in each]
+    assert methods == [(ratio, *method) for ratio in (0.0, 0.5) for method in each]

@@ -53,7 +53,7 @@ def search(tmp_path, monkeypatch):
     Test accuracies would choose the contrary, and so would another training in the same file.
     """
 
-    def carry_out_all(plans, directory, **_):
+    def run_plans(plans, directory, **_):
         for name, plan in plans.items():
             (directory / name).mkdir(parents=True, exist_ok=True)
             (training,) = plan.trainings
@@ -71,7 +71,7 @@ def search(tmp_path, monkeypatch):
             text = "".join(json.dumps(line) + "\n" for line in lines)
             (directory / name / "metrics.jsonl").write_text(text)
 
-    monkeypatch.setattr(tune, "carry_out_all", carry_out_all)
+    monkeypatch.setattr(tune, "run_plans", run_plans)
     options = TuneOptions(
         mask_ratio=0.5, epochs=2, hidden=(8,), workers=(1, 2), seeds=(0, 1), run_dir=tmp_path
     )

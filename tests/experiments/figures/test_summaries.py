@@ -5,7 +5,7 @@ import statistics
 import pytest
 
 from experiments.command.options import HeadOptions, StrategyOptions
-from experiments.figures.summaries import Way, by_study, read_results
+from experiments.figures.summaries import Method, by_study, read_results
 
 RESULT = {
     "run": "centralized-1-ratio-0.5",
@@ -42,9 +42,9 @@ def test_mean_and_deviation_over_the_seeds_of_all_directories(tmp_path):
     )
     studies = by_study(read_results([a, b / "summary.json", a]))
     assert [study.dataset for study in studies] == ["digits", "folder:data/cifar10"]
-    _, ways = studies.values()
-    assert list(ways) == [Way("centralized", 1, "fixed"), Way("centralized", 1, "random")]
-    line = ways[Way("centralized", 1, "fixed")]
+    _, methods = studies.values()
+    assert list(methods) == [Method("centralized", 1, "fixed"), Method("centralized", 1, "random")]
+    line = methods[Method("centralized", 1, "fixed")]
     assert list(line) == [0.5, 0.75]
     assert line[0.5].mean("best_test_accuracy") == pytest.approx(sum(accuracies) / 3)
     deviation = statistics.stdev(accuracies)
@@ -89,13 +89,15 @@ def test_what_was_trained_otherwise_is_not_another_seed(option, tmp_path):
     value = (HEAD | HOW | {"worker_data": "sharded"})[option]
     other = IST | {option: value, "seed": 1, "best_test_accuracy": 0.9}
     studies = by_study(read_results([write(tmp_path / "a", IST, other)]))
-    lines = [(study, way, line) for study, table in studies.items() for way, line in table.items()]
+    lines = [
+        (study, method, line) for study, table in studies.items() for method, line in table.items()
+    ]
     assert len(lines) == 2
     for _, _, line in lines:
         assert line[0.5].deviation("best_test_accuracy") is None
     # And a reader can see in what they differ.
     words = f"{option.replace('_', ' ')} {value[0] if option == 'hidden' else value}"
-    assert {f"{study.options}{way.options}" for study, way, _ in lines} == {"", words}
+    assert {f"{study.options}{method.options}" for study, method, _ in lines} == {"", words}
 
 
 def test_ratios_that_were_measured_are_averaged_like_accuracies(tmp_path):
@@ -103,12 +105,12 @@ def test_ratios_that_were_measured_are_averaged_like_accuracies(tmp_path):
     clouds = RESULT | {"mask": "simulated clouds 0.3", "ratio": 0.47}
     others = clouds | {"seed": 1, "ratio": 0.49, "best_test_accuracy": 0.6}
     a = write(tmp_path / "a", clouds, others, clouds | {"max_missing": 0.5, "ratio": 0.2})
-    ((_, ways),) = by_study(read_results([a])).items()
-    assert [str(way) for way in ways] == [
+    ((_, methods),) = by_study(read_results([a])).items()
+    assert [str(method) for method in methods] == [
         "centralised, simulated clouds 0.3 masks",
         "centralised, simulated clouds 0.3 masks, max missing 0.5",
     ]
-    (cells, patient) = ways.values()
+    (cells, patient) = methods.values()
     assert list(cells) == [0.48]
     assert cells[0.48].percent("best_test_accuracy") == "55.0 ± 7.1"
     assert list(patient) == [0.2]
@@ -118,15 +120,15 @@ def test_results_that_do_not_say_all_options_are_of_the_defaults(tmp_path):
     said = dataclasses.asdict(StrategyOptions()) | dataclasses.asdict(HeadOptions()) | IST
     results = IST, said | {"seed": 1}
     ((table,),) = [by_study(read_results([write(tmp_path / "a", *results)])).values()]
-    assert list(table) == [Way("ist", 2, "fixed")]
-    assert len(table[Way("ist", 2, "fixed")][0.5].results) == 2
+    assert list(table) == [Method("ist", 2, "fixed")]
+    assert len(table[Method("ist", 2, "fixed")][0.5].results) == 2
 
 
 def test_rounds_do_not_tell_trainings_apart_that_exchange_nothing(tmp_path):
     central = write(tmp_path / "a", RESULT, RESULT | {"local_steps": 200, "seed": 1})
     (table,) = by_study(read_results([central])).values()
-    assert list(table) == [Way("centralized", 1, "fixed")]
-    assert str(Way("ist", 2, "random", "local steps 200")) == (
+    assert list(table) == [Method("centralized", 1, "fixed")]
+    assert str(Method("ist", 2, "random", "local steps 200")) == (
         "IST, 2 workers, random masks, local steps 200"
     )
 

@@ -45,7 +45,7 @@ def test_random_masks_are_a_training_of_their_own_and_go_on_after_a_kill(
     images, tmp_path, monkeypatch
 ):
     wanted = plan(images, HEAD, "fixed", "random")
-    fixed, random = classification.carry_out(wanted, tmp_path / "whole")
+    fixed, random = classification.run_plan(wanted, tmp_path / "whole")
     assert (fixed["mask"], fixed["run"]) == ("fixed", "centralized-1-ratio-0.5")
     assert (random["mask"], random["run"]) == ("random", "centralized-1-random-ratio-0.5")
     assert losses(tmp_path / "whole", fixed["run"]) != losses(tmp_path / "whole", random["run"])
@@ -63,8 +63,8 @@ def test_random_masks_are_a_training_of_their_own_and_go_on_after_a_kill(
     with monkeypatch.context() as patched:
         patched.setattr(MetricsLog, "append", killed)
         with pytest.raises(Killed):
-            classification.carry_out(wanted, tmp_path / "killed")
-    again = classification.carry_out(wanted, tmp_path / "killed")
+            classification.run_plan(wanted, tmp_path / "killed")
+    again = classification.run_plan(wanted, tmp_path / "killed")
 
     def timeless(result):
         return {key: value for key, value in result.items() if key != "training_seconds"}
@@ -80,13 +80,13 @@ def test_without_a_patch_removed_random_masks_are_the_fixed_ones(images, tmp_pat
     # Nothing is encoded anew: this would.
     monkeypatch.delattr(classification, "random_masks")
     wanted = Plan(experiment="x", images=images, head=HEAD, trainings=trainings)
-    fixed, random = classification.carry_out(wanted, tmp_path)
+    fixed, random = classification.run_plan(wanted, tmp_path)
     assert random["mask"] == "random"
     assert random["test_accuracy_per_epoch"] == fixed["test_accuracy_per_epoch"]
 
 
 def test_results_say_how_heads_were_trained(images, tmp_path):
-    (result,) = classification.carry_out(plan(images, HEAD, "fixed"), tmp_path)
+    (result,) = classification.run_plan(plan(images, HEAD, "fixed"), tmp_path)
     options = dataclasses.asdict(HEAD) | dataclasses.asdict(CENTRAL) | {"hidden": [12]}
     assert {name: result[name] for name in options} == options
 
@@ -95,7 +95,7 @@ def test_subnets_see_random_masks_too(images, tmp_path):
     how = StrategyOptions(workers=2, local_steps=4)
     trainings = tuple(Training(mask_ratio=0.5, how=how, mask=mask) for mask in ("fixed", "random"))
     wanted = Plan(experiment="x", images=images, head=HEAD, trainings=trainings)
-    fixed, random = classification.carry_out(wanted, tmp_path)
+    fixed, random = classification.run_plan(wanted, tmp_path)
     assert (random["mask"], random["run"]) == ("random", "ist-2-random-ratio-0.5")
     assert losses(tmp_path, fixed["run"]) != losses(tmp_path, random["run"])
 
@@ -116,7 +116,7 @@ def test_bytes_by_the_papers_formula():
 
 def test_the_epoch_is_chosen_by_held_out_training_images(images, tmp_path):
     head = dataclasses.replace(HEAD, validation=0.25)
-    fixed, random = classification.carry_out(plan(images, head, "fixed", "random"), tmp_path)
+    fixed, random = classification.run_plan(plan(images, head, "fixed", "random"), tmp_path)
     for result in (fixed, random):
         assert (result["train_examples"], result["validation_examples"]) == (36, 12)
         lines = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())

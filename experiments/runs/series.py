@@ -8,13 +8,13 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.runs.classification import carry_out
+from experiments.runs.classification import run_plan
 from experiments.runs.directory import lock, read_json, write_json
 from experiments.runs.plan import Plan
 from jist.metrics import read_metrics
 
 
-def carry_out_all(
+def run_plans(
     plans: Mapping[str, Plan], directory: pathlib.Path, *, features_dir: pathlib.Path | None = None
 ) -> list[dict[str, Any]]:
     """Does what is left to do of some plans, one after the other.
@@ -40,7 +40,7 @@ def carry_out_all(
         run_dir = directory / name
         lock(run_dir)
         plan = _extended(plan, run_dir)
-        carry_out(plan, run_dir, features_dir=features_dir or directory / "features")
+        run_plan(plan, run_dir, features_dir=features_dir or directory / "features")
         gather(directory)
     return gather(directory)
 
