@@ -1,1 +1,1 @@
-"""One script per experiment; the only place with options, paths and plots."""
+"""One script per experiment; only here are command-line options, paths and plots."""

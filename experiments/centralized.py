@@ -4,11 +4,11 @@ r"""A classifier head trained by one worker on the CLS vectors of masked images.
         --mask-ratio 0.75 --run-dir runs/cifar10-centralized
 
 Kariotakis et al. (CPAL 2024), §3.1.1, Figure 4. Writes a run directory; the same command with the
-same `--run-dir` goes on where it stopped. Expected on 2 CPU cores and JPEG copies of CIFAR-10: five
+same `--run-dir` resumes where it stopped. Expected on 2 CPU cores and JPEG copies of CIFAR-10: five
 minutes.
 
 With `--mask random` every training image gets a new mask in every epoch, so each epoch encodes all
-of them again; test images keep their fixed masks, and both can be compared. The same directory
+of them again; test images keep their fixed masks, so that both can be compared. A run directory
 holds one training: give each its own.
 """
 
@@ -35,7 +35,7 @@ class CentralizedOptions(Options, ExperimentOptions):
     mask: str = "fixed"
     """Masks of the training images: fixed, or random, a new mask for every image and epoch."""
     run_dir: pathlib.Path = pathlib.Path("runs/centralized")
-    """Where results are written; the same directory goes on where it stopped."""
+    """Where results are written; the same directory resumes where it stopped."""
 
 
 def main(options: CentralizedOptions) -> None:

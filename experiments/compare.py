@@ -4,14 +4,13 @@ r"""Every strategy on 1, 2, 4 and 8 workers, at equal examples in total and for 
         --run-dir runs/compare
 
 Yuan et al. (VLDB 2022), §5: accuracy against the number of sites, for independent subnet training,
-data parallel training, local SGD and an ensemble of subnets; and independent subnet training
-without the standardisation of §2.2, which, the paper says, it does not work without.
+data parallel training, local SGD and an ensemble of subnetworks; and for independent subnet
+training without the standardisation of §2.2, which the paper says is necessary.
 
 At equal examples in total, n workers share `--epochs` passes through the data; at equal examples
-per worker, each makes as many passes by itself. No schedule depends on the end, so the second
-training contains the first: n workers train for n times `--epochs` epochs, and both numbers are
-read off the same curve. Ends with a table and `comparison.png`; run again, it goes on where it
-stopped.
+per worker, each makes that many passes itself. No schedule depends on the number of epochs, so one
+training gives both: n workers train for n times `--epochs` epochs, and both accuracies are read
+from the same curve. Ends with a table and `comparison.png`; run again, it resumes where it stopped.
 """
 
 import dataclasses
@@ -45,7 +44,7 @@ class CompareOptions(Options, ExperimentOptions):
     """Options of the comparison."""
 
     run_dir: pathlib.Path = pathlib.Path("runs/compare")
-    """Where results are written; the same directory goes on where it stopped."""
+    """Where results are written; the same directory resumes where it stopped."""
     epochs: int = 5
     """How often the examples are seen: by all workers together, and by each of them."""
     workers: tuple[int, ...] = (1, 2, 4, 8)
@@ -67,7 +66,7 @@ def make_plan(options: CompareOptions) -> Plan:
     """All trainings; those on few workers, which are short, come first."""
     trainings = []
     for workers in sorted(set(options.workers)):
-        # An ensemble stays a number of subnets, which cannot be scaled up.
+        # An ensemble is evaluated as separate subnetworks, which cannot be scaled up.
         able = [name for name in STRATEGIES if (name, options.norm) != ("ensemble", "scale")]
         methods: list[tuple[str, str | None]] = [(strategy, None) for strategy in able]
         if options.norm != "none":
@@ -97,7 +96,7 @@ Lines = dict[str, dict[str, dict[int, float]]]
 
 
 def accuracies(results: list[dict[str, Any]], run_dir: pathlib.Path, epochs: int) -> Lines:
-    """Test accuracies off the curves of a run.
+    """Test accuracies at the two points of comparison, from the curves of a run.
 
     Args:
         results: the results of the run.

@@ -1,15 +1,15 @@
-r"""Size of a data set of masked images, at each masking ratio, against the accuracy it allows.
+r"""Size of a data set of masked images and the accuracy reached on it, at each masking ratio.
 
     python -m experiments.dataset_size
     python -m experiments.dataset_size --runs runs/cifar10-sweep --out runs/dataset_size
 
 Kariotakis et al. (CPAL 2024), Table 4 and Figures 5 and 6. Without `--runs`, the paper's three
 data sets: the printed sizes follow from its formula to the last digit. The formula counts 4 bytes
-for each pixel and leaves out the three channels; true are the kept patches, three bytes a pixel,
-and their indices, where images that are larger than the encoder takes them count at its size. With
-`--runs`, of run directories or copies of their `summary.json`, the same for what was measured
-there, with the best test accuracy of centralised training on fixed masks, and Figures 5 and 6 as
-PNGs. Takes seconds.
+for each pixel and leaves out the three channels. The true size counts the kept patches, three bytes
+a pixel, and their indices; images larger than the encoder's input count at the size of that input.
+With `--runs`, run directories or copies of their `summary.json`: the same table for these results,
+with the best test accuracy of centralised training on fixed masks, and Figures 5 and 6 as PNGs.
+Takes seconds.
 """
 
 import dataclasses

@@ -6,13 +6,13 @@ r"""A classifier head trained by many small workers on the CLS vectors of masked
     python -m experiments.launch -n 4 -- experiments.distributed --workers 4 ...
 
 Kariotakis et al. (CPAL 2024), §3.1.2, Figure 7: IST with fixed masks and 1, 2 or 4 workers;
-`--mask random` encodes the training images anew for every epoch, in every process.
-Writes a run directory; the same command with the same `--run-dir` goes on where it stopped.
+`--mask random` encodes the training images again for every epoch, in every process.
+Writes a run directory; the same command with the same `--run-dir` resumes where it stopped.
 
-`--strategy` swaps IST for a baseline. The workers share the devices of one process or of many:
-those that `experiments.launch` starts, those of a SLURM, Kubernetes or MPI job, or any started with
-`--coordinator HOST:PORT --num-processes N --process-id I`. Run and feature directories are then on
-a file system that all of them share.
+`--strategy` selects a baseline in place of IST. The workers share the devices of one process or of
+many: those that `experiments.launch` starts, those of a SLURM, Kubernetes or MPI job, or any
+started with `--coordinator HOST:PORT --num-processes N --process-id I`. Run and feature directories
+must then be on a file system that all processes share.
 
 Expected for the first command, on 2 CPU cores and JPEG copies of CIFAR-10: three minutes.
 """
@@ -44,7 +44,7 @@ class DistributedOptions(Options, StrategyOptions, ExperimentOptions, ProcessOpt
     mask: str = "fixed"
     """Masks of the training images: fixed, or random, a new mask for every image and epoch."""
     run_dir: pathlib.Path = pathlib.Path("runs/distributed")
-    """Where results are written; the same directory goes on where it stopped."""
+    """Where results are written; the same directory resumes where it stopped."""
     devices: int | None = None
     """Devices that share the workers, a divisor of their number; by default the most there are."""
 

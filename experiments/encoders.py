@@ -10,7 +10,7 @@ both pre-trained on ImageNet-1k, as feature extractors for the same head on CIFA
 the paper has the ViT ahead by almost 25 % in accuracy. An encoder is a directory that `python -m
 conversion` or `jist.models` wrote, of either kind. Each has a run directory of its own below
 `--run-dir`, whose `summary.json` holds all results; ends with a table and `figure-3.png`. Run
-again, it goes on where it stopped.
+again, it resumes where it stopped.
 
 ResNet-50 takes 224 × 224 pixels and 8 GFLOPs an image: 60,000 images need a GPU, or many hours.
 """
@@ -44,7 +44,7 @@ class EncodersOptions(Options, ExperimentOptions):
     encoders: tuple[str, ...]
     """Shipped encoders, directories of masked autoencoders or of a ResNet-50, or random-nano, …"""
     run_dir: pathlib.Path = pathlib.Path("runs/encoders")
-    """Where results are written; the same directory goes on where it stopped."""
+    """Where results are written; the same directory resumes where it stopped."""
     encoder: tyro.conf.Suppress[str] = ""
     mask_ratio: tyro.conf.Suppress[float] = 0.0
 

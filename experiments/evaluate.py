@@ -3,8 +3,8 @@
     python -m experiments.evaluate --run-dir runs/cifar10-ist-4
 
 Prints accuracy, loss and the accuracy of every class, and writes them to `evaluation.json` in the
-run directory. The accuracy of the last checkpoint is that of the training's last line in
-`metrics.jsonl`. Trainings that are not done are named and left out.
+run directory. The accuracy of the last checkpoint equals that of the training's last line in
+`metrics.jsonl`. Unfinished trainings are named and left out.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ class EvaluateOptions(Options):
     checkpoint: str = "last"
     """Which checkpoint of each training: last, or best by validation, else by test accuracy."""
     features_dir: pathlib.Path | None = None
-    """Where the run's features are kept; by default where the run left them."""
+    """Where the run's features are; by default where the run stored them."""
     data_dir: pathlib.Path | None = None
     """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45 or aid."""
 

@@ -3,8 +3,8 @@ r"""Images -> CLS features on disk, once, for any number of trainings.
     python -m experiments.extract --dataset folder:data/cifar10 \
         --mask-ratio 0.75 --features-dir features
 
-Writes one Zarr group for each split. Killed and started again, it goes on with the first chunk of
-1,024 images that is missing. Give the same `--features-dir` to the training scripts. Expected:
+Writes one Zarr group for each split. Killed and started again, it resumes with the first missing
+chunk of 1,024 images. Give the same `--features-dir` to the training scripts. Expected:
 60,000 CIFAR-10 images through mae-nano-cifar10 at ratio 0.75 take about a minute on 2 CPU cores.
 """
 

@@ -3,9 +3,9 @@
     python -m experiments.launch -n 4 -- experiments.distributed --workers 4 ...
 
 Starts a script N times, each with `--coordinator`, `--num-processes` and `--process-id`, and
-prefixes every line of output by its process. Signals are passed on. When a process fails the
-others are ended and its exit code is the launcher's (128 + N for one ended by signal N). On a
-machine with GPUs process I takes GPU I.
+prefixes every line of output by its process. Signals are passed on. When a process fails, the
+others are ended, and the launcher exits with its exit code (128 + N for one ended by signal N). On
+a machine with GPUs process I takes GPU I.
 """
 
 import argparse
@@ -26,7 +26,7 @@ GRACE = 10.0  # seconds between asking a process to end and ending it
 
 
 def launch(processes: int, command: Sequence[str]) -> int:
-    """Runs a script in several processes, to the end of all or the first failure.
+    """Runs a script in several processes, until all have ended or one has failed.
 
     Args:
         processes: number of processes.
@@ -80,13 +80,13 @@ def _start(
         text=True,
         errors="replace",
         env=environment | os.environ,
-        start_new_session=True,  # so that a terminal's Ctrl-C reaches it once, through us
+        start_new_session=True,  # so that a terminal's Ctrl-C reaches it once, through the launcher
     )
 
 
 def _print_prefixed(index: int, stream: Any, target: IO[str]) -> None:
     for line in stream:
-        # In one piece, because the streams of all processes share the target.
+        # In one write, because the streams of all processes share the target.
         target.write(f"[{index}] {line.rstrip()}\n")
         target.flush()
 

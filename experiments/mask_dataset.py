@@ -4,10 +4,11 @@ r"""A data set of masked images: only the visible patches and their indices, on 
         --out masked/cifar10-0.75
     python -m experiments.distributed --dataset masked:masked/cifar10-0.75 --run-dir runs/masked
 
-What a sensor would send (Kariotakis et al., CPAL 2024, §3.1.1, "Datasets Size"). Features extracted
-from it equal those of the full images under the same masks, fixed or natural. The encoder says how
-large images and patches are; its weights play no part. Killed and started again, it goes on. Prints
-the true bytes beside the paper's formula. Expected: a minute for 60,000 CIFAR-10 images on 2 cores.
+This is what a sensor would send (Kariotakis et al., CPAL 2024, §3.1.1, "Datasets Size"). Features
+extracted from it equal those of the full images under the same masks, fixed or natural. The encoder
+gives the sizes of images and patches; its weights are not used. Killed and started again, it
+resumes. Prints the true bytes beside the paper's formula. Expected: a minute for 60,000 CIFAR-10
+images on 2 cores.
 """
 
 import dataclasses
@@ -42,7 +43,7 @@ def main(options: MaskDatasetOptions) -> None:
         raise ValueError(f"dataset must hold whole images, got {options.dataset}")
     encoder = build_encoder(options)
     if not isinstance(encoder, MAEEncoder):
-        raise ValueError(f"encoder={options.encoder} sees images whole: it has no patches to keep")
+        raise ValueError(f"encoder={options.encoder} needs whole images: it has no patches to keep")
     masks = masks_of(options, options.ratio, encoder)
     sizes = []
     for split in ("train", "test"):
@@ -63,7 +64,7 @@ def main(options: MaskDatasetOptions) -> None:
 
 
 def side_of_first(dataset: Dataset, skipped: list[str]) -> float:
-    """Side in pixels of a square as large as the first image that can be decoded; 0 if none can."""
+    """Side in pixels of a square with the area of the first readable image; 0 if there is none."""
     readable = (i for i in range(len(dataset)) if dataset.locate(i) not in skipped)
     first = next(readable, None)
     return 0.0 if first is None else math.prod(dataset.open(first).size) ** 0.5

@@ -2,15 +2,14 @@
 
     python -m experiments.predict --run-dir runs/cifar10-ist-4 --images cat.jpg photos/
 
-Removes the share of patches that the run was trained with, or, of a run with natural masks, those
-that each image lacks; a run on masked images reads from these how they were masked. Encodes the
-rest, and prints the most likely class of every image with its probability, as text or, with
+Masks images as in training: removes the same share of patches or, for a run with natural masks, the
+patches that each image lacks; a run on masked images reads the masks from that data set. Encodes
+the rest, and prints the most likely class of every image with its probability, as text or, with
 `--json-lines`, as one JSON object a line with the probabilities of all classes.
 
-The masks of single images are drawn from their file's name, not from what the run calls them: an
-image of the run may show other patches here. Probabilities are as the deployed head gives them:
-one that n workers trained is over-confident, its logits about n times too large. The class is not
-affected.
+Fixed masks are drawn from the file's name, not from the key in the run's data set, so an image of
+the run may show other patches here. Probabilities are those of the deployed head. A head trained by
+n workers is over-confident: its logits are about n times too large. The class is not affected.
 """
 
 import dataclasses
@@ -56,10 +55,10 @@ class PredictOptions(Options):
     run_dir: pathlib.Path
     """The run directory."""
     images: tuple[pathlib.Path, ...]
-    """Image files, or folders of images (searched through and through)."""
+    """Image files, or folders of images (searched recursively)."""
     training: str | None = None
     """Which training of the run, if it has several; by default the one with the best accuracy: by
-    validation, else on the test images at the checkpoint that is asked for."""
+    validation, else on the test images at the chosen checkpoint."""
     checkpoint: str = "last"
     """Which checkpoint: last, or best by validation, else by test accuracy."""
     json_lines: bool = False
@@ -92,7 +91,7 @@ def main(options: PredictOptions) -> None:
 def masks_of_run(
     images: ImageOptions, mask_ratio: float, encoder: Encoder
 ) -> FixedMask | NaturalMasks:
-    """The masks of the run's images; of images that were masked before, those that masked them."""
+    """The masks of the run's images; for a masked data set, those it was made with."""
     if not images.dataset.startswith("masked:"):
         return masks_of(images, mask_ratio, encoder)
     masked = load_dataset(images.dataset, "train")
@@ -105,7 +104,7 @@ def masks_of_run(
 
 
 def encode(encoder: Encoder, masks: FixedMask, paths: list[pathlib.Path]) -> jax.Array:
-    """CLS vectors of images, as many patches of each removed as in training."""
+    """CLS vectors of images under fixed masks, at the run's masking ratio."""
     side, wanted = encoder.config.image_size, encoder.preprocessing
     pixels = np.stack([resize(read_image(path), side, wanted.interpolation) for path in paths])
     keep = masks(jnp.asarray([example_id(path.name) for path in paths], jnp.uint32))
@@ -113,14 +112,14 @@ def encode(encoder: Encoder, masks: FixedMask, paths: list[pathlib.Path]) -> jax
 
 
 def encode_visible(encoder: Encoder, masks: NaturalMasks, paths: list[pathlib.Path]) -> jax.Array:
-    """CLS vectors of images by what is visible of each.
+    """CLS vectors of images under natural masks.
 
     Raises:
-        ValueError: the encoder sees images whole.
+        ValueError: the encoder needs whole images.
         EmptyImageError: nothing of an image is visible.
     """
     if not isinstance(encoder, MAEEncoder):
-        raise ValueError("the run's encoder sees images whole: it goes without natural masks")
+        raise ValueError("the run's encoder needs whole images, so natural masks cannot be used")
     side, wanted = encoder.config.image_size, encoder.preprocessing
     read = [
         masks.resize(
@@ -140,7 +139,7 @@ def encode_visible(encoder: Encoder, masks: NaturalMasks, paths: list[pathlib.Pa
 
 
 def image_paths(given: tuple[pathlib.Path, ...]) -> list[pathlib.Path]:
-    """The image files that are named, or lie in the folders that are.
+    """The given image files, and those in the given folders.
 
     Raises:
         ValueError: a path does not exist, or there is no image.
@@ -163,7 +162,7 @@ def image_paths(given: tuple[pathlib.Path, ...]) -> list[pathlib.Path]:
 
 
 def choose(plan: Plan, options: PredictOptions) -> Training:
-    """The training that is asked for, or the best of the run's results."""
+    """The training named in the options, or the one with the best result."""
     trainings = {training.name: training for training in plan.trainings}
     if options.training is None:
         results = read_part(options.run_dir, "summary.json")["results"]

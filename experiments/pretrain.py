@@ -4,21 +4,21 @@ r"""Pre-trains a masked autoencoder on unlabelled images.
         --base-lr 1e-3 --run-dir runs/pretrain-nano
 
 He et al., Masked Autoencoders Are Scalable Vision Learners (arXiv 2111.06377). Only the training
-split is read, and no label of it; `--dataset images:photos` takes every image below a directory and
-holds none out. Writes `checkpoints/`,
-`metrics.jsonl`, `tensorboard/`, `reconstructions/` (PNG) and, with every checkpoint, `encoder/`,
-which every other script takes as `--encoder runs/pretrain-nano/encoder`. The same command with the
-same `--run-dir` goes on where it stopped: bit by bit on a CPU with as many cores, and on a GPU with
-`XLA_FLAGS=--xla_gpu_deterministic_ops=true`, since XLA else picks kernels by measured time.
+split is read, without its labels; `--dataset images:photos` takes every image below a directory and
+holds none out. Writes `checkpoints/`, `metrics.jsonl`, `tensorboard/`, `reconstructions/` (PNG)
+and, with every checkpoint, `encoder/`, which every other script takes as
+`--encoder runs/pretrain-nano/encoder`. The same command with the same `--run-dir` resumes where it
+stopped, with the same bits on a CPU with as many cores; on a GPU that needs
+`XLA_FLAGS=--xla_gpu_deterministic_ops=true`, because XLA otherwise picks kernels by measured time.
 
-Images with holes are pre-trained on as they are: with `--natural-masks` (or `--no-data`,
-`--simulate-clouds`) what an image lacks is neither shown to the encoder nor predicted, and
-`--mask-ratio` is a share of the patches that are there. An image without any teaches nothing.
-`masked:PATH`, of which the visible patches are all there is, goes with `--natural-masks`.
+Images with missing regions can be used as they are: with `--natural-masks` (or `--no-data`,
+`--simulate-clouds`) missing patches are neither encoded nor predicted, and `--mask-ratio` is a
+share of the patches that are present. An image without any patch contributes nothing.
+`masked:PATH`, which holds visible patches only, needs `--natural-masks`.
 
 The defaults for the learning rate are those of He et al., for large models and long schedules;
-small ones on small images want `--base-lr 1e-3`. Expected for the command above on 2 CPU cores:
-about a minute an epoch, two thirds of one where they have AMX.
+for small models on small images use `--base-lr 1e-3`. Expected for the command above on 2 CPU
+cores: about a minute an epoch, 40 seconds on cores with AMX.
 """
 
 import dataclasses
@@ -48,7 +48,7 @@ from jist.pretraining import Pretraining, Resident, Streamed, adamw, pretrain
 PICTURES = 6
 
 
-# What leaves the result unchanged, and may differ when a run goes on.
+# Options that do not change the result, and may differ when a run resumes.
 FREE = ("run_dir", "debug", "data_dir", "resident_gb", "checkpoint_every", "picture_every")
 
 
@@ -61,10 +61,10 @@ def main(options: PretrainOptions) -> None:
             raise ValueError(f"{name} must be at least {least}, got {getattr(options, name)}")
     if options.dataset.startswith("masked:") and not options.natural_masks:
         raise ValueError(
-            f"{options.dataset} holds visible patches only: pre-training takes it with "
+            f"{options.dataset} holds visible patches only: pre-training on it needs "
             "--natural-masks"
         )
-    if options.dtype == "auto":  # settled here: a run must not go on in another type elsewhere
+    if options.dtype == "auto":  # decided once: a resumed run keeps its type on any machine
         fast = jax.default_backend() != "cpu" or has_matrix_unit()
         options = dataclasses.replace(options, dtype="bfloat16" if fast else "float32")
     config = dataclasses.asdict(options)
@@ -110,7 +110,7 @@ def main(options: PretrainOptions) -> None:
         def after_checkpoint(epoch: int, mae: MAE) -> None:
             if jax.process_index() != 0:
                 return
-            # Copies of this process: the others do not take part in what is drawn.
+            # Local copies, because only this process computes the pictures.
             nnx.update(mae, jax.tree.map(np.asarray, nnx.state(mae)))
             origin = {"pretrained_on": options.dataset, "split": "train", "epochs": epoch}
             save_mae(mae, options.run_dir / "encoder", source=origin, overwrite=True)
@@ -135,9 +135,9 @@ def main(options: PretrainOptions) -> None:
 
 
 def cores_mesh(options: PretrainOptions) -> Mesh | None:
-    """As many cores of a CPU as divide the batch, since the user did not choose these devices.
+    """A mesh of as many CPU cores as divide the batch, since the user did not choose the devices.
 
-    None, for all, where devices are other or processes many: there a batch has to suit them.
+    None, for all devices, on a GPU or with several processes: the batch must then be divisible.
     """
     if jax.default_backend() != "cpu" or jax.process_count() > 1:
         return None
@@ -145,7 +145,7 @@ def cores_mesh(options: PretrainOptions) -> Mesh | None:
 
 
 def picture_is_due(options: PretrainOptions, epoch: int) -> bool:
-    """Whether a picture goes with the checkpoint of an epoch."""
+    """Whether a picture is drawn at the checkpoint of an epoch."""
     every = options.picture_every
     if every == 0:
         return False
@@ -172,7 +172,7 @@ def picture(
     shown = visible.any(axis=1)
     if not shown.any():
         return
-    # All show as many patches as the one that has fewest.
+    # All images show as many patches as the image that has fewest.
     kept = max(1, int(visible[shown].sum(axis=1).min() * (1 - options.mask_ratio)))
     generator = np.random.default_rng(options.seed)
     order = np.argsort(np.where(visible, generator.random(visible.shape), 1), axis=1)

@@ -1,4 +1,4 @@
-r"""How good an encoder's features are: a linear probe and the papers' MLP, at some masking ratios.
+r"""Evaluates an encoder's features: a linear probe and the papers' MLP, at several masking ratios.
 
     python -m experiments.probe --dataset folder:data/cifar10 --encoder runs/pretrain/encoder \
         --ratios 0 0.25 0.5 0.75 0.9 --seeds 0 1 2 --run-dir runs/probe-nano
@@ -7,7 +7,7 @@ The linear probe is a linear map behind a batch normalisation without an affine 
 al. (arXiv 2111.06377, Appendix A.1), trained by Adam; the MLP and its training are those of
 Kariotakis et al. (CPAL 2024, Table 3). Both are trained on the CLS vector, the feature; a second
 linear probe sees the mean of the patch tokens, because in pre-training CLS learns through attention
-only and may lag behind. A seed decides masks, initialisation and order. The same command goes on
+only and may lag behind. A seed decides masks, initialisation and order. The same command resumes
 where it stopped. Expected on 2 CPU cores for 60,000 small images and a nano encoder: about four
 minutes for each seed and ratio.
 """
@@ -62,7 +62,7 @@ def main(options: ProbeOptions) -> None:
                     f"encoder must have patch tokens, got {options.encoder}, a "
                     f"{type(encoder).__name__}"
                 )
-            if options.encoder not in RANDOM_ENCODERS:  # those are others with every seed
+            if options.encoder not in RANDOM_ENCODERS:  # a random encoder differs with every seed
                 results.pin_encoder(digest(encoder))
             for ratio in options.ratios:
                 probe(results, datasets, encoder, ratio, seed, options, progress)

@@ -2,8 +2,8 @@
 
     python -m experiments.quickstart
 
-Takes scikit-learn's 1,797 scanned digits, removes 0, 50 and 75 % of the patches of each, turns what
-is left into CLS vectors with a frozen encoder, and trains an MLP on them: centralised, and by
+Takes scikit-learn's 1,797 scanned digits, removes 0, 50 and 75 % of the patches of each, encodes
+the rest as CLS vectors with a frozen encoder, and trains an MLP on them: centralised, and by
 independent subnet training with 2 and 4 workers. Ends with a table, `accuracy.png` and a run
 directory. Run again, it finds its work done. Expected on 2 CPU cores: two minutes;
 centralised and with 2 workers about 99 % with all patches and 77 % with a quarter of them.
@@ -34,7 +34,7 @@ class QuickstartOptions(Options):
     """Options of the quickstart; none is needed."""
 
     run_dir: pathlib.Path = pathlib.Path("runs/quickstart")
-    """Where results are written; the same directory goes on where it stopped."""
+    """Where results are written; the same directory resumes where it stopped."""
     epochs: int = 30
     """How often the examples are seen, by all workers together."""
     seed: int = 0

@@ -1,12 +1,12 @@
-r"""What a masked autoencoder makes of images: original, masked and reconstructed, side by side.
+r"""Draws images as a masked autoencoder sees them: original, masked and reconstructed.
 
     python -m experiments.reconstruct --encoder encoders/mae-base --images cat.jpg dog.jpg \
         --ratio 0.75 --out reconstruction.png
 
-The encoder's directory must hold a decoder: what `python -m conversion` makes of a source that has
-one, or what pre-training writes. Visible patches are shown as they are. A model that predicts
-normalised pixels leaves each patch's mean and deviation open; those are then taken from the
-original, so that its picture looks better than what it alone knows. A ViT-Base takes about 20
+The encoder's directory must hold a decoder: one that pre-training wrote, or that `python -m
+conversion` made from a source with a decoder. Visible patches are shown as they are. A model that
+predicts normalised pixels does not predict each patch's mean and deviation; these are taken from
+the original, so its picture looks better than the prediction alone. A ViT-Base takes about 20
 seconds on two cores for two images, most of it compiling.
 """
 

@@ -64,7 +64,7 @@ def main(options: ReportOptions) -> None:
 
 
 def table_1(page: Page, studies: dict[Study, Table]) -> None:
-    """Table 1: the data sets of the paper, and those found."""
+    """Table 1: the data sets of the paper, and those of the results."""
     page.heading("Data sets (Table 1)")
     rows = []
     for dataset in paper.DATASETS:
@@ -152,7 +152,7 @@ def section(page: Page, number: int, study: Study, table: Table) -> None:
 
 
 def differences(study: Study, table: Table, known: PaperDataset | None) -> list[str]:
-    """In what a study differs from the paper's, in words."""
+    """The differences between a study and the paper's, in words."""
     result = _first(table)
     seeds = {r["seed"] for line in table.values() for cell in line.values() for r in cell.results}
     test = result["test_examples"]

@@ -1,4 +1,4 @@
-r"""Makes a pre-trained encoder one of those that come with the package.
+r"""Adds a pre-trained encoder to those that come with the package.
 
     python -m experiments.probe --encoder runs/pretrain-nano/encoder --dataset folder:data/cifar10 \
         --seeds 0 1 2 --run-dir runs/probe-nano
@@ -6,10 +6,10 @@ r"""Makes a pre-trained encoder one of those that come with the package.
         --probe-dir runs/probe-nano --dataset folder:data/cifar10 \
         --data "CIFAR-10 as lossy JPEG copies, 50,000 training images" --hardware "2 CPU cores"
 
-Writes `jist/models/encoders/NAME/`, in place of the one that is there: `encoder.safetensors` in
-float16 (at most 12 MB), `config.json`, and a model card (`README.md` with `loss.png`) whose figures
-are read from the two run directories; the probe must be of this very encoder. The directory is that
-of the `jist` that is imported, so in an editable installation it is the repository's.
+Writes `jist/models/encoders/NAME/`, replacing an existing one: `encoder.safetensors` in float16 (at
+most 12 MB), `config.json`, and a model card (`README.md` with `loss.png`) whose numbers are read
+from the two run directories; the probe must be of this very encoder. The directory is that of the
+imported `jist`, so in an editable installation it is the repository's.
 `jist.models.load_encoder(NAME)` then finds it.
 """
 
@@ -37,7 +37,7 @@ LARGEST_MB = 12
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShipOptions(Options):
-    """Options of shipping."""
+    """Options of adding an encoder to the package."""
 
     name: str
     """Name of the encoder: mae-SIZE-DATA."""
@@ -48,15 +48,15 @@ class ShipOptions(Options):
     dataset: str
     """The data set as the card's command names it: folder:data/cifar10."""
     data: str
-    """What the data are, and how they differ from what they are called after."""
+    """Description of the data, and how they differ from the original data set of that name."""
     hardware: str
-    """What it was trained on."""
+    """The hardware of the pre-training."""
     note: str = ""
-    """A last paragraph: what is still to come."""
+    """A last paragraph of the model card, such as planned work."""
 
 
 def main(options: ShipOptions) -> None:
-    """Writes encoder, card and curve."""
+    """Writes encoder, model card and loss curve."""
     encoder = load_encoder(options.pretrain_dir / "encoder")
     check_probe(options.probe_dir, encoder)
     epochs = read_epochs(options.pretrain_dir)
@@ -85,7 +85,7 @@ def check_probe(probe_dir: pathlib.Path, encoder: MAEEncoder) -> None:
     """Checks that the accuracies are those of this encoder.
 
     Raises:
-        ValueError: they are of another, or of the same before its pre-training went on.
+        ValueError: they belong to another encoder, or to an earlier state of this one.
     """
     probed = read_json(probe_dir / "config.json")
     if probed.get(ENCODER) != digest(encoder):
@@ -96,7 +96,7 @@ def check_probe(probe_dir: pathlib.Path, encoder: MAEEncoder) -> None:
 
 
 def read_epochs(pretrain_dir: pathlib.Path) -> list[dict[str, Any]]:
-    """The metrics of every epoch that the encoder of a pre-training has behind it."""
+    """The metrics of every epoch that the encoder was trained for."""
     done = read_json(pretrain_dir / "encoder" / "config.json")["source"]["epochs"]
     return [epoch for epoch in read_metrics(pretrain_dir) if epoch["epoch"] <= done]
 
@@ -105,10 +105,10 @@ def command(script: str, kind: type[Options], run_dir: pathlib.Path, **given: An
     """The command that filled a run directory, from its configuration.
 
     Args:
-        script: its name.
-        kind: its options; what they leave out of the configuration has no part in the result.
+        script: name of the script.
+        kind: its options; those missing in the configuration do not affect the result.
         run_dir: the run directory.
-        **given: options with other values than they had.
+        **given: options to print with other values than in the configuration.
     """
     config = read_json(run_dir / "config.json")
     for field in dataclasses.fields(kind):

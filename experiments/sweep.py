@@ -6,8 +6,8 @@ r"""Every masking ratio, mask, number of workers and seed, for one data set.
 Kariotakis et al. (CPAL 2024), Table 4 and Figures 4 and 7: centralised training with fixed and with
 random masks, and IST with fixed masks on 1, 2 and 4 workers; as in the paper, only centralised
 training sees random masks. Each seed is a run directory of its own below `--run-dir`, whose
-`summary.json` holds all results. Killed at any moment, the same command goes on with the epoch at
-which it stopped; a command with further ratios, masks, workers or seeds adds them to what is there.
+`summary.json` holds all results. Killed at any moment, the same command resumes with the epoch at
+which it stopped; a command with further ratios, masks, workers or seeds adds those.
 Masks are drawn per seed; features are shared by all trainings of a ratio and a seed.
 
 Expected on 2 CPU cores, 50,000 + 10,000 images of 32 pixels and 30 epochs: about two minutes for
@@ -42,7 +42,7 @@ class SweepOptions(Options, ExperimentOptions):
     """Options of the sweep."""
 
     run_dir: pathlib.Path = pathlib.Path("runs/sweep")
-    """Where results are written; the same directory goes on where it stopped, or grows."""
+    """Where results are written; the same directory resumes where it stopped, or grows."""
     ratios: tuple[float, ...] = paper.RATIOS
     """Masking ratios."""
     masks: tuple[str, ...] = MASKS
@@ -58,7 +58,7 @@ class SweepOptions(Options, ExperimentOptions):
 
 
 def main(options: SweepOptions) -> None:
-    """Trains every cell that has no result yet, and reports."""
+    """Runs every training that has no result yet, and reports."""
     results = run_plans(plans(options), options.run_dir, features_dir=options.features_dir)
     for study, cells in by_study(results).items():
         print_cells(study, cells)
@@ -66,7 +66,7 @@ def main(options: SweepOptions) -> None:
 
 
 def plans(options: SweepOptions) -> dict[str, Plan]:
-    """One plan for each seed, of all ratios and training methods.
+    """One plan for each seed, with all ratios and training methods.
 
     Raises:
         ValueError: an unknown mask.

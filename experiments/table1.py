@@ -3,9 +3,8 @@ r"""The data sets: image size, numbers of images and of classes, as found and as
     python -m experiments.table1 --data-dir data
     python -m experiments.table1 --datasets folder:data/cifar10 aid --data-dir data/AID
 
-Kariotakis et al. (CPAL 2024), Table 1. What is not there, or cannot be used as it lies there, is
-listed with the reason.
-Expected: a few seconds, and the paper's own numbers where the data are the original ones.
+Kariotakis et al. (CPAL 2024), Table 1. A data set that is missing or cannot be used is listed with
+the reason. Expected: a few seconds, and the paper's own numbers for the original data.
 """
 
 import dataclasses
@@ -28,7 +27,7 @@ class Table1Options(Options):
     datasets: tuple[str, ...] = ("cifar10", "resisc45", "aid")
     """Names of data sets, folder:PATH among them."""
     data_dir: pathlib.Path | None = None
-    """Where TFDS keeps its prepared data sets, or the authors' folders, or a folder above them."""
+    """Where TFDS keeps its prepared data sets, or the folder of the authors' extracted data."""
     test_share: float = 0.2
     """Share of the images held out for testing, of a folder without train/ and test/."""
     seed: int = 0
@@ -36,7 +35,7 @@ class Table1Options(Options):
 
 
 def main(options: Table1Options) -> None:
-    """Looks for the data sets and prints the table."""
+    """Finds the data sets and prints the table."""
     table = Table(title="Data sets", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("data set", overflow="fold")
     table.add_column("", no_wrap=True)
@@ -62,14 +61,14 @@ def main(options: Table1Options) -> None:
 
 
 def describe(name: str, options: Table1Options) -> tuple[str, str, str, str]:
-    """What the table says of a data set.
+    """The row of a data set.
 
     Raises:
-        ValueError: the name is none, or an option is out of range.
-        DataError: it is not there, or cannot be used as it lies there.
+        ValueError: the name is unknown, or an option is out of range.
+        DataError: it is missing or cannot be used.
     """
     kind, _, path = name.partition(":")
-    # To `load_dataset` a wrong argument; here, one data set of several that is not there.
+    # A wrong argument for `load_dataset`; here, one of several data sets that may be missing.
     if kind in ("folder", "masked") and not pathlib.Path(path).expanduser().is_dir():
         raise DataError(f"{name} is not there: {path} is no directory")
     train, test = (

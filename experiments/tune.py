@@ -1,19 +1,20 @@
-r"""What closes the gap between n workers and one: recipes chosen by held-out training images.
+r"""Searches recipes that close the gap between n workers and one, on held-out training images.
 
     python -m experiments.tune --dataset folder:data/cifar10 --mask-ratio 0.5 --epochs 15 \
         --run-dir runs/tune
 
-Kariotakis et al. (CPAL 2024) saw independent subnet training with 2 and 4 workers fall behind one
-and expected tuning to mend it. For every number of workers each option is varied alone, away from
-the default recipe; the best values of all options together make one more. Of all these the
-validation accuracy chooses, epoch included; the chosen recipe and the default are then trained with
-the other seeds as well. The test accuracy is looked at only then, of these two alone.
+In Kariotakis et al. (CPAL 2024) independent subnet training with 2 and 4 workers fell behind one
+worker, and the authors expected tuning to close the gap. For every number of workers each option is
+varied alone, starting from the default recipe; the best values of all options together make one
+more recipe. Validation accuracy chooses the recipe and its epoch; the chosen recipe and the default
+are then trained with the other seeds as well. Test accuracy is computed only then, and only for
+these two.
 
 As in `experiments.compare`, n workers train for n times `--epochs` epochs, and two comparisons are
-read off the same curve: at equal examples in total, up to `--epochs`, and at equal examples per
-worker. Writes `tuning.json`, which says what was searched; run again, it goes on where it stopped,
-and with further numbers of workers it grows. A search with any other option, such as another
-masking ratio, has a run directory of its own.
+read from the same curve: at equal examples in total, up to `--epochs`, and at equal examples per
+worker. Writes `tuning.json`, which lists the options of the search; run again, it resumes where it
+stopped, and with further numbers of workers it grows. A search with any other option, such as
+another masking ratio, needs its own run directory.
 """
 
 import dataclasses
@@ -46,7 +47,7 @@ class TuneOptions(Options, ExperimentOptions):
     """Options of the search; those of the head are the default recipe's."""
 
     run_dir: pathlib.Path = pathlib.Path("runs/tune")
-    """Where results are written; the same directory goes on where it stopped."""
+    """Where results are written; the same directory resumes where it stopped."""
     epochs: int = 15
     """How often the examples are seen: by all workers together, and by each of them."""
     validation: float = 0.1
@@ -54,17 +55,18 @@ class TuneOptions(Options, ExperimentOptions):
     workers: tuple[int, ...] = (1, 2, 4)
     """Numbers of workers n."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """The first chooses, all train what was chosen."""
+    """The recipe is chosen with the first seed; the chosen one is trained with all."""
     learning_rates: tuple[float, ...] = (3e-4, 3e-3)
     """Learning rates to try beside the default."""
     local_steps: tuple[int, ...] = (10, 200)
     """Local steps J to try beside 50."""
     optimizer_states: tuple[str, ...] = ("reset",)
-    """What to do with the optimiser's state between rounds, beside carrying it."""
+    """Handling of the optimiser's state between rounds to try beside carry."""
     norms: tuple[str, ...] = ("scale",)
-    """Corrections of subnets to try beside the default."""
+    """Corrections of subnetworks to try beside the default."""
     wide: bool = True
-    """Whether to try hidden layers n times as wide, of which a worker holds what one alone has."""
+    """Whether to try hidden layers n times as wide, so that a worker's part is as wide as one
+    worker's network."""
     seed: int = dataclasses.field(default=0, init=False)
 
 
@@ -74,7 +76,7 @@ def main(options: TuneOptions) -> None:
         raise ValueError(f"validation must lie in (0, 1), got {options.validation}")
     if not options.seeds:
         raise ValueError("seeds must name at least one, got none")
-    lock(options.run_dir)  # the report is read here, and written when much else is done
+    lock(options.run_dir)  # the report is read here, and written much later
     report = begun(options)
     for workers in options.workers:
         found = {}
@@ -101,25 +103,25 @@ def begun(options: TuneOptions) -> dict[str, Any]:
     """The report in the run directory, with the numbers of workers that are done, or an empty one.
 
     Raises:
-        ValueError: it is of another search.
+        ValueError: it belongs to another search.
     """
     file, here = options.run_dir / "tuning.json", searched(options)
     if not file.exists():
         return {"options": here, TOTAL: {}, EACH: {}}
     report = read_json(file)
-    # An earlier version did not write them.
+    # An earlier version did not write the options.
     noted = "options" in report
-    differ = differences(report["options"], here) if noted else ["it does not say of what"]
+    differ = differences(report["options"], here) if noted else ["it does not list its options"]
     if differ:
         raise ValueError(
-            f"{file} is not of this search; choose another --run-dir or remove the file (what has "
-            "been trained is not trained again): " + "; ".join(differ)
+            f"{file} belongs to another search; choose another --run-dir or remove the file "
+            "(finished trainings are not repeated): " + "; ".join(differ)
         )
     return report
 
 
 def searched(options: TuneOptions) -> dict[str, Any]:
-    """The options that decide what is found for a number of workers, as they read back."""
+    """The options that decide the outcome for a number of workers, as read back from JSON."""
     found = dataclasses.asdict(options) | {"mask_ratio": options.ratio}
     for name in ("run_dir", "features_dir", "data_dir", "encode_batch", "debug", "seed", "workers"):
         del found[name]
@@ -127,7 +129,7 @@ def searched(options: TuneOptions) -> dict[str, Any]:
 
 
 def default(options: TuneOptions) -> Recipe:
-    """The recipe of CPAL 2024, Table 3, or what the options make of it."""
+    """The default recipe: that of CPAL 2024, Table 3, or as changed by the options."""
     how = StrategyOptions()
     return Recipe(
         options.learning_rate, how.local_steps, how.optimizer_state, options.norm, options.hidden
@@ -137,7 +139,7 @@ def default(options: TuneOptions) -> Recipe:
 def to_try(options: TuneOptions, workers: int) -> list[Recipe]:
     """The default recipe, and those that differ from it in one option.
 
-    One worker alone has all neurons in every round: only what concerns its head is varied.
+    A single worker has all neurons in every round, so only options of its head are varied.
     """
     tried: dict[str, tuple] = {"learning_rate": options.learning_rates}
     if workers > 1:
@@ -154,7 +156,7 @@ def to_try(options: TuneOptions, workers: int) -> list[Recipe]:
 def train(
     options: TuneOptions, workers: int, recipes: list[Recipe], seed: int
 ) -> dict[str, dict[Recipe, Score]]:
-    """Trains what is not trained yet; comparison -> recipe -> score."""
+    """Runs the trainings that have no result yet; comparison -> recipe -> score."""
     names = {recipe: f"{workers}-workers-{recipe}-seed-{seed}" for recipe in recipes}
     plans = {name: plan(options, workers, recipe, seed) for recipe, name in names.items()}
     features = options.features_dir or options.run_dir / "features"
@@ -193,7 +195,7 @@ def plan(options: TuneOptions, workers: int, recipe: Recipe, seed: int) -> Plan:
 
 
 def read_curve(run_dir: pathlib.Path, training: str) -> list[dict[str, Any]]:
-    """The metrics of every epoch of one training, which others may share the directory with."""
+    """The metrics of every epoch of one training; a run directory may hold several."""
     return [metrics for metrics in read_metrics(run_dir) if metrics["run"] == training]
 
 

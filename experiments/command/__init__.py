@@ -1,1 +1,1 @@
-"""What a script is before it starts: its command line, options, processes and cores."""
+"""The start of a script: its command line, options, processes and CPU settings."""

@@ -32,7 +32,7 @@ def run(main: Callable[[AnyOptions], None], options: type[AnyOptions], descripti
     Args:
         main: the script.
         options: the dataclass of its options.
-        description: what `--help` says first.
+        description: the first text of `--help`.
     """
     module = getattr(sys.modules["__main__"], "__spec__", None)  # as given to `python -m`
     prog = None if module is None else f"python -m {module.name.removesuffix('.__main__')}"
@@ -59,8 +59,8 @@ def check_seeds(options: Options) -> None:
     """Checks the seed of a script, or its seeds.
 
     Raises:
-        ValueError: there is none, or one that not all random generators take as it is: NumPy's
-            refuse negative ones, and JAX's keys know 32 bits.
+        ValueError: there is none, or one that not all random generators accept: NumPy refuses
+            negative seeds, and JAX's keys have 32 bits.
     """
     seeds = getattr(options, "seeds", (getattr(options, "seed", 0),))
     if not seeds:
@@ -71,6 +71,6 @@ def check_seeds(options: Options) -> None:
 
 
 def message_of(error: Exception) -> str:
-    """What an error says, with its kind where that says next to nothing without it."""
+    """The message of an error, with its type where the message alone is unclear."""
     text, kind = str(error), type(error).__name__
     return f"{kind}: {text}" if isinstance(error, KeyError) else text or kind

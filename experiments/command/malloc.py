@@ -1,4 +1,4 @@
-"""What glibc does with freed memory; without JAX, because PyTorch's processes use it too."""
+"""How glibc handles freed memory; imports no JAX, because PyTorch's processes use it too."""
 
 import ctypes
 import sys
@@ -11,9 +11,9 @@ M_MMAP_MAX = -4
 def keep_freed() -> None:
     """Makes this process reuse the memory that it frees, large pieces too.
 
-    glibc gets large pieces from the operating system and returns them at once, so a program that
-    asks for them anew in every step takes a page fault for every 4 KB that it touches. Here they
-    stay on the heap. The resident memory of the process stays at its peak.
+    glibc gets large blocks from the operating system and returns them as soon as they are freed, so
+    a program that allocates them in every step takes a page fault for every 4 KB that it touches.
+    Here they stay on the heap. The resident memory of the process stays at its peak.
     """
     if sys.platform != "linux":
         return

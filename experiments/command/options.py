@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NaturalOptions:
-    """Masks that images bring along."""
+    """Natural masks: missing regions of the images themselves."""
 
     natural_masks: bool = False
-    """Images say which pixels they lack: transparent, or not zero in NAME.mask.png."""
+    """Use the images' own missing pixels: transparent ones, or those not zero in NAME.mask.png."""
     no_data: int | None = None
     """Natural masks: the value that stands for a missing pixel in every channel: 0 to 255 as
     decoded to 8 bits or, of 16-bit grey images, 0 to 65535 as stored."""
@@ -21,7 +21,7 @@ class NaturalOptions:
 
     def __post_init__(self) -> None:
         if self.max_missing and not self.natural:
-            raise ValueError("--max-missing goes with --natural-masks or --simulate-clouds")
+            raise ValueError("--max-missing needs --natural-masks or --simulate-clouds")
 
     @property
     def natural(self) -> bool:
@@ -38,15 +38,15 @@ NATURAL["skip_empty"] = False
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageOptions(NaturalOptions):
-    """Which images, seen through which encoder, and how much of them."""
+    """Images, the encoder, and the masking ratio."""
 
     dataset: str = "digits"
-    """digits, cifar10, resisc45, aid, folder:PATH (one directory per class, train/ and test/ on top
-    or not), or masked:PATH (what experiments.mask_dataset wrote)."""
+    """digits, cifar10, resisc45, aid, folder:PATH (one directory per class, below train/ and test/
+    or not), or masked:PATH (written by experiments.mask_dataset)."""
     data_dir: pathlib.Path | None = None
     """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45 or aid."""
     test_share: float = 0.2
-    """Share of the images held out for testing, where the data set brings no split."""
+    """Share of the images held out for testing, if the data set comes without a split."""
     encoder: str = "mae-nano-cifar10"
     """Name of a shipped encoder, directory of another, or random-nano, -tiny, -small, -base."""
     mask_ratio: float = 0.75
@@ -66,8 +66,8 @@ class ImageOptions(NaturalOptions):
     def __post_init__(self) -> None:
         if self.dataset.startswith("images:"):
             raise ValueError(
-                f"dataset={self.dataset} has neither labels nor test images: experiments.pretrain "
-                "takes it; folder:PATH takes one directory per class"
+                f"dataset={self.dataset} has neither labels nor test images, so it serves "
+                "experiments.pretrain only; folder:PATH takes one directory per class"
             )
         given = [
             f"--{option.replace('_', '-')}"
@@ -75,24 +75,24 @@ class ImageOptions(NaturalOptions):
             if getattr(self, option) != default
         ]
         if given and self.dataset.startswith("masked:"):
-            raise ValueError(f"{self.dataset} brings its own masks, {given[0]} does not go with it")
+            raise ValueError(f"{self.dataset} is masked already, {given[0]} cannot be used with it")
         if given and not self.natural:
-            raise ValueError(f"{given[0]} goes with --natural-masks or --simulate-clouds")
+            raise ValueError(f"{given[0]} needs --natural-masks or --simulate-clouds")
 
     @property
     def natural(self) -> bool:
-        """Whether images come with their masks, in place of a share of patches to remove."""
+        """Whether images come with their masks, so that no masking ratio is chosen."""
         return super().natural or self.dataset.startswith("masked:")
 
     @property
     def encoder_name(self) -> str:
-        """What results call the encoder."""
+        """The name of the encoder in results."""
         exact = self.encode_dtype == "float32"
         return self.encoder if exact else f"{self.encoder} in {self.encode_dtype}"
 
     @property
     def ratio(self) -> float:
-        """Share of the patches that is removed on purpose: none with natural masks."""
+        """The chosen masking ratio; 0 with natural masks."""
         return 0.0 if self.natural else self.mask_ratio
 
 
@@ -103,21 +103,21 @@ class HeadOptions:
     hidden: tuple[int, ...] = (1000, 1000)
     """Widths of the hidden layers."""
     norm: str = "standardize"
-    """What corrects subnets for the inputs they lack: standardize, scale or none."""
+    """How subnetworks are corrected for missing inputs: standardize, scale or none."""
     learning_rate: float = 1e-3
-    """Of Adam, with betas 0.9 and 0.999 and no weight decay."""
+    """Learning rate of Adam, with betas 0.9 and 0.999 and no weight decay."""
     batch_size: int = 64
     """Examples in a worker's batch."""
     epochs: int = 30
     """How often the examples are seen, by all workers together."""
     validation: float = 0.0
     """Share of the training examples of each class held out to choose the best epoch. 0 chooses it
-    by the test images, as the paper does, which flatters it."""
+    by the test images, as the paper does; that accuracy is biased upwards."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExperimentOptions(HeadOptions, ImageOptions):
-    """Images, heads that are trained on them, and where what lies between is kept."""
+    """Images, heads that are trained on them, and where the features are kept."""
 
     features_dir: pathlib.Path | None = None
     """Where features are kept, to share them between runs; by default in the run directory."""
@@ -140,28 +140,30 @@ class StrategyOptions:
     """The optimiser's state between rounds (ist and local_sgd): carry (it moves with its neurons,
     or is averaged) or reset."""
     exchange: str = "replicated"
-    """How pieces travel (ist): replicated, every device holds the network; or sharded, none does
-    (needs --partition stratified and hidden widths that the devices divide)."""
+    """How parameters are stored (ist): replicated, every device holds the whole network; or
+    sharded, each holds a shard of it (needs --partition stratified and hidden widths that the
+    number of devices divides)."""
     exchange_dtype: str = "none"
-    """Type in which pieces travel (ist): bfloat16, or none for their own."""
+    """Type in which parameters are exchanged (ist): bfloat16, or none for their own type."""
     shares: str | None = None
     """Share of the neurons of each worker (ist), e.g. 0.5,0.25,0.25; by default all are equal."""
     worker_data: str = "shared"
-    """Examples of each worker: shared, all are everybody's; or sharded, each has its own."""
+    """Examples of each worker: shared, every worker sees all; or sharded, each has its own."""
     alpha: float | None = None
-    """Skews sharded examples by label, the more the smaller (Dirichlet); by default alike."""
+    """Concentration of the Dirichlet distribution that skews sharded examples by label: the
+    smaller, the more skewed. By default all workers have the same mix of classes."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProcessOptions:
-    """The processes that train together; none is needed under a scheduler."""
+    """The processes that train together; under a scheduler no option is needed."""
 
     coordinator: str | None = None
-    """HOST:PORT at which process 0 can be reached by all."""
+    """HOST:PORT at which all processes can reach process 0."""
     num_processes: int | None = None
     """Number of processes."""
     process_id: int | None = None
-    """Which of them this is, from 0."""
+    """Index of this process, from 0."""
 
 
 Group = TypeVar("Group", ImageOptions, HeadOptions, StrategyOptions, ProcessOptions)

@@ -10,7 +10,7 @@ from experiments.command.options import ProcessOptions
 
 
 def join(options: ProcessOptions) -> None:
-    """Makes this process one of those that train together; to be called before any computation.
+    """Joins this process to those that train together; call it before any computation.
 
     A scheduler's processes (SLURM, Kubernetes, MPI) are found by `jax.distributed`. On CPUs arrays
     travel through gloo, on GPUs through NCCL.
@@ -28,7 +28,7 @@ def join(options: ProcessOptions) -> None:
     if not explicit and not _scheduled():
         return
     sys.excepthook = _leave_with_traceback
-    # It would catch SIGTERM, and a process asked to end would go on.
+    # JAX's preemption service would catch SIGTERM, and the process would not end.
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     # Workers are spread over processes, so each has one device where it has no GPUs.
@@ -39,9 +39,9 @@ def join(options: ProcessOptions) -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """Ends this process, at once if others train with it.
+    """Ends this process; immediately if others train with it.
 
-    An orderly end waits for the others, which wait for this process in the middle of a round.
+    A normal exit would wait for the others, which wait for this process in the middle of a round.
     """
     if jax.distributed.is_initialized():
         sys.stdout.flush()

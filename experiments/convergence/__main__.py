@@ -34,7 +34,7 @@ What the theorem does and does not say:
   guarantees α > 0 only for M_f <= 1; beyond, ω < μ²(2 - M_f)/(10 L_max²), checked here as well.
 - Near the limit of ω the bound is vacuous: above ‖∇ℓ(0)‖², which w = 0 attains without training.
   So it is here for ξ = 0.95; the table marks it.
-- Corollary 1 never says anything: its α is positive only for M_f < 1, Assumption 4 then gives
+- Corollary 1 is always vacuous: its α is positive only for M_f < 1, Assumption 4 then gives
   ‖∇ℓ‖² <= M/(1 - M_f) wherever it holds, and the corollary's bound is at least as large, because
   α <= (1 - M_f)/(4 L_max). Its printed condition on ω also has the factor (½ - θ - M_f/2) in the
   denominator, where a positive α needs it in the numerator.
@@ -85,7 +85,7 @@ class ConvergenceOptions(Options):
     """Decides the problem, the start, the masks and the order."""
 
     def __post_init__(self):
-        """Refuses what the recursion is not defined for."""
+        """Refuses options for which the recursion is not defined."""
         for keep_probability in self.keep_probabilities:
             if not 0 < keep_probability <= 1:
                 raise ValueError(f"keep_probabilities must lie in (0, 1], got {keep_probability}")

@@ -1,1 +1,1 @@
-"""Results as tables, figures and pages, beside the papers'."""
+"""Results as tables, figures and pages, beside the papers' numbers."""

@@ -1,4 +1,4 @@
-"""A page of headings, tables and pictures in one HTML file that needs no other."""
+"""A page of headings, tables and pictures in one self-contained HTML file."""
 
 import base64
 import html
@@ -54,7 +54,7 @@ class Page:
         self._parts.append(f"<p>{html.escape(text)}</p>")
 
     def quote(self, text: str) -> None:
-        """Adds what the paper says."""
+        """Adds a quotation from the paper."""
         self._parts.append(f"<blockquote>The paper: {html.escape(text)}.</blockquote>")
 
     def items(self, texts: Sequence[str]) -> None:

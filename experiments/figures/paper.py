@@ -1,6 +1,6 @@
-"""The numbers that Kariotakis et al. (CPAL 2024) print, for tables and plots to stand beside.
+"""The numbers that Kariotakis et al. (CPAL 2024) print, to compare measured results with.
 
-Figures 3, 4 and 7 are printed without numbers; what the text says of them is quoted in `CLAIMS`.
+Figures 3, 4 and 7 are printed without numbers; `CLAIMS` quotes the text about them.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ IMAGE_SIZE, PATCHES, FEATURES = 224, 196, 768  # its input, and the numbers in i
 
 @dataclasses.dataclass(frozen=True)
 class PaperDataset:
-    """What Tables 1 and 4 print of a data set.
+    """The numbers of Tables 1 and 4 for a data set.
 
     Attributes:
         name: as the paper writes it.
@@ -91,7 +91,7 @@ CLAIMS = {
 
 
 def find(dataset: str) -> PaperDataset | None:
-    """The paper's data set that a name like `folder:data/AID` speaks of, None if it is another."""
+    """The paper's data set that a name such as `folder:data/AID` refers to; None for others."""
     words = re.findall(r"[a-z]+[0-9]*", dataset.lower().rstrip("/").rsplit("/", 1)[-1])
     return next((known for known in DATASETS if known.name.lower() in words), None)
 

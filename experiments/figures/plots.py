@@ -30,7 +30,7 @@ def accuracy(
     """Best test accuracy against masking ratio; Table 4's, which is centralised, beside it.
 
     Args:
-        title: what the figure is of.
+        title: the title of the figure.
         table: the results.
         methods: which lines of it to draw; bars span a deviation over the seeds to each side.
         known: the paper's data set, if this is one.

@@ -11,8 +11,8 @@ def write(figure: Figure, path: pathlib.Path, *, dpi: int = 150) -> None:
     """Writes a figure whole or not at all; its directory is made if missing.
 
     Args:
-        figure: what is drawn.
-        path: where to.
+        figure: the figure.
+        path: the file to write.
         dpi: dots per inch.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

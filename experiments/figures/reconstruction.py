@@ -1,4 +1,4 @@
-"""Images as they are, masked and reconstructed, side by side."""
+"""Images in rows of three: original, masked and reconstructed."""
 
 import pathlib
 
@@ -28,7 +28,7 @@ def views(mae: MAE, pixels: np.ndarray, keep: jax.Array) -> tuple[np.ndarray, ..
     )
 
 
-# Of the module, so that pre-training, which draws again and again, compiles it once.
+# Defined once in the module, so that pre-training, which draws repeatedly, compiles it once.
 @nnx.jit
 def _reconstruct(mae: MAE, images: jax.Array, keep: jax.Array) -> jax.Array:
     return mae.reconstruct(images, keep)

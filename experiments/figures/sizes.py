@@ -17,9 +17,9 @@ class SizeRow:
         ratio: masking ratio.
         examples: number of training images.
         formula_bytes: masked images by the paper's formula.
-        true_bytes: kept patches, one byte a channel, and their indices; images that are larger
-            than the encoder takes them count at its size.
-        cls_bytes: CLS vectors, which formula and truth agree on.
+        true_bytes: kept patches, one byte a channel, and their indices; images larger than the
+            encoder's input count at the size of that input.
+        cls_bytes: CLS vectors; the formula gives their true size.
         accuracy: best test accuracy of centralised training with fixed masks, in [0, 1]; mean over
             the seeds, None where there is none.
     """
@@ -54,7 +54,7 @@ def measured_rows(table: Table, known: PaperDataset | None) -> list[SizeRow]:
 
     Args:
         table: the results of one study; every ratio in it has a row.
-        known: the paper's data set, whose image size the formula takes; otherwise the encoder's.
+        known: the paper's data set, whose image size enters the formula; None takes the encoder's.
     """
     cells = [(ratio, cell) for line in table.values() for ratio, cell in line.items()]
     shape = cells[0][1].results[0]

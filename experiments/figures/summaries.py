@@ -1,4 +1,4 @@
-"""Results of run directories, gathered by what was trained, with mean and deviation over seeds."""
+"""Results of run directories, grouped by training, with mean and deviation over seeds."""
 
 import dataclasses
 import pathlib
@@ -11,23 +11,23 @@ from experiments.runs.directory import read_json
 from experiments.runs.heads import STRATEGIES
 from experiments.runs.plan import MASKS
 
-# What results that were written before they held all options were trained with.
+# The options of older results, which do not list all of them.
 DEFAULTS = dataclasses.asdict(HeadOptions()) | dataclasses.asdict(StrategyOptions()) | NATURAL
 
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Study:
-    """What results must share to stand in one table.
+    """The options that results of one table have in common.
 
     Attributes:
         dataset: the data set's name.
         encoder: the encoder's name.
-        weights: the first digits of its SHA-256, where they are known and do not follow from the
-            seed: what lies under a name may be replaced.
+        weights: the first digits of its SHA-256, because an encoder may be replaced under its name;
+            empty if unknown or if the encoder is drawn from the seed.
         train_examples: examples that heads were trained on.
         epochs: epochs of training.
         hidden: widths of the hidden layers.
-        norm: what corrects subnets.
+        norm: how subnetworks are corrected for missing inputs.
         learning_rate: of Adam.
         batch_size: examples in a worker's batch.
         worker_data: examples of each worker, shared or sharded.
@@ -51,7 +51,7 @@ class Study:
 
     @property
     def options(self) -> str:
-        """The options of the heads, but for the epochs, that are not the defaults, in words."""
+        """The options of the heads that are not the defaults, without the epochs, in words."""
         names = ("hidden", "norm", "learning_rate", "batch_size", "worker_data")
         return _in_words({name: getattr(self, name) for name in names})
 
@@ -64,7 +64,7 @@ class Method:
         strategy: its name.
         workers: number of workers.
         mask: masks of the training images.
-        options: those of the strategy's own that are not the defaults, in words.
+        options: the strategy's options that are not the defaults, in words.
     """
 
     strategy: str
@@ -92,7 +92,7 @@ class Cell:
         return statistics.fmean(result[metric] for result in self.results)
 
     def deviation(self, metric: str) -> float | None:
-        """Standard deviation of a metric over the seeds (n - 1), None of a single one."""
+        """Standard deviation of a metric over the seeds (n - 1); None for a single seed."""
         values = [result[metric] for result in self.results]
         return statistics.stdev(values) if len(values) > 1 else None
 
@@ -111,7 +111,7 @@ def read_results(runs: Iterable[pathlib.Path]) -> list[dict[str, Any]]:
 
     Raises:
         FileNotFoundError: there is no summary.
-        ValueError: two hold the same training with the same seed and do not agree.
+        ValueError: two hold the same training with the same seed but different results.
     """
     found: dict[tuple, dict[str, Any]] = {}
     for run in runs:
@@ -133,7 +133,8 @@ def read_results(runs: Iterable[pathlib.Path]) -> list[dict[str, Any]]:
 def by_study(results: Sequence[dict[str, Any]]) -> dict[Study, Table]:
     """Study -> training method -> ratio -> cell, all in order.
 
-    A ratio that was measured, not chosen, is another with every seed; its mean stands for all.
+    Under natural masks the ratio is measured, not chosen, and differs between seeds; the mean over
+    the seeds is then used.
     """
     tables: dict[Study, dict[Method, list[dict[str, Any]]]] = {}
     for result in results:
@@ -167,7 +168,7 @@ def _method(result: dict[str, Any]) -> Method:
     facts = DEFAULTS | result
     strategy = facts["strategy"]
     _, takes = STRATEGIES[strategy]
-    # Elsewhere no round ends with an exchange, and it does not matter how long it is.
+    # Other strategies exchange nothing at the end of a round, so its length does not matter.
     rounds = ("local_steps",) if strategy in ("ist", "local_sgd") else ()
     own = (*rounds, *takes, "alpha", "max_missing", "no_data")
     options = _in_words({name: facts[name] for name in own})
@@ -175,7 +176,7 @@ def _method(result: dict[str, Any]) -> Method:
 
 
 def _in_words(options: dict[str, Any]) -> str:
-    """Those that are not the defaults, as "hidden 500-500, batch size 32"."""
+    """The options that are not the defaults, as "hidden 500-500, batch size 32"."""
     unlike = {name: value for name, value in options.items() if value != DEFAULTS[name]}
     if "hidden" in unlike:
         unlike["hidden"] = "-".join(map(str, unlike["hidden"]))

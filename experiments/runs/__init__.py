@@ -1,1 +1,1 @@
-"""A run: its plan, its directory, its features, the heads it trains."""
+"""Runs: their plans, directories, features and trained heads."""

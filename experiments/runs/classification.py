@@ -1,7 +1,7 @@
-"""What the classification experiments share: images -> features -> a trained head -> a result.
+"""A classification run: images -> features -> trained heads -> results.
 
-Under `jax.distributed` every process does all of it but extraction, which is the first's; the first
-alone prints and writes, on a file system that all share.
+Under `jax.distributed` every process trains; only the first extracts features, prints and writes,
+on a file system that all share.
 """
 
 import dataclasses
@@ -30,10 +30,10 @@ from jist.models import Encoder, digest
 
 
 def restore_encoder(run_dir: pathlib.Path, images: ImageOptions) -> Encoder:
-    """The encoder through which a run saw its images.
+    """The encoder of a run.
 
     Raises:
-        ValueError: another one lies there now.
+        ValueError: it has been replaced since.
     """
     encoder = build_encoder(images)
     check_encoder(read_part(run_dir, "config.json"), digest(encoder))
@@ -73,13 +73,16 @@ def run_plan(
     features_dir: pathlib.Path | None = None,
     devices: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Does what is left to do of a plan, and returns all its results in the plan's order.
+    """Runs the trainings of a plan that have no result yet.
 
     Args:
-        plan: what to do.
-        run_dir: the run directory; made, or gone on with.
+        plan: the trainings and their options.
+        run_dir: the run directory; made, or resumed.
         features_dir: where features are kept; `run_dir/features` by default.
         devices: devices that share the workers; by default the most that are there.
+
+    Returns:
+        All results of the plan, in its order.
     """
     run = RunDirectory(run_dir, plan.config())
     first = jax.process_index() == 0
@@ -119,9 +122,9 @@ def train_head(
     progress: Progress,
     devices: int | None,
 ) -> dict[str, Any]:
-    """Trains one head, or goes on with it, and returns its result.
+    """Trains one head, or resumes training it, and returns its result.
 
-    Masks that are random are those of the training images; what is evaluated keeps its own.
+    Random masks apply to training images only; evaluation uses the stored features.
     """
     how, head, seed = training.how, plan.head_of(training), plan.images.seed
     inputs = stores["train"].cls.shape[1]
@@ -130,7 +133,7 @@ def train_head(
     held = validation_rows(stores["train"], head.validation, seed)
     fixed = examples(stores["train"], ~held)
     train: Examples | trainer.Renewed = fixed
-    # Where no patch is removed, one mask is like another.
+    # If no patch is removed, random and fixed masks are the same.
     if training.mask == "random" and training.mask_ratio:
         encode = random_masks(plan.images, training.mask_ratio, encoder)
         train = trainer.Renewed(fixed, lambda epoch: {**fixed, "x": encode(epoch)[~held]})
@@ -188,7 +191,7 @@ def train_head(
 def bytes_by_paper(
     how: StrategyOptions, head: HeadOptions, widths: tuple[int, ...], last: dict[str, Any]
 ) -> int | None:
-    """What a worker has received by the formulas of VLDB 2022, §2.3; None where it has none."""
+    """Bytes a worker has received by the formulas of VLDB 2022, §2.3; None if no formula fits."""
     match how.strategy:
         case "ist":
             return round(costs.ist_bytes_paper(widths, how.workers, 1) * last["round"])
@@ -201,9 +204,9 @@ def bytes_by_paper(
 
 
 def masks_seen(store: features.Features, training: Training) -> tuple[str, float]:
-    """What results call the masks, and the share of patches that they remove.
+    """The name of the masks in results, and the share of patches that they remove.
 
-    Of natural masks, and of images that were masked before, the training knows neither.
+    For natural masks and masked data sets both are read from the features.
     """
     masks = store.attributes["masks"]
     if "missing_share" not in store.attributes:
@@ -215,8 +218,8 @@ def masks_seen(store: features.Features, training: Training) -> tuple[str, float
 def accuracies(history: list[dict[str, Any]]) -> dict[str, Any]:
     """The last accuracy of a training and its best ones.
 
-    The best epoch on the test images is what the paper prints; it is chosen by what it is measured
-    on. The test accuracy of the best epoch on held-out training images is not.
+    The paper prints the best accuracy on the test images, so its epoch is chosen on the images that
+    measure it. The epoch chosen by held-out training images does not have this bias.
     """
     best, last = max(history, key=lambda m: m["test_accuracy"]), history[-1]
     found = {

@@ -1,4 +1,4 @@
-"""The directory of a run: its configuration, its results, and whether they belong together."""
+"""The directory of a run: its configuration and results, checked to belong together."""
 
 import fcntl
 import json
@@ -14,7 +14,7 @@ from jist.staging import write_text
 # In config.json, and no part of the configuration.
 ENCODER = "encoder_sha256"
 FEATURES = "features_dir"
-# Descriptors of the locks that this process has: its end, however it comes, gives them back.
+# Descriptors of the locks that this process holds; any end of the process releases them.
 _locks: dict[pathlib.Path, int] = {}
 
 
@@ -55,9 +55,9 @@ class RunDirectory:
             write_json(file, self.config)
 
     def pin_encoder(self, sha256: str) -> None:
-        """Notes through which encoder the run sees its images, or checks that it is still the same.
+        """Records the encoder of the run, or checks that it is still the same.
 
-        A path does not say it: pre-training replaces what lies there.
+        The path is not enough: pre-training replaces the encoder in its directory.
 
         Args:
             sha256: `jist.models.digest` of the encoder.
@@ -71,10 +71,10 @@ class RunDirectory:
             write_json(self.path / "config.json", config | {ENCODER: sha256})
 
     def note_features(self, directory: pathlib.Path) -> None:
-        """Notes where the run's features are kept, for `features_of`.
+        """Records where the run's features are kept, for `features_of`.
 
-        A place below the directory that holds the run is noted relative to the run: they may be
-        moved together.
+        A path below the parent of the run directory is recorded relative to the run, so that both
+        can be moved together.
         """
         if jax.process_index() == 0:
             config = read_json(self.path / "config.json")
@@ -101,7 +101,7 @@ def check_encoder(config: dict[str, Any], sha256: str) -> None:
     """Checks that an encoder is the one of a run.
 
     Args:
-        config: the run's; one that is older names none.
+        config: the configuration of the run; those of earlier versions name no encoder.
         sha256: `jist.models.digest` of the encoder.
 
     Raises:
@@ -116,13 +116,13 @@ def check_encoder(config: dict[str, Any], sha256: str) -> None:
 
 
 def features_of(run_dir: pathlib.Path) -> pathlib.Path:
-    """Where the features of a run are kept; `features` in its directory if those are gone."""
+    """Where the features of a run are kept; if that is gone, `features` in the run directory."""
     noted = run_dir / read_part(run_dir, "config.json").get(FEATURES, "features")
     return noted if noted.is_dir() else run_dir / "features"
 
 
 def read_part(run_dir: pathlib.Path, name: str) -> dict[str, Any]:
-    """What a run says of itself: its `config.json`, or its `summary.json`.
+    """The `config.json` or `summary.json` of a run.
 
     Raises:
         FileNotFoundError: it is no run directory, or no training of it has been finished yet.
@@ -142,7 +142,7 @@ def lock(path: pathlib.Path) -> None:
     """Keeps other programs out of a directory, made if missing, until this one ends.
 
     Raises:
-        RuntimeError: another program is at work in it.
+        RuntimeError: another program uses it.
     """
     path.mkdir(parents=True, exist_ok=True)
     path = path.resolve()
@@ -156,13 +156,13 @@ def lock(path: pathlib.Path) -> None:
         raise RuntimeError(
             f"run_dir={path} is in use by another program; wait for it or choose another --run-dir"
         ) from None
-    except OSError:  # a file system without locks: better without than not at all
+    except OSError:  # a file system without locks: run unlocked rather than not at all
         pass
     _locks[path] = descriptor
 
 
 def differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """What two configurations say otherwise, by name, in words."""
+    """The differences between two configurations, by name, in words."""
     there, here = _flat(there), _flat(here)
     return [
         f"{name} is {there.get(name)!r} there and {here.get(name)!r} here"

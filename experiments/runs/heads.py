@@ -49,7 +49,7 @@ def build_strategy(
     for option in IST_OPTIONS:
         value = getattr(how, option)
         if option not in takes and value != getattr(StrategyOptions, option):
-            raise ValueError(f"{option}={value} does not go with --strategy {how.strategy}")
+            raise ValueError(f"{option}={value} cannot be used with --strategy {how.strategy}")
     if how.exchange_dtype not in EXCHANGE_DTYPES:
         raise ValueError(
             f"exchange_dtype must be one of {(*EXCHANGE_DTYPES,)}, got {how.exchange_dtype!r}"
@@ -94,7 +94,7 @@ def parse_shares(text: str | None) -> tuple[float, ...] | None:
 
 
 def worker_pools(how: StrategyOptions, labels: np.ndarray, seed: int) -> list[np.ndarray] | None:
-    """The examples of each worker, None where all are everybody's.
+    """The examples of each worker; None if every worker sees all.
 
     Raises:
         ValueError: the options contradict each other, or as `sharded_pools`.
@@ -104,12 +104,12 @@ def worker_pools(how: StrategyOptions, labels: np.ndarray, seed: int) -> list[np
     if how.worker_data != "shared":
         raise ValueError(f"worker_data must be shared or sharded, got {how.worker_data!r}")
     if how.alpha is not None:
-        raise ValueError(f"alpha goes with --worker-data sharded, got {how.alpha}")
+        raise ValueError(f"alpha needs --worker-data sharded, got {how.alpha}")
     return None
 
 
 def validation_rows(store: features.Features, share: float, seed: int) -> np.ndarray:
-    """Which training examples are held out to choose an epoch by: as much of every class.
+    """Which training examples are held out to choose the epoch: the same share of every class.
 
     Args:
         store: the training examples [N].
@@ -127,12 +127,12 @@ def validation_rows(store: features.Features, share: float, seed: int) -> np.nda
         raise ValueError(f"validation must lie in [0, 1), got {share}")
     if not share:
         return np.zeros(len(store.label), bool)
-    # Keys unlike those by which test images are held out: the two choices are independent.
+    # Other keys than those that decide the test split, so that the two choices are independent.
     keys = [f"validation/{example_id}" for example_id in store.example_id]
     return held_out(keys, store.label, store.attributes["class_names"], share=share, seed=seed)
 
 
 def examples(store: features.Features, rows: np.ndarray | None = None) -> Examples:
-    """Features in the form that strategies train on; all of them, or some rows."""
+    """Features as the examples that strategies train on; all rows, or some."""
     rows = np.ones(len(store.label), bool) if rows is None else rows
     return {"x": jnp.asarray(store.cls[rows]), "y": jnp.asarray(store.label[rows])}

@@ -1,4 +1,4 @@
-"""Images -> features: the encoder that options name, and what it makes of a data set."""
+"""Images -> features: the encoder that the options name, and the features of a data set."""
 
 import pathlib
 import re
@@ -75,8 +75,8 @@ def prepare_features(
 ) -> dict[str, features.Features]:
     """The features of both splits, read from `directory` or extracted into it.
 
-    Of many processes the first extracts and the others wait, for the files: a collective operation
-    would give up after half a minute. `directory` is on a file system that all of them share.
+    Of many processes the first extracts, and the others wait for the files: a collective operation
+    would time out after half a minute. `directory` is on a file system that all of them share.
     """
     slug = re.sub(r"\W+", "-", options.dataset.rstrip("/").rsplit("/", 1)[-1])
     of_encoder = f"{digest(encoder)[:8]}-{_masks_slug(options, mask_ratio)}-seed-{options.seed}"
@@ -96,14 +96,14 @@ def prepare_features(
 def masks_of(
     options: ImageOptions, mask_ratio: float, encoder: Encoder
 ) -> FixedMask | NaturalMasks:
-    """The masks that the options name: drawn once for every image, or its own."""
+    """The masks that the options name: fixed or natural."""
     if not options.natural:
         return FixedMask(encoder.config.patches, mask_ratio, options.seed)
     return natural_masks(options, encoder.preprocessing, options.seed)
 
 
 def natural_masks(options: NaturalOptions, preprocessing: Preprocessing, seed: int) -> NaturalMasks:
-    """The masks that images bring along; what is missing takes the encoder's mean colour."""
+    """The natural masks of the options; missing pixels take the encoder's mean colour."""
     red, green, blue = (round(255 * mean) for mean in preprocessing.mean)
     return NaturalMasks(
         max_missing=options.max_missing,
@@ -160,13 +160,13 @@ def _extract(
 def random_masks(
     options: ImageOptions, mask_ratio: float, encoder: Encoder
 ) -> features.EpochEncoder:
-    """What encodes the training images anew for every epoch.
+    """The random masks of the training images, which are encoded again for every epoch.
 
     Raises:
-        ValueError: the encoder sees images whole.
+        ValueError: the encoder needs whole images.
     """
     if not isinstance(encoder, MAEEncoder):
-        raise ValueError(f"encoder={options.encoder} sees images whole: it goes without masks")
+        raise ValueError(f"encoder={options.encoder} needs whole images, so masks cannot be used")
     return features.EpochEncoder(
         encoder,
         dataset_of(options, "train"),

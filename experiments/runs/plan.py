@@ -1,4 +1,4 @@
-"""The plan of a run: what decides its results, as it stands in `config.json`."""
+"""The plan of a run: everything that decides its results, as stored in `config.json`."""
 
 import dataclasses
 from typing import Any
@@ -10,12 +10,12 @@ MASKS = ("fixed", "random")  # those that are drawn, at a ratio that was chosen
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Training:
-    """One training of a plan: a masking ratio, a way to train, and what its head has of its own."""
+    """One training of a plan: masking ratio, strategy, and its own options of the head."""
 
     mask_ratio: float
     how: StrategyOptions
     epochs: int | None = None
-    """Instead of the plan's, if given."""
+    """Replaces the plan's, if given."""
     norm: str | None = None
     """The same."""
     mask: str = "fixed"
@@ -27,7 +27,7 @@ class Training:
 
     @property
     def name(self) -> str:
-        """What the training is called in a run directory."""
+        """The name of the training in a run directory."""
         how = self.how
         parts = [how.strategy, str(how.workers)]
         parts += [how.exchange] if how.exchange != "replicated" else []
@@ -40,7 +40,7 @@ class Training:
 
     @property
     def own(self) -> dict[str, Any]:
-        """The options of the head that are this training's own."""
+        """The options of the head in which this training differs from the plan."""
         own = {"epochs": self.epochs, "norm": self.norm}
         return {option: value for option, value in own.items() if value is not None}
 
@@ -68,7 +68,7 @@ class Plan:
         return dataclasses.replace(self.head, **training.own)
 
     def config(self) -> dict[str, Any]:
-        """The plan as JSON, without what leaves the results unchanged."""
+        """The plan as JSON, without options that do not change the results."""
         config = dataclasses.asdict(self)
         unused = () if self.images.natural else NATURAL
         for option in ("data_dir", "encode_batch", "mask_ratio", *unused):
@@ -84,7 +84,7 @@ class Plan:
         """The plan of a `config.json`.
 
         Raises:
-            ValueError: it is of a script that trains no classifier.
+            ValueError: it was written by a script that trains no classifier.
         """
         if "trainings" not in config:
             raise ValueError(

@@ -26,16 +26,16 @@ class PretrainOptions(Options, NaturalOptions, ProcessOptions):
 
     dataset: str = "digits"
     """images:PATH (all images below a directory); or the training split, without labels, of digits,
-    cifar10, resisc45, aid, folder:PATH (one directory per class), or masked:PATH (what
-    experiments.mask_dataset wrote, with --natural-masks)."""
+    cifar10, resisc45, aid, folder:PATH (one directory per class), or masked:PATH (written by
+    experiments.mask_dataset; needs --natural-masks)."""
     data_dir: pathlib.Path | None = None
     """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45 or aid."""
     encoder: str = "nano"
     """Size of the encoder: nano, tiny, small (32-pixel images, patches of 4) or base (224, 16)."""
     image_size: int | None = None
-    """Pixels of a side, if other than the encoder's usual."""
+    """Side of the images in pixels, if not the default of the encoder's size."""
     patch_size: int | None = None
-    """Pixels of a side of a patch, likewise."""
+    """Side of a patch in pixels, likewise."""
     mask_ratio: float = 0.75
     """Share of the patches that is removed."""
     least_crop: float = 0.2
@@ -43,21 +43,21 @@ class PretrainOptions(Options, NaturalOptions, ProcessOptions):
     epochs: int = 800
     """How often every image is seen."""
     warmup: float = 0.05
-    """Share of the steps in which the learning rate rises."""
+    """Share of the steps that warm the learning rate up."""
     batch_size: int = 256
     """Images in a step, over all devices."""
     accumulate: int | None = None
-    """Parts in which a batch is computed one after the other, to save memory; what is learned does
-    not depend on it. By default as many as are fastest: one, but on CPUs."""
+    """Parts in which a batch is computed one after the other, to save memory; the result does not
+    depend on it. By default the fastest number: one, except on CPUs."""
     base_lr: float = 1.5e-4
     """Learning rate for a batch of 256; it grows with the batch."""
     weight_decay: float = 0.05
-    """Of AdamW, on matrices."""
+    """Weight decay of AdamW, applied to matrices."""
     dtype: str = "auto"
-    """Compute type: float32, bfloat16, or auto (bfloat16 but on CPUs without AMX)."""
+    """Compute type: float32, bfloat16, or auto (bfloat16 except on CPUs without AMX)."""
     resident_gb: float = 4.0
-    """Images that take more than these GB decoded are decoded anew in every epoch. Every GPU holds
-    them; on a CPU the copies of its cores, four at most, count together."""
+    """Images that take more than this many GB decoded are decoded again in every epoch. Every GPU
+    holds a copy; on a CPU the copies of its cores, at most four, count together."""
     checkpoint_every: int = 5
     """Epochs between checkpoints."""
     picture_every: int = 25
@@ -65,11 +65,11 @@ class PretrainOptions(Options, NaturalOptions, ProcessOptions):
     seed: int = 0
     """Decides initialisation, order, views and masks."""
     run_dir: pathlib.Path = pathlib.Path("runs/pretrain")
-    """Where results are written; the same directory goes on where it stopped."""
+    """Where results are written; the same directory resumes where it stopped."""
 
 
 def build_mae(options: PretrainOptions) -> MAE:
-    """The untrained masked autoencoder that the options describe, auto excepted."""
+    """The untrained masked autoencoder of the options; `dtype` must not be auto."""
     if options.encoder not in SIZES:
         raise ValueError(f"encoder must be one of {(*SIZES,)}, got {options.encoder!r}")
     if options.dtype not in COMPUTE_DTYPES:

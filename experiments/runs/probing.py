@@ -24,7 +24,7 @@ class ProbeOptions(Options):
     ratios: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 0.9)
     """Masking ratios."""
     seeds: tuple[int, ...] = (0,)
-    """Each decides masks, initialisation and order of one repetition."""
+    """Seeds; each decides masks, initialisation and order of one repetition."""
     epochs: int = 30
     """How often a head sees the examples."""
     batch_size: int = 64
@@ -32,7 +32,7 @@ class ProbeOptions(Options):
     encode_batch: int = 256
     """Images encoded at a time."""
     run_dir: pathlib.Path = pathlib.Path("runs/probe")
-    """Where results are written; the same directory goes on where it stopped."""
+    """Where results are written; the same directory resumes where it stopped."""
 
 
 def mean_and_deviation(results: list[dict[str, Any]], ratio: float, kind: str, head: str) -> str:

@@ -1,10 +1,10 @@
-"""Recipes for n workers: how a search varies them, and how it judges them."""
+"""Recipes for training n workers: how a search varies and scores them."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Where n workers are compared with one: when all together, or each, have seen as many examples.
+# When n workers are compared with one: after as many examples of all together, or of each.
 TOTAL, EACH = "equal examples in total", "equal examples per worker"
 
 
@@ -36,7 +36,7 @@ class Score:
 
 
 def varied(start: Recipe, tried: Mapping[str, Sequence[Any]]) -> list[Recipe]:
-    """A recipe, and those that differ from it in one option, each once."""
+    """A recipe, and those that differ from it in one option, without duplicates."""
     changed = [
         dataclasses.replace(start, **{option: value})
         for option, values in tried.items()

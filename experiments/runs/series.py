@@ -1,6 +1,6 @@
-"""Several plans in one directory: a run directory below it for each, and one summary of all.
+"""A series of runs in one directory: a run directory for each plan, and one summary of all.
 
-A plan has one seed and one encoder; what compares seeds or encoders is several plans.
+A plan has one seed and one encoder; a comparison of seeds or encoders has several plans.
 """
 
 import dataclasses
@@ -17,11 +17,10 @@ from jist.metrics import read_metrics
 def run_plans(
     plans: Mapping[str, Plan], directory: pathlib.Path, *, features_dir: pathlib.Path | None = None
 ) -> list[dict[str, Any]]:
-    """Does what is left to do of some plans, one after the other.
+    """Runs the trainings of several plans that have no result yet, one plan after the other.
 
-    Trainings that an earlier call began stay part of their plan: a directory grows by calls with
-    further ratios, masks, numbers of workers or seeds, and what a call broke off the next one
-    finishes.
+    Trainings that an earlier call began stay part of their plan: later calls add further ratios,
+    masks, numbers of workers or seeds to a directory, and finish interrupted trainings.
 
     Args:
         plans: run directory below `directory` -> plan.
@@ -32,9 +31,9 @@ def run_plans(
         All results in the directory, also those of runs that are not among the plans.
 
     Raises:
-        ValueError: a run of that name is of other options, or has a training of the same name with
-            other ones.
-        RuntimeError: another program is at work in one of the run directories.
+        ValueError: a run of that name has other options, or a training of the same name with other
+            options.
+        RuntimeError: another program uses one of the run directories.
     """
     for name, plan in plans.items():
         run_dir = directory / name
@@ -46,7 +45,7 @@ def run_plans(
 
 
 def gather(directory: pathlib.Path) -> list[dict[str, Any]]:
-    """Writes the results of all run directories below one into its `summary.json`."""
+    """Gathers the results of all run directories below `directory` in its `summary.json`."""
     results, class_names = [], []
     for path in sorted(directory.glob("*/summary.json")):
         summary = read_json(path)
@@ -57,7 +56,7 @@ def gather(directory: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def _extended(plan: Plan, run_dir: pathlib.Path) -> Plan:
-    """The plan, and what the run that is there has of other trainings."""
+    """The plan, extended by the trainings that its run directory already has."""
     file = run_dir / "config.json"
     if not file.exists():
         return plan
@@ -77,7 +76,7 @@ def _extended(plan: Plan, run_dir: pathlib.Path) -> Plan:
 
 
 def _begun(plan: Plan, run_dir: pathlib.Path) -> Plan:
-    """The plan without trainings that have no epoch yet: what named them may have been mistyped."""
+    """The plan without trainings that have no epoch yet: their options may have been mistyped."""
     names = {metrics["run"] for metrics in read_metrics(run_dir)}
     kept = tuple(training for training in plan.trainings if training.name in names)
     return dataclasses.replace(plan, trainings=kept)

@@ -108,7 +108,7 @@ def test_a_resnet_goes_without_masks(dataset, directory, tmp_path):
         Progress(disable=True) as progress,
     ):
         images.prepare_features(options, 0.5, whole, tmp_path, progress)
-    with pytest.raises(ValueError, match="sees images whole"):
+    with pytest.raises(ValueError, match="needs whole images"):
         images.random_masks(options, 0.0, whole)
 
 

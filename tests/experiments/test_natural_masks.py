@@ -90,7 +90,7 @@ def test_training_runs_from_masked_images_alone(images, tmp_path, capsys):
     assert [full[key] for key in same] == [patches[key] for key in same]
     assert full["last_test_loss"] == pytest.approx(patches["last_test_loss"], rel=1e-4)
     capsys.readouterr()
-    told = []
+    printed = []
     for run_dir in ("full", "patches"):
         predict.main(
             predict.PredictOptions(
@@ -98,8 +98,8 @@ def test_training_runs_from_masked_images_alone(images, tmp_path, capsys):
             )
         )
         lines = capsys.readouterr().out.splitlines()
-        told.append([json.loads(line)["probabilities"]["red"] for line in lines])
-    np.testing.assert_allclose(*told, atol=1e-3)
+        printed.append([json.loads(line)["probabilities"]["red"] for line in lines])
+    np.testing.assert_allclose(*printed, atol=1e-3)
 
 
 def test_predictions_take_the_masks_that_masked_the_training_images(images, tmp_path):
@@ -134,10 +134,10 @@ def test_what_is_left_out_is_counted(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_missing": 0.1}, "--max-missing goes with --natural-masks or --simulate-clouds"),
-        ({"skip_empty": True}, "--skip-empty goes with"),
-        ({"dataset": "images:x"}, "images:x has neither labels nor test images: .*pretrain takes"),
-        ({"dataset": "masked:x", "no_data": 3}, "masked:x brings its own masks, --no-data does"),
+        ({"max_missing": 0.1}, "--max-missing needs --natural-masks or --simulate-clouds"),
+        ({"skip_empty": True}, "--skip-empty needs --natural-masks"),
+        ({"dataset": "images:x"}, "images:x has neither labels nor test images, .*pretrain only"),
+        ({"dataset": "masked:x", "no_data": 3}, "masked:x is masked already, --no-data cannot"),
     ],
 )
 def test_options_that_do_not_go_together_are_told(options, message):

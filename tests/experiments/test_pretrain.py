@@ -100,7 +100,7 @@ def test_unlabelled_images_and_visible_patches_are_enough(tmp_path, monkeypatch)
     dataset = load_dataset(f"images:{tmp_path}", "train")
     write_masked(dataset, tmp_path / "m/train", masks=FixedMask(4, 0.25, 0), encoder=encoder)
     masked = PretrainOptions(dataset=f"masked:{tmp_path}/m", run_dir=tmp_path / "masked", **small)
-    with pytest.raises(ValueError, match="visible patches only: .* takes it with --natural-masks"):
+    with pytest.raises(ValueError, match="visible patches only: .* on it needs --natural-masks"):
         experiments.pretrain.main(masked)
     experiments.pretrain.main(dataclasses.replace(masked, natural_masks=True))
     assert json.loads((tmp_path / "masked/metrics.jsonl").read_text())["loss"] > 0
@@ -130,7 +130,7 @@ def test_another_configuration_is_refused(pretrained, options):
         ({"checkpoint_every": 0}, "checkpoint_every must be at least 1, got 0"),
         ({"picture_every": -1}, "picture_every must be at least 0, got -1"),
         ({"patch_size": 5}, "image_size must be a multiple of patch_size"),
-        ({"max_missing": 0.1}, "--max-missing goes with --natural-masks or --simulate-clouds"),
+        ({"max_missing": 0.1}, "--max-missing needs --natural-masks or --simulate-clouds"),
     ],
 )
 def test_bad_options_are_told(options, tmp_path, change, message):

@@ -211,10 +211,13 @@ def test_the_best_training_is_that_of_what_is_asked_for(tmp_path, validation, ch
         (("--dataset", "mnist"), "dataset must be"),
         (("--strategy", "magic"), "strategy must be one of"),
         (("--norm", "batch"), "norm must be one of"),
-        (("--strategy", "ensemble", "--shares", "1,2"), "shares=1,2 does not go with --strategy"),
+        (
+            ("--strategy", "ensemble", "--shares", "1,2"),
+            "shares=1,2 cannot be used with --strategy",
+        ),
         (
             ("--strategy", "local_sgd", "--exchange-dtype", "bfloat16"),
-            "exchange_dtype=bfloat16 does not go with --strategy local_sgd",
+            "exchange_dtype=bfloat16 cannot be used with --strategy local_sgd",
         ),
     ],
 )

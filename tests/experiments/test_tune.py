@@ -110,19 +110,20 @@ def test_a_search_grows_by_numbers_of_workers_and_by_nothing_else(search, tmp_pa
     assert grown["options"] == first["options"]
     assert grown["options"]["mask_ratio"] == 0.5
 
-    for other, told in (
+    for other, difference in (
         ({"mask_ratio": 0.75}, "mask_ratio is 0.5 there and 0.75 here"),
         ({"seeds": (0,)}, r"seeds is \[0, 1\] there and \[0\] here"),
         ({"encode_dtype": "bfloat16"}, "encode_dtype is 'float32' there"),
     ):
-        with pytest.raises(ValueError, match=f"tuning.json is not of this search; .*: {told}"):
+        message = f"tuning.json belongs to another search; .*: {difference}"
+        with pytest.raises(ValueError, match=message):
             search(**other)
     assert json.loads((tmp_path / "tuning.json").read_text()) == whole
 
 
 def test_a_report_that_does_not_say_what_it_is_of_is_not_added_to(search, tmp_path):
     (tmp_path / "tuning.json").write_text(json.dumps({TOTAL: {}, EACH: {}}))
-    with pytest.raises(ValueError, match="it does not say what it is of"):
+    with pytest.raises(ValueError, match="it does not list its options"):
         search()
 
 
