@@ -1,8 +1,8 @@
-"""PyTorch and Hugging Face weights in, jist weights out, and the proof that they agree.
+"""Converts PyTorch and Hugging Face weights to jist and back, and verifies that outputs agree.
 
 `python -m conversion SRC DST` writes a directory that `jist.models.load_encoder` reads (or
-`load_mae` and `load_resnet`); `python -m conversion DST OUT --to huggingface` goes the way back.
-What a name of a source means is said once, in `names` and `resnet_names`, for both ways.
+`load_mae` and `load_resnet`); `python -m conversion DST OUT --to huggingface` converts back.
+`names` and `resnet_names` map tensor names for both directions.
 """
 
 VERSION = "1"

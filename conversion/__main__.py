@@ -1,4 +1,4 @@
-"""Converts published weights to jist, proves that they agree, and converts back.
+"""Converts published weights to jist, verifies that outputs agree, and converts back.
 
     python -m conversion mae_pretrain_vit_base.pth encoders/mae-base --verify
     python -m conversion facebook/vit-mae-base encoders/hf-base
@@ -22,18 +22,18 @@ LONGEST = 1000
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Converts published weights to jist, proves that they agree, and converts back."""
+    """Options of the conversion."""
 
     src: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")]
     """Weights: a file, a Hugging Face directory or id; with --to, a directory of jist."""
     dst: Annotated[pathlib.Path, tyro.conf.Positional, tyro.conf.arg(metavar="DST")]
     """Directory to write; with --to facebook or torchvision, a .pth file."""
     to: Literal["facebook", "huggingface", "torchvision"] | None = None
-    """The way back: write the names of PyTorch."""
+    """Convert back, from jist to weights under the names of this library."""
     verify: bool = False
     """Run PyTorch's model and jist's on the same images and patches; write only if they agree."""
     heads: int | None = None
-    """Attention heads of the encoder, where neither its size nor a config says how many."""
+    """Attention heads of the encoder, if neither its size nor a config gives them."""
     decoder_heads: int | None = None
     """Attention heads of the decoder, likewise."""
     layer_norm_eps: float | None = None
@@ -50,7 +50,7 @@ class Options:
 
 
 def run(options: Options) -> None:
-    """Converts, one way or the other."""
+    """Converts to jist or, with `to`, back."""
     # Imported late: `--help` and mistyped options need no JAX.
     from conversion.convert import convert
     from conversion.export import export
@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = any(getattr(options, name) != getattr(Options, name) for name in into)
     if options.to is not None and given:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in into)
-        print(f"error: {flags} belong to the way into jist, not to --to", file=sys.stderr)
+        print(f"error: {flags} apply to conversion into jist, not to --to", file=sys.stderr)
         return 2
     try:
         run(options)

@@ -36,11 +36,11 @@ def convert(
     Args:
         name: file, directory or Hugging Face id.
         destination: the directory to write, whole or not at all.
-        overrides: what cannot be read from the tensors.
+        overrides: sizes and preprocessing given by the user.
         overwrite: whether a destination of the same kind is replaced.
-        verify: called with the source, what was found in it and the finished directory, before
-            that takes its name; raises if the two do not agree.
-        report: receives what is found, line by line.
+        verify: called with the source, its plan and the finished directory, before the directory
+            is renamed; raises if the outputs do not agree.
+        report: receives the report, line by line.
 
     Raises:
         ConversionError: the source cannot be converted.
@@ -75,7 +75,7 @@ def expected_shapes(plan: Plan) -> dict[str, dict[str, tuple[int, ...]]]:
         return {"encoder": shapes(nnx.eval_shape(lambda: MAEEncoder(config, rngs=nnx.Rngs(0))))}
     sizes = {key: value for key, value in plan.decoder.items() if key != "normalize_pixels"}
     try:
-        # Heads change no shape; where they are unknown, one will do.
+        # The number of heads changes no shape; if unknown, any number will do.
         decoder = DecoderConfig(**sizes | {"heads": sizes["heads"] or 1})
     except ValueError as error:
         raise ConversionError(f"decoder: {error}") from None
@@ -96,7 +96,7 @@ def _write_parts(source: Source, plan: Plan, directory: pathlib.Path) -> None:
 def _check_shapes(
     source: Source, rules: dict[str, Rule], shapes: dict[str, tuple[int, ...]]
 ) -> None:
-    """Compares through the way back, on arrays that take no memory."""
+    """Compares shapes by converting back, on arrays that take no memory."""
     faults = []
     for name, rule in rules.items():
         ours = rule.layout.to_source(blank(shapes[name]))

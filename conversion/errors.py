@@ -6,10 +6,10 @@ SHOWN = 4
 
 
 class ConversionError(Exception):
-    """A source that cannot be converted; the message is one line and says why."""
+    """A source cannot be converted; the message is one line and gives the reason."""
 
 
 def some(names: Collection[str]) -> str:
-    """A few of many names, and how many there are in all."""
+    """The first few of many names, and their total number."""
     shown = ", ".join(sorted(names)[:SHOWN])
     return shown if len(names) <= SHOWN else f"{shown}, … ({len(names)} in all)"

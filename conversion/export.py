@@ -1,4 +1,4 @@
-"""The way back: from a directory of jist to the names of PyTorch, bit for bit."""
+"""Export: from a directory of jist to weights under PyTorch's names, bit for bit."""
 
 import json
 import pathlib
@@ -17,7 +17,7 @@ from jist.models import weights
 from jist.models.storage import read_config, staged
 from jist.staging import replaced
 
-# What options of a conversion may have overruled.
+# Settings that options of a conversion may have overridden.
 OVERRULED = ("num_attention_heads", "decoder_num_attention_heads", "layer_norm_eps")
 
 
@@ -42,7 +42,7 @@ def export(
     config = read_config(directory, "encoder.safetensors", "jist.models.save_encoder")
     if config.get("format") not in (weights.FORMAT, weights.RESNET_FORMAT):
         raise ConversionError(
-            f"{directory} is no directory of jist: its config.json says otherwise"
+            f"{directory} is no directory of jist: its config.json has another format"
         )
     tensors, remarks = _tensors(directory, config, to)
     if to == "huggingface":
@@ -54,7 +54,7 @@ def export(
 
 
 class _Part:
-    """A safetensors file of the directory and the rules by which it goes back."""
+    """A safetensors file of the directory and the rules that convert it back."""
 
     def __init__(self, path: pathlib.Path, rules: list[Rule]):
         try:
@@ -67,7 +67,7 @@ class _Part:
             raise ConversionError(f"{path} lacks {some(missing)}")
 
     def tensors(self, *, shapes_only: bool) -> Iterator[tuple[str, np.ndarray]]:
-        """Names and arrays of the source; blank ones if only shapes are wanted."""
+        """Names and arrays for the target; blank arrays if only shapes are needed."""
         for rule in self.rules:
             view = self.file.get_slice(rule.jist)
             # Numbers may be stored in fewer bits, as those of the shipped encoders are.
@@ -173,7 +173,7 @@ def _write_huggingface(directory: pathlib.Path, config: dict[str, Any], tensors:
 
 
 def huggingface_config(config: dict[str, Any]) -> dict[str, Any]:
-    """The `config.json` with which `transformers` builds the model of a jist `config.json`."""
+    """The `config.json` for `transformers` that corresponds to a jist `config.json`."""
     if config["format"] == weights.RESNET_FORMAT:
         return {"model_type": "resnet", "architectures": ["ResNetModel"]}
     encoder, decoder = config["encoder"], config.get("decoder")

@@ -1,4 +1,4 @@
-"""How the numbers of a tensor lie in PyTorch and in jist, and the exact way between the two.
+"""Layouts of tensors in PyTorch and in jist, and the exact conversion between the two.
 
 PyTorch's linear kernels are [outputs, inputs] and its images have their channels first; Flax has
 [inputs, outputs] and channels last. Nothing here computes: numbers are only moved.
@@ -16,7 +16,7 @@ class Layout:
 
     Attributes:
         to_jist: the source's tensors (one, or queries, keys and values) to jist's.
-        to_source: the way back.
+        to_source: the inverse.
     """
 
     to_jist: Callable[[Sequence[np.ndarray]], np.ndarray]

@@ -1,8 +1,8 @@
-"""The names that sources give to the tensors of a Vision Transformer, against jist's.
+"""The names of a Vision Transformer's tensors in each kind of source, mapped to jist's.
 
-facebookresearch's MAE and timm share one naming. Hugging Face has a second, of which four variants
-are about: with and without the prefix `vit.`, as on the hub, as `transformers` 5 saves it (the
-decoder's blocks are renamed by accident), and as `state_dict()` of a `transformers` 5 model has it.
+facebookresearch's MAE and timm share one naming. Hugging Face has a second, in four variants: with
+and without the prefix `vit.`, as on the hub, as `transformers` 5 saves it (the decoder's blocks are
+renamed by accident), and as in the `state_dict()` of a `transformers` 5 model.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ class Naming:
     """All names of one kind of source.
 
     Attributes:
-        name: recorded in `config.json`, so that the way back finds the same names.
+        name: recorded in `config.json`, so that an export uses the same names.
         family: the `--to` to which it belongs: "facebook", "huggingface" or "torchvision".
         encoder: rules of the encoder, without its blocks.
         decoder: rules of the decoder, without its blocks.
@@ -59,7 +59,7 @@ class Naming:
     extra: str = ""
 
     def depth(self, names: Iterable[str], prefix: str) -> int:
-        """How many blocks with this prefix some names speak of."""
+        """The number of blocks with this prefix that occur in some names."""
         if not prefix:
             return 0
         pattern = re.compile(re.escape(prefix).replace(r"\{\}", r"(\d+)"))

@@ -1,4 +1,4 @@
-"""What a source is: which naming, which model, which sizes; found from its tensors."""
+"""Recognises a source by its tensors: its naming, its model, its sizes."""
 
 import dataclasses
 import math
@@ -15,14 +15,14 @@ from jist.models import Preprocessing, ViTConfig
 KNOWN_HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}
 KNOWN_DECODER_HEADS = {512: 16}
 FACEBOOK_EPSILON = 1e-6
-# What `transformers` takes for a ViT whose config says nothing.
+# The default of `transformers` for a ViT whose config does not set it.
 HUGGINGFACE_EPSILON = 1e-12
 RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Overrides:
-    """What the user says of a source that its tensors do not.
+    """Settings of a source that the user gives, because its tensors do not show them.
 
     Attributes:
         heads: attention heads of the encoder.
@@ -41,7 +41,7 @@ class Overrides:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Everything that is known of a source before its numbers are read.
+    """Everything known about a source before its numbers are read.
 
     Attributes:
         naming: the naming it follows.
@@ -49,7 +49,7 @@ class Plan:
         extra: names of the tensors that are kept but not used.
         encoder: shape of the encoder; None is a ResNet-50.
         decoder: shape of the decoder (its `heads` may be None: unknown) and `normalize_pixels`.
-        preprocessing: the form in which it wants its images.
+        preprocessing: resizing and normalisation of its images.
     """
 
     naming: Naming

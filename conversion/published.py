@@ -1,11 +1,11 @@
-"""Known published files, and the trap among them.
+"""Known published files, and a warning about weights that are easily confused.
 
 The encoders of the paper are `mae_pretrain_vit_{base,large,huge}.pth`: trained to predict
 normalised pixels, published without their decoder. `mae_visualize_vit_*` are other weights, trained
-on plain pixels for pictures, published with it; so are, by the script with which they were
-converted, Hugging Face's `facebook/vit-mae-*`. The former are recognised by the beginning of their
-MD5 sum, all that facebookresearch's README tells of it; the latter by their name, or suspected by
-their decoder, since no sum of theirs is published.
+on plain pixels for pictures, published with their decoder. According to the script that converted
+them, Hugging Face's `facebook/vit-mae-*` are made from these. The former are recognised by the
+beginning of their MD5 sum, which is all that facebookresearch's README gives; the latter by their
+name, or suspected by their decoder, since their sums are not published.
 """
 
 import hashlib
@@ -35,11 +35,11 @@ def digests(files: tuple[pathlib.Path, ...]) -> tuple[str, str]:
 
 
 def remarks(name: str, plan: Plan, md5: str) -> list[str]:
-    """What is known of a source that looks like a published one.
+    """Remarks on a source that looks like a published one.
 
     Args:
         name: the source as the user named it.
-        plan: what was found in it.
+        plan: its naming, model and sizes.
         md5: its MD5 sum in hex.
     """
     if plan.encoder is None:

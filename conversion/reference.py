@@ -1,7 +1,7 @@
 """The masked autoencoder and ResNet-50 in PyTorch, under the names of the published files.
 
-Written from the papers and the shapes of the published tensors, to be compared with: plain, slow,
-and independent of everything in `jist`. Masks are arguments here as well.
+The reference for comparisons, written from the papers and the shapes of the published tensors:
+plain, slow, and independent of everything in `jist`. Masks are arguments here as well.
 """
 
 import torch

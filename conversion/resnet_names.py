@@ -1,4 +1,4 @@
-"""The names that sources give to the tensors of a ResNet-50, against jist's.
+"""The names of a ResNet-50's tensors in each kind of source, mapped to jist's.
 
 torchvision's naming is also that of NVIDIA's older DeepLearningExamples files; their newer models
 say `layers.0` for `layer1`. Hugging Face has its own.

@@ -1,8 +1,8 @@
-"""Opening what a user names as a source: nothing is trusted, and nothing is read before its time.
+"""Opens a source safely, and reads each tensor only when it is needed.
 
-A pickle can run any code, so PyTorch files are opened with `weights_only=True` and in no other way.
-One class is allowed beside tensors: the `argparse.Namespace`, which holds what it is given and does
-nothing, of the checkpoints that facebookresearch's training writes.
+A pickle can run any code, so PyTorch files are only opened with `weights_only=True`. One class is
+allowed beside tensors: `argparse.Namespace`, a plain container that checkpoints of
+facebookresearch's training contain.
 """
 
 import argparse
@@ -32,7 +32,7 @@ SAFETENSORS_TYPES = {
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """A tensor that is read when it is wanted."""
+    """A tensor that is read when it is needed."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -79,7 +79,7 @@ def _open_beside_config(path: pathlib.Path) -> Source:
     kind, tensors = _open_file(path)
     config = _read_json(path.parent / "config.json")
     named = any("embeddings." in name or "embedder." in name for name in tensors)
-    # Of any other file, what lies beside it may have nothing to do with it.
+    # Files beside any other file may have nothing to do with it.
     if named or "pretrained_cfg" in (config or {}):
         preprocessor = _read_json(path.parent / "preprocessor_config.json")
         return Source((path,), kind, tensors, config, preprocessor)
@@ -108,7 +108,7 @@ def _weight_files(directory: pathlib.Path) -> tuple[pathlib.Path, ...]:
         index = _read_json(directory / f"{name}.index.json")
         if index is not None:
             shards = sorted(set(index.get("weight_map", {}).values()))
-            # A shard's name is a file's name: an index does not lead out of its directory.
+            # Shards are named by plain file names, so an index cannot point outside its directory.
             absent = [s for s in shards if "/" in s or not (directory / s).is_file()]
             if absent or not shards:
                 raise ConversionError(

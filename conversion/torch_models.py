@@ -1,4 +1,4 @@
-"""PyTorch's model of a source, ready to run: the reference, or that of `transformers`."""
+"""The PyTorch model of a source, ready to run: the reference, or that of `transformers`."""
 
 import dataclasses
 from collections.abc import Callable
@@ -134,11 +134,11 @@ def _noise(keep: np.ndarray, patches: int) -> np.ndarray:
 
 
 def _load(model: torch.nn.Module, state: dict[str, torch.Tensor], unused: tuple[str, ...]) -> None:
-    """Loads strictly, but for heads that the comparison does not use."""
+    """Loads strictly, except for heads that the comparison does not use."""
     own = model.state_dict()
     state = {name: tensor for name, tensor in state.items() if not name.startswith(unused)}
     for name, tensor in own.items():
-        # Counters of batches do nothing in evaluation, and some files lack them.
+        # Batch counters have no effect in evaluation, and some files lack them.
         if name.startswith(unused) or name.endswith("num_batches_tracked"):
             state.setdefault(name, tensor)
     model.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""The proof: PyTorch's model and jist's on the same images and the same kept patches."""
+"""Verification: PyTorch's model and jist's on the same images and the same kept patches."""
 
 import dataclasses
 import pathlib
@@ -33,12 +33,12 @@ class Difference:
     """How far two outputs are apart.
 
     Attributes:
-        what: the output.
+        what: name of the output.
         ratio: the masking ratio; None where nothing is masked.
         dtype: jist's compute type; PyTorch's is always float32.
         absolute: largest absolute difference of two numbers.
         relative: largest norm of the difference of two vectors over that of PyTorch's vector.
-        tolerance: what `relative` may be.
+        tolerance: the largest allowed value of `relative`.
     """
 
     what: str
@@ -87,8 +87,8 @@ def verify(
 ) -> None:
     """Prints every difference.
 
-    Those in bfloat16 are for information: what its rounding does depends on the weights, and says
-    nothing against a conversion that agrees in float32.
+    Those in bfloat16 are printed for information only: their size depends on the weights, so they
+    do not speak against a conversion that agrees in float32.
 
     Raises:
         ConversionError: one in float32 is over its tolerance, or PyTorch is not installed.

@@ -1,4 +1,4 @@
-"""Writing tensors one after the other, so that never more than one is in memory."""
+"""Writes tensors one after the other, so that only one is in memory at a time."""
 
 import json
 import pathlib
@@ -11,7 +11,7 @@ DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "int64": "I64"}
 
 
 def blank(shape: tuple[int, ...]) -> np.ndarray:
-    """An array of float32 zeros that takes no memory: to speak of a shape."""
+    """An array of float32 zeros that takes no memory, to stand for a shape."""
     return np.broadcast_to(np.float32(0), shape)
 
 
@@ -22,12 +22,12 @@ def write_safetensors(
 ) -> None:
     """Writes tensors to a safetensors file.
 
-    The library's own writer wants all of them at once: for a ViT-Huge, 2.5 GB beside the source.
+    The library's own writer needs all of them at once: for a ViT-Huge, 2.5 GB beside the source.
 
     Args:
         path: the file.
         blanks: every tensor's name, and any array of its shape and type, in the order of `arrays`.
-        arrays: names and arrays, made when asked for.
+        arrays: names and arrays, made one at a time.
     """
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0

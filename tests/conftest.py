@@ -3,7 +3,7 @@ import os
 import pytest
 from hypothesis import settings
 
-# Before JAX starts: the same machine plays eight devices.
+# Before JAX starts: eight CPU devices on one machine.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
@@ -16,7 +16,7 @@ settings.load_profile("jist")
 
 @pytest.fixture(scope="module")
 def quick_compilation():
-    """For modules that take longer to compile than to compute: code that is less optimised."""
+    """Faster, less optimised compilation, for modules that compile longer than they compute."""
     import jax  # not before its environment is set
 
     jax.config.update("jax_disable_most_optimizations", True)

@@ -54,7 +54,7 @@ def test_the_last_and_the_best_are_kept(tmp_path):
 
 
 def test_checkpoints_that_do_not_say_their_epoch_are_gone_on_with(tmp_path):
-    """As they were written before it counted among equals."""
+    """Checkpoints of an earlier version, which did not save the epoch among the metrics."""
     state = {"a": jnp.zeros(3)}
     with Checkpoints(tmp_path / "c") as checkpoints:
         checkpoints._checkpointer.save(1, state, metrics={"test_accuracy": 0.9})
@@ -92,7 +92,7 @@ def test_checkpoints_of_another_training_are_refused(tmp_path):
         pytest.raises(ValueError, match=r"another training; .*: workers is 2 there and 4 here$"),
     ):
         checkpoints.restore(state)
-    assert_equal(restore(tmp_path / "c", state), state)  # nobody asked
+    assert_equal(restore(tmp_path / "c", state), state)  # without `of` there is no check
 
 
 def test_a_checkpoint_without_its_metric_is_not_written(tmp_path):
@@ -113,7 +113,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_told(tmp_path, damage, monkeypatch):
-    """Before Orbax reads it: of its reads, those that fail late would disturb a later test."""
+    """Damage is found before Orbax reads; its late failures would disturb a later test."""
     state = {name: jnp.arange(3000.0) + i for i, name in enumerate("abcdef")}
     save(tmp_path / "c", 1, state, {"test_accuracy": 0.5})
     pattern, end = DAMAGES[damage]

@@ -47,7 +47,7 @@ def test_of_images_with_holes_the_share_of_what_is_there_is_kept(ratio, seed):
         assert there[kept].all()
         assert (np.diff(kept) > 0).all()
         assert valid[row, : len(kept)].all()  # padding comes last
-    # Whoever has all patches is masked as if nobody lacked any.
+    # Images with all patches are masked as if no image in the batch lacked any.
     np.testing.assert_array_equal(keep[0], random_keep(key, 6, 25, ratio)[0])
 
 

@@ -1,4 +1,4 @@
-"""What the README shows works."""
+"""The code in the README works."""
 
 import pathlib
 import re

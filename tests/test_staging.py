@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files are written whole or not at all."""
 
 import concurrent.futures
 import json
@@ -25,7 +25,7 @@ def test_what_fails_leaves_the_file_as_it_was_and_nothing_beside_it(tmp_path):
 
 @pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="needs Linux's /dev/full")
 def test_a_full_disk_is_told_with_the_file(tmp_path):
-    """The system says what is wrong, and not where."""
+    """The system's error names the problem but not the file."""
     with pytest.raises(OSError, match=r"No space left on device: '.*a\.json'"), named("a.json"):
         pathlib.Path("/dev/full").write_text("text")
 

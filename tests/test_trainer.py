@@ -159,7 +159,7 @@ def test_calibration_examples_are_drawn_from_all_rows():
     np.testing.assert_array_equal(rows, trainer.calibration_subset(np.arange(1000), 100, seed=0))
 
 
-# 150 examples in batches of 16: epoch 1 ends with step 10, whose outcome no training loss tells.
+# 150 examples in batches of 16: epoch 1 ends with step 10; no training loss covers its outcome.
 @pytest.mark.parametrize(
     ("step", "message", "last"),
     [
@@ -193,7 +193,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
 
 
 def test_a_training_goes_on_from_no_other(tmp_path):
-    """Or a loop over workers in a notebook would read the first one's results again and again."""
+    """Otherwise a loop over workers in a notebook would always read the first results."""
     fit(tmp_path, 2)
     with pytest.raises(ValueError, match=r"another training; .*: workers is 2 there and 4 here"):
         fit(tmp_path, 3, workers=4)

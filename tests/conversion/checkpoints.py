@@ -51,7 +51,7 @@ def mae(**sizes):
     return randomize(reference.MaskedAutoencoder(**sizes))
 
 
-# A model small enough for every test: heads and decoder's heads cannot be told from its tensors.
+# A model small enough for every test; its tensors do not show the numbers of heads.
 SMALL = {"image_size": 32, "patch_size": 8, "dim": 64, "depth": 2, "heads": 4, "mlp_dim": 128}
 DECODER = (32, 1, 4, 64)
 DECODER_NAMES = ("decoder", "mask_token")

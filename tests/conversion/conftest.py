@@ -13,7 +13,7 @@ def mae():
 
 @pytest.fixture(scope="session")
 def hf_mae():
-    """A small ViTMAEForPreTraining, with an epsilon that is no one's default."""
+    """A small ViTMAEForPreTraining, with an epsilon that is nowhere the default."""
     import checkpoints
 
     transformers = pytest.importorskip("transformers", reason="builds the Hugging Face sources")

@@ -1,4 +1,4 @@
-"""What PyTorch says of an image: the other side of every comparison."""
+"""Outputs of PyTorch's models, the reference of every comparison."""
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ def tokens(model, images, keep):
 
 
 def noise(keep, patches=16):
-    """One for what is masked, and ascending below one for what is kept."""
+    """Noise: one for masked patches, ascending below one for kept ones."""
     values = np.ones((len(keep), patches), np.float32)
     np.put_along_axis(
         values, np.asarray(keep), np.arange(keep.shape[1], dtype=np.float32)[None] / 100, 1

@@ -1,4 +1,4 @@
-"""What cannot be converted says why in one line, and leaves nothing behind."""
+"""A failed conversion gives a one-line reason, and leaves nothing behind."""
 
 import argparse
 import fractions
@@ -70,7 +70,7 @@ def test_pickle_that_holds_more_than_tensors_is_refused(allowed, convert, mae, t
     said = convert(tmp_path / "mae.pth", "--heads", "4")
     assert "fractions.Fraction" in said
     assert "refused" in said
-    # What it advises gives a file that is taken.
+    # The advice in the message gives a file that can be converted.
     advice = said.split("to a new file, with ")[1]
     subprocess.run([sys.executable, "-c", f"import torch; {advice}"], cwd=tmp_path, check=True)
     options = [str(tmp_path / "weights.pth"), str(tmp_path / "taken"), "--heads", "4"]

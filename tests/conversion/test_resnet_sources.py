@@ -85,7 +85,7 @@ def test_resnet_of_huggingface(tmp_path, capsys, monkeypatch):
     assert back.keys() == theirs.keys()
     assert all(torch.equal(back[name], theirs[name]) for name in theirs)
 
-    # Version 1 has the same tensors; only the config tells.
+    # Version 1 has the same tensors; only the config distinguishes the two.
     config = json.loads((tmp_path / "hf/config.json").read_text())
     config["downsample_in_bottleneck"] = True
     (tmp_path / "hf/config.json").write_text(json.dumps(config))

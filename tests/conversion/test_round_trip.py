@@ -1,4 +1,4 @@
-"""The way back: bit for bit on every tensor, and readable by those whose names they are."""
+"""Export: bit for bit on every tensor, and readable by the library whose names it uses."""
 
 import json
 
@@ -90,7 +90,7 @@ def test_facebook_to_huggingface_runs_in_transformers(mae, images, keep, tmp_pat
     assert pytorch.relative(theirs, pytorch.tokens(mae, images, keep)) < 1e-5
     processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / "hf")
     assert list(processor.image_mean) == [0.485, 0.456, 0.406]
-    # And in again: the same bits as on the straight way.
+    # Converted into jist again: the same bits as from the first conversion.
     assert main([str(tmp_path / "hf"), str(tmp_path / "again")]) == 0
     for part in ("encoder", "decoder"):
         file = f"{part}.safetensors"
@@ -98,7 +98,7 @@ def test_facebook_to_huggingface_runs_in_transformers(mae, images, keep, tmp_pat
 
 
 def test_own_encoders_go_to_both(mae, tmp_path):
-    # What jist trained itself has no source whose names could be recorded.
+    # An encoder trained by jist has no source whose names could be recorded.
     torch.save(mae.state_dict(), tmp_path / "mae.pth")
     assert main([str(tmp_path / "mae.pth"), str(tmp_path / "jist"), *HEADS]) == 0
     model = load_mae(tmp_path / "jist")

@@ -136,7 +136,7 @@ def test_huggingface_directory(kind, hf_mae, images, keep, tmp_path, capsys):
 
 
 def test_huggingface_file_alone(hf_mae, images, keep, tmp_path):
-    # Nothing but the tensors tells its sizes; the epsilon has to be said.
+    # The sizes follow from the tensors alone; the epsilon has to be given.
     save_file(hf_mae.state_dict(), tmp_path / "weights.safetensors")
     options = ["--heads", "4", "--layer-norm-eps", "1e-5"]
     assert main([str(tmp_path / "weights.safetensors"), str(tmp_path / "out"), *options]) == 0

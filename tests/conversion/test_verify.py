@@ -1,4 +1,4 @@
-"""The proof is printed where models agree, and fails where they do not."""
+"""Verification prints the differences if models agree, and fails if they do not."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What is compared, and where the numbers come from."""
+"""The trainings of the comparison, and the epochs at which accuracies are read."""
 
 import json
 

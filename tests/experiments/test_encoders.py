@@ -66,7 +66,7 @@ def test_a_masked_autoencoder_and_a_resnet_are_compared(dataset, directory, tmp_
     with Image.open(tmp_path / "figure-3.png") as picture:
         picture.verify()
 
-    # What was trained on are the averages of the images as they are.
+    # The training examples are the pooled features of the unmasked images.
     whole = images.build_encoder(ImageOptions(encoder=str(directory)))
     assert isinstance(whole, ResNet50)
     wanted = ImageOptions(dataset=f"folder:{dataset}", encoder=str(directory))

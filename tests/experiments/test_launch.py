@@ -48,7 +48,7 @@ def finish(child):
 
 
 def script(directory, body):
-    """A module that the launcher can start; it knows its own number."""
+    """A module that the launcher can start; it knows its own process index."""
     (directory / "child.py").write_text(
         "import os, signal, sys, time\nindex = int(sys.argv[-1])\n" + body
     )
@@ -95,7 +95,7 @@ time.sleep(60)
 
 def test_signals_are_passed_on(tmp_path):
     body = """
-signal.signal(signal.SIGTERM, lambda *_: (print("told", flush=True), sys.exit(9)))
+signal.signal(signal.SIGTERM, lambda *_: (print("signalled", flush=True), sys.exit(9)))
 print("ready", flush=True)
 time.sleep(60)
 """
@@ -105,7 +105,7 @@ time.sleep(60)
     child.send_signal(signal.SIGTERM)
     code, out, _ = finish(child)
     assert code == 9
-    assert sorted(out.splitlines()) == ["[0] told", "[1] told"]
+    assert sorted(out.splitlines()) == ["[0] signalled", "[1] signalled"]
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_training_does_not_depend_on_the_number_of_processes(
     code, out, err = finish(launcher(number, "experiments.distributed", *given))
     assert code == 0, err
     assert "Test images" in out
-    # Gloo itself tells of its connections.
+    # Gloo itself prints messages about its connections.
     said = [line for line in out.splitlines() if "[Gloo]" not in line]
     assert all(line.startswith("[0]") for line in said)
     (expected, expected_metrics), (found, metrics) = in_one_process, trained(tmp_path / "run")

@@ -175,7 +175,7 @@ def test_it_is_probed_and_shipped(pretrained, directory, monkeypatch, capsys):
     (other / "config.json").write_text(json.dumps(config | {"encoder_sha256": "0"}))
     with pytest.raises(ValueError, match="probe_dir must hold the probe of the encoder in pretrai"):
         experiments.ship.main(dataclasses.replace(ship, probe_dir=other))
-    # Of an epoch that has no checkpoint yet, the encoder knows nothing.
+    # An epoch without a checkpoint is not part of the encoder's training.
     log = pretrained / "metrics.jsonl"
     last = json.loads(log.read_text().splitlines()[-1])
     with log.open("a") as file:

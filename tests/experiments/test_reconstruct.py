@@ -1,4 +1,4 @@
-"""The picture of original, masked and reconstructed images is drawn, and shows what it says."""
+"""The picture of original, masked and reconstructed images shows the right pixels."""
 
 import jax.numpy as jnp
 import numpy as np

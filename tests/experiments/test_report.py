@@ -1,4 +1,4 @@
-"""The report says what was measured, what the paper prints, and in what they differ."""
+"""The report shows measured results, the paper's numbers, and the differences."""
 
 import html.parser
 import json

@@ -164,7 +164,7 @@ def test_features_are_shared_between_scripts(run, images, tmp_path):
     assert after == before
     assert not (tmp_path / "r" / "features").exists()
     assert json.loads((tmp_path / "r" / "config.json").read_text())["features_dir"] == "../features"
-    # The run is evaluated on them, also where both have moved, and goes without once they are gone.
+    # The run is evaluated on these features, also after both have moved, and works without them.
     (tmp_path / "moved").mkdir()
     for name in ("r", "features"):
         (tmp_path / name).rename(tmp_path / "moved" / name)

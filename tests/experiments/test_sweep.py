@@ -1,4 +1,4 @@
-"""A sweep grows cell by cell and does none twice."""
+"""A sweep grows training by training and repeats none."""
 
 import json
 

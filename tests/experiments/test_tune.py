@@ -48,9 +48,9 @@ def test_an_epoch_is_chosen_by_validation_among_those_compared():
 
 @pytest.fixture
 def search(tmp_path, monkeypatch):
-    """Searches without training: the learning rate stands for the accuracy.
+    """Searches without training: the accuracy is a function of the learning rate.
 
-    Test accuracies would choose the contrary, and so would another training in the same file.
+    Test accuracies, or another training in the same file, would choose the opposite.
     """
 
     def run_plans(plans, directory, **_):

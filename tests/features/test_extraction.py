@@ -27,7 +27,7 @@ def encoder():
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Noise(Dataset):
-    """Random images; `broken` ones cannot be decoded, `opened` says which were asked for."""
+    """Random images; `broken` ones cannot be decoded, `opened` records which were decoded."""
 
     broken: frozenset = frozenset()
     opened: list = dataclasses.field(default_factory=list)
@@ -111,7 +111,7 @@ def test_unreadable_images_are_left_out_and_listed(encoder, tmp_path):
     assert len(store.cls) == 18
     np.testing.assert_array_equal(store.label, np.delete(dataset.labels, [3, 11]))
     assert np.isfinite(store.cls).all()
-    # They do not vanish unnoticed where they were not to be left out.
+    # They are not dropped silently if leaving them out was not allowed.
     with pytest.raises(UnreadableImageError, match="noise/3 could not be decoded .*--skip-unread"):
         features.extract(encoder, dataset, tmp_path / "f", keep_for=masks(), batch_size=8)
 
@@ -134,7 +134,7 @@ def test_a_store_of_something_else_is_refused(encoder, tmp_path, other, field):
 
 
 def test_cls_vectors_are_not_read_before_they_are_used(encoder, tmp_path):
-    """Extraction of a large data set would else end with all of them in memory."""
+    """Otherwise extraction of a large data set would end with all of them in memory."""
     store = features.extract(encoder, noise(20), tmp_path, keep_for=masks())
     written = store.cls
     assert store.cls is written
@@ -152,7 +152,7 @@ def test_no_store_at_all_is_told(tmp_path):
 
 @pytest.mark.parametrize("name", ["label", "example_id", "cls"])
 def test_a_missing_chunk_is_never_read_as_zeros(encoder, tmp_path, name):
-    """An interrupted copy would train on zeros, and end with success."""
+    """Training on an incomplete copy would otherwise use zeros without an error."""
     features.extract(encoder, noise(5), tmp_path / "f", keep_for=masks(), batch_size=8)
     shutil.rmtree(tmp_path / "f" / name / "c")
     with pytest.raises(StoreError, match=rf"f is damaged, its array '{name}' .* rows 0 to 4 are"):

@@ -38,7 +38,7 @@ def test_memory_is_that_of_the_control_group(tmp_path):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Noise(Dataset):
-    """Random images; `broken` ones cannot be decoded, `opened` says which were asked for."""
+    """Random images; `broken` ones cannot be decoded, `opened` records which were decoded."""
 
     broken: frozenset = frozenset()
     opened: list = dataclasses.field(default_factory=list)
@@ -98,7 +98,7 @@ def test_epochs_have_masks_of_their_own_that_cover_every_patch():
 def test_each_vector_is_that_of_its_image_alone(encoder, in_memory):
     dataset = noise(7)
     epochs = EpochEncoder(encoder, dataset, ratio=0.5, seed=3, batch_size=4, in_memory=in_memory)
-    # Twice, and out of order: nothing is remembered but the images.
+    # Twice, and out of order: only the images are cached.
     for epoch in (2, 1, 2):
         cls = epochs(epoch)
         for i in range(7):

@@ -1,4 +1,4 @@
-"""Natural masks end to end: from missing pixels to CLS vectors that know nothing of their batch."""
+"""Natural masks end to end: from missing pixels to CLS vectors that do not depend on the batch."""
 
 import dataclasses
 
@@ -181,7 +181,7 @@ def test_an_image_with_nothing_visible_is_named_or_left_out(encoder, tmp_path):
     assert store.attributes["empty"] == ["torn/0", "torn/17", "torn/34"]
     assert store.attributes["skipped"] == []
     assert len(store.cls) == COUNT - 3
-    # Images that were left out do not vanish unnoticed.
+    # Images that were left out are not dropped silently.
     with pytest.raises(EmptyImageError, match="torn/0"):
         extract(encoder, tmp_path / "f", skip_empty=False)
 

@@ -87,7 +87,7 @@ def test_loss_does_not_mind_the_order_in_which_kept_patches_are_named(images):
 
 
 def test_of_images_with_holes_only_what_is_there_is_seen_and_predicted(images):
-    """Each image alone, with neither padding nor holes, is what the batch has to agree with."""
+    """The batch must agree with each image alone, without padding or missing patches."""
     model = build(True)
     visible = np.ones((2, 16), bool)
     visible[1, [0, 4, 7, 8]] = False
@@ -196,7 +196,7 @@ def test_agrees_with_huggingface(normalize_pixels, images):
 
 
 def copy_weights(theirs, model):
-    """By hand, tensor by tensor: an oracle that shares nothing with the conversion."""
+    """Written tensor by tensor: an oracle that shares no code with the conversion."""
 
     def array(tensor):
         return jnp.asarray(tensor.detach().numpy())

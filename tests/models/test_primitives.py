@@ -1,4 +1,4 @@
-"""Gradients that are written by hand, against differences of formulas in float64."""
+"""Custom gradients against finite differences of formulas in float64."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What is written by hand for speed, against formulas in float64."""
+"""Code optimised for speed against formulas in float64."""
 
 import math
 
@@ -41,7 +41,7 @@ def test_other_devices_attend_as_a_cpu_does(padded, wanted, monkeypatch):
     attention = Attention(8, 2, dtype=jnp.float32, rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(0), (3, 5, 8))
     valid = jnp.asarray([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 1, 0, 1]], bool)
-    way = jax.random.normal(jax.random.key(1), (3, wanted or 5, 8))
+    cotangent = jax.random.normal(jax.random.key(1), (3, wanted or 5, 8))
     fused, calls = jax.nn.dot_product_attention, []
 
     def counted(*given, **options):
@@ -55,7 +55,7 @@ def test_other_devices_attend_as_a_cpu_does(padded, wanted, monkeypatch):
             return nnx.merge(graphdef, weights)(x, valid if padded else None, wanted)
 
         given, back = jax.vjp(outputs, weights, x)
-        return given, back(way)
+        return given, back(cotangent)
 
     monkeypatch.setattr(jax.nn, "dot_product_attention", counted)
     expected = outputs_and_gradients()

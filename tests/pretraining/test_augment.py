@@ -1,4 +1,4 @@
-"""Random views against what can be said of any crop, and against exact cases."""
+"""Random augmentation against properties of any crop, and against exact cases."""
 
 import functools
 
@@ -80,7 +80,7 @@ def test_what_is_missing_reaches_no_pixel_that_is_there():
         seen.append(np.asarray(views(jax.random.key(5), jnp.asarray(images), (0.2, 1.0))))
     there = seen[0][..., 3] == 255
     np.testing.assert_array_equal(seen[0][there], seen[1][there])
-    # And no more is given up than that, but where pixels are only moved.
+    # And no further pixels are lost, except where pixels are only moved.
     differs = np.abs(seen[0] - seen[1]).max(axis=3) > 0
     assert there.mean() > 0.1
     assert np.mean(differs | there) > 0.9

@@ -1,4 +1,4 @@
-"""The loop: what pre-training learns, that it resumes bit by bit, and that it stops at NaN."""
+"""The loop: pre-training learns, resumes bit by bit, and stops at NaN."""
 
 import functools
 
@@ -139,7 +139,7 @@ def test_streamed_images_train_the_same_model(beginning, tmp_path):
     assert [line["loss"] for line in history] == [line["loss"] for line in beginning[1]]
 
 
-# Epochs of 12 and 11 steps; what the last step of an epoch makes is in no loss of it.
+# Epochs of 12 and 11 steps; no loss of an epoch covers the parameters after its last step.
 @pytest.mark.parametrize(
     ("good_steps", "message", "last"),
     [

@@ -134,7 +134,7 @@ def test_the_learning_rate_follows_the_recipe():
     np.testing.assert_allclose(rates[:11], np.linspace(0, peak, 11), rtol=1e-5, atol=1e-9)
     cosine = peak * (1 + np.cos(np.pi * np.arange(91) / 90)) / 2
     np.testing.assert_allclose(rates[10:], cosine, rtol=1e-4, atol=1e-9)
-    # Without a gradient nothing but decay moves a parameter.
+    # Without a gradient only weight decay changes a parameter.
     params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
     state = optimizer.init(params)
     zeros = jax.tree.map(jnp.zeros_like, params)

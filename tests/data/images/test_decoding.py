@@ -62,7 +62,7 @@ def test_missing_and_foreign_files_are_named(directory):
 
 
 def test_postscript_under_another_name_starts_no_program(directory, monkeypatch):
-    """Pillow hands PostScript to Ghostscript, whatever the file is called."""
+    """Pillow passes PostScript to Ghostscript, whatever the name of the file."""
     programs = directory / "bin"
     programs.mkdir()
     (programs / "gs").write_text(f"#!/bin/sh\ntouch {directory}/started\n")

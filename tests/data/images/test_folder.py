@@ -80,7 +80,7 @@ def test_hidden_and_other_files_are_passed_over(tmp_path):
 def test_a_link_that_leads_back_up_is_named(tmp_path, link, target):
     make(tmp_path / "root", "a/deep/1.png", "a/2.png")
     (tmp_path / "root" / link).symlink_to(tmp_path / "root" / target)
-    if (link, target) == ("up", "a"):  # the same class once more, and no circle
+    if (link, target) == ("up", "a"):  # a link to the same class, but not a cycle
         assert load(tmp_path / "root").class_names == ("a", "up")
         return
     with pytest.raises(DataError, match=f"{tmp_path}/root/.* is a symbolic link that leads back"):

@@ -1,4 +1,4 @@
-"""Missing regions: found in files, and kept together with what is left of the image."""
+"""Missing regions: read from files, and resized together with the image."""
 
 import numpy as np
 import pytest
@@ -118,7 +118,7 @@ def test_masks_are_no_images_of_a_folder(tmp_path):
 sides = st.integers(1, 40)
 
 
-# Zero missing pixels or any number of them: what is there depends on nothing else.
+# Whatever values the missing pixels have, the present ones do not depend on them.
 @settings(deadline=None, max_examples=60)
 @given(sides, sides, sides, st.sampled_from(INTERPOLATIONS), st.data())
 def test_what_is_there_does_not_depend_on_what_is_missing(height, width, size, kind, data):
@@ -133,7 +133,7 @@ def test_what_is_there_does_not_depend_on_what_is_missing(height, width, size, k
     np.testing.assert_array_equal(a[there], b[there])
     if not missing.any():
         assert there.all()
-    # No more is given up than the reach of the filter and one pixel.
+    # Missing regions grow by no more than the reach of the filter and one pixel.
     if missing[:, : width // 2].sum() == 0 and width <= height:
         scale = width / size
         reach = 3 * max(scale, 1) + 1
@@ -154,7 +154,7 @@ def test_clouds_cover_what_they_are_to_cover_and_depend_on_seed_and_id():
 
 
 def test_clouds_are_heaps_not_dust():
-    # Of a pixel under cloud the right neighbour is too, far more often than the cover.
+    # The right neighbour of a covered pixel is covered far more often than `cover`.
     for example_id in range(20):
         cloud = cloud_mask(0, example_id, 64, 0.3)
         assert cloud[:, 1:][cloud[:, :-1]].mean() > 0.8

@@ -1,4 +1,4 @@
-"""RESISC45 and AID: recognised in whatever spelling, and split as in the paper's Table 1."""
+"""RESISC45 and AID: recognised in any spelling, and split as in the paper's Table 1."""
 
 import json
 

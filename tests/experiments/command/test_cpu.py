@@ -17,7 +17,7 @@ print(jax.device_count())
 
 
 def devices(**environment):
-    """How many there are in a process of its own, of which nobody asks for eight."""
+    """The number of devices in a fresh process, without the eight devices of this suite."""
     inherited = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     run = [sys.executable, "-c", DEVICES]
     done = subprocess.run(
@@ -70,5 +70,5 @@ def test_a_step_takes_no_new_pages():
         )
         for kept in (False, True)
     ]
-    assert faults[0] > 5000  # of 4 KB each, else this tests nothing
+    assert faults[0] > 5000  # of 4 KB each; otherwise this tests nothing
     assert faults[1] < faults[0] / 20

@@ -1,4 +1,4 @@
-"""The options of strategies: what they build, and what it is called."""
+"""The options of strategies: what they build, and its name."""
 
 import dataclasses
 import json
