@@ -5,8 +5,8 @@
     python -m conversion encoders/mae-base mae-base-hf --to huggingface
 
 SRC is a facebookresearch MAE checkpoint or timm ViT (.pth, .safetensors), a Hugging Face ViTMAE
-directory or id, or a ResNet-50 v1.5 of torchvision, NVIDIA or Hugging Face. A ViT-Base takes about
-8 seconds, and 50 with --verify, on two cores.
+directory or id, or a ResNet-50 v1.5 of torchvision, NVIDIA or Hugging Face. Expected for a ViT-Base
+on 2 CPU cores: 8 seconds, and 50 with --verify.
 """
 
 import dataclasses

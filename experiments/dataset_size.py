@@ -9,7 +9,7 @@ for each pixel and leaves out the three channels. The true size counts the kept 
 a pixel, and their indices; images larger than the encoder's input count at the size of that input.
 With `--runs`, run directories or copies of their `summary.json`: the same table for these results,
 with the best test accuracy of centralised training on fixed masks, and Figures 5 and 6 as PNGs.
-Takes seconds.
+Expected: seconds.
 """
 
 import dataclasses

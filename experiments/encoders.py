@@ -12,7 +12,8 @@ conversion` or `jist.models` wrote, of either kind. Each has a run directory of 
 `--run-dir`, whose `summary.json` holds all results; ends with a table and `figure-3.png`. Run
 again, it resumes where it stopped.
 
-ResNet-50 takes 224 × 224 pixels and 8 GFLOPs an image: 60,000 images need a GPU, or many hours.
+ResNet-50 takes 224 × 224 pixels and 8 GFLOPs an image. Expected: many hours for 60,000 images on 2
+CPU cores; with a GPU it has not been measured.
 """
 
 import dataclasses

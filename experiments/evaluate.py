@@ -4,7 +4,7 @@
 
 Prints accuracy, loss and the accuracy of every class, and writes them to `evaluation.json` in the
 run directory. The accuracy of the last checkpoint equals that of the training's last line in
-`metrics.jsonl`. Unfinished trainings are named and left out.
+`metrics.jsonl`. Unfinished trainings are named and left out. Expected: seconds.
 """
 
 import dataclasses

@@ -5,7 +5,7 @@
 Starts a script N times, each with `--coordinator`, `--num-processes` and `--process-id`, and
 prefixes every line of output by its process. Signals are passed on. When a process fails, the
 others are ended, and the launcher exits with its exit code (128 + N for one ended by signal N). On
-a machine with GPUs process I takes GPU I.
+a machine with GPUs process I takes GPU I. Expected: as long as the script takes.
 """
 
 import argparse

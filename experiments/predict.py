@@ -10,6 +10,7 @@ the rest, and prints the most likely class of every image with its probability, 
 Fixed masks are drawn from the file's name, not from the key in the run's data set, so an image of
 the run may show other patches here. Probabilities are those of the deployed head. A head trained by
 n workers is over-confident: its logits are about n times too large. The class is not affected.
+Expected: seconds, and as long as the images take to encode.
 """
 
 import dataclasses

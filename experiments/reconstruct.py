@@ -6,8 +6,8 @@ r"""Draws images as a masked autoencoder sees them: original, masked and reconst
 The encoder's directory must hold a decoder: one that pre-training wrote, or that `python -m
 conversion` made from a source with a decoder. Visible patches are shown as they are. A model that
 predicts normalised pixels does not predict each patch's mean and deviation; these are taken from
-the original, so its picture looks better than the prediction alone. A ViT-Base takes about 20
-seconds on two cores for two images, most of it compiling.
+the original, so its picture looks better than the prediction alone. Expected for a ViT-Base
+and two images on 2 CPU cores: about 20 seconds, most of it compiling.
 """
 
 import dataclasses

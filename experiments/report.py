@@ -6,7 +6,8 @@ Reads run directories, or copies of their `summary.json`, and writes `report.htm
 all pictures and needs no other file, and the pictures as PNGs beside it. For each data set, encoder
 and set of head options (epochs, widths, ...): Table 4 (accuracies and sizes), Figures 4 to 7, and
 the differences from Kariotakis et al. (CPAL 2024); Figure 3 where several encoders saw unmasked
-images of one data set. Runs on unmasked images only appear in Figure 3 only. Takes seconds.
+images of one data set. Runs on unmasked images only appear in Figure 3 only.
+Expected: seconds.
 """
 
 import dataclasses

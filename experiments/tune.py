@@ -14,7 +14,7 @@ As in `experiments.compare`, n workers train for n times `--epochs` epochs, and 
 read from the same curve: at equal examples in total, up to `--epochs`, and at equal examples per
 worker. Writes `tuning.json`, which lists the options of the search; run again, it resumes where it
 stopped, and with further numbers of workers it grows. A search with any other option, such as
-another masking ratio, needs its own run directory.
+another masking ratio, needs its own run directory. Expected on 2 CPU cores: hours.
 """
 
 import dataclasses
