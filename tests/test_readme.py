@@ -1,21 +1,103 @@
-"""The code in the README works."""
+"""The code, the commands and the links in the documents work."""
 
+import importlib
 import pathlib
 import re
+import shlex
 
+import numpy as np
+import pytest
+import tyro
+
+from experiments.command.cli import Options
 from jist.evaluation import evaluate
 
-README = pathlib.Path(__file__).parents[1] / "README.md"
+ROOT = pathlib.Path(__file__).parents[1]
+README = ROOT / "README.md"
+RESULTS = ROOT / "experiments" / "results"
+DOCUMENTS = (
+    README,
+    ROOT / "BUILD_NOTES.md",
+    ROOT / "experiments" / "README.md",
+    RESULTS / "README.md",
+)
 
 
 def test_the_code_in_the_readme_trains_a_network_that_tells_digits_apart(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    whole, loop = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    vectors, whole, loop, reading = blocks
+    assert len(whole.splitlines()) <= 25
     names: dict = {}
-    exec(whole, names)
+    exec(vectors + whole, names)
     test = names["examples"]["test"]
     accuracy = (names["logits"].argmax(axis=-1) == test["y"]).mean()
     assert accuracy == max(metrics["test_accuracy"] for metrics in names["history"])
     exec(loop, names)
     for found in (accuracy, evaluate(names["network"], test)["test_accuracy"]):
         assert found > 0.5  # chance: 0.1
+
+    summary = tmp_path / "runs/quickstart/summary.json"
+    summary.parent.mkdir(parents=True)
+    summary.write_text((RESULTS / "sweep-cifar10.json").read_text())
+    exec(reading, names)
+    curve = [metrics["test_accuracy"] for metrics in names["history"]]
+    np.testing.assert_allclose(names["curves"]["test_accuracy"], curve)
+    np.testing.assert_array_equal(names["vectors"], names["examples"]["train"]["x"])
+    np.testing.assert_array_equal(names["labels"], names["examples"]["train"]["y"])
+    assert names["table"].loc[("ist", 2), 0.5] > 0.5
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_a_document_points_at_is_there(document):
+    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text())
+    assert targets
+    inside = [target for target in targets if "://" not in target]
+    assert [target for target in inside if not (document.parent / target).exists()] == []
+
+
+def test_every_committed_result_is_explained():
+    text = (RESULTS / "README.md").read_text()
+    files = [path.name for path in RESULTS.iterdir() if path.suffix in (".json", ".png")]
+    assert len(files) > 10
+    assert [name for name in files if f"({name})" not in text] == []
+
+
+def commands(document: pathlib.Path) -> list[list[str]]:
+    """The commands `python -m experiments.NAME ...` in a document's blocks of shell code."""
+    blocks = re.findall(r"```(?:bash)?\n(.*?)```", document.read_text(), re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    found = [line.partition("python -m experiments.")[2].removesuffix(" ...") for line in lines]
+    return [shlex.split(line, comments=True) for line in found if line]
+
+
+def options_of(name: str):
+    """The dataclass of a script's options."""
+    for module in (f"experiments.{name}.__main__", f"experiments.{name}"):
+        try:
+            script = importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name not in (module, f"experiments.{name}"):
+                raise
+            continue
+        found = [
+            value
+            for value in vars(script).values()
+            if isinstance(value, type) and issubclass(value, Options) and value is not Options
+        ]
+        return min(found, key=lambda value: value.__module__ != module)  # its own before others
+    raise AssertionError(f"there is no script experiments.{name}")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS[:3], ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_are_understood(document):
+    shown = commands(document)
+    assert shown
+    for name, *arguments in shown:
+        if name == "launch":  # its own options, then the script and its arguments
+            script, *arguments = arguments[arguments.index("--") + 1 :]
+            name = script.removeprefix("experiments.")
+        if name == "command.listing":  # without options
+            continue
+        options = options_of(name)
+        assert isinstance(tyro.cli(options, args=arguments), options)
