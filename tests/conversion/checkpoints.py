@@ -2,8 +2,9 @@
 
     python -m tests.conversion.checkpoints base build/vit_base.pth
 
-writes a facebookresearch checkpoint of full size, for the measurements in BUILD_NOTES.md; the other
-names are `base-decoder`, `large`, `huge`, `resnet50`, and `base-hf` (a Hugging Face directory).
+writes a facebookresearch checkpoint of full size, for the measurements in experiments/results; the
+other names are `base-decoder`, `large`, `huge`, `resnet50`, and `base-hf` (a Hugging Face
+directory).
 """
 
 import json
