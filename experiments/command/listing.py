@@ -24,7 +24,7 @@ Made from the docstrings by `python -m experiments.command.listing`; change thos
 `python -m experiments.NAME --help` lists the options of a script. Scripts that train write a run
 directory: `config.json`, `metrics.jsonl`, `checkpoints/`, `tensorboard/`, and `features/` and
 `summary.json` (classifiers) or `encoder/` (pre-training). The same command with the same
-`--run-dir` goes on where it stopped. A wrong option ends with exit code 2, a failure with 1.
+`--run-dir` resumes where it stopped. A wrong option ends with exit code 2, a failure with 1.
 Measured results and their commands: [results/README.md](results/README.md).
 """
 
