@@ -26,6 +26,26 @@ directory: `config.json`, `metrics.jsonl`, `checkpoints/`, `tensorboard/`, and `
 `summary.json` (classifiers) or `encoder/` (pre-training). The same command with the same
 `--run-dir` resumes where it stopped. A wrong option ends with exit code 2, a failure with 1.
 Measured results and their commands: [results/README.md](results/README.md).
+
+## Data sets
+
+| `--dataset` | images |
+|---|---|
+| `digits` | 1,797 scanned digits of scikit-learn; needs no download |
+| `folder:PATH` | one directory per class, `train/` and `test/` above or not (else a split by seed) |
+| `images:PATH` | all images below a directory, without labels; for pre-training alone |
+| `masked:PATH` | what `experiments.mask_dataset` wrote |
+| `cifar10` | through TensorFlow Datasets, prepared once with a network (below) |
+| `resisc45`, `aid` | the authors' extracted folder; `--data-dir` names it, or one above it |
+
+RESISC45 and AID are split as in the paper, 27,000 + 4,500 and 8,500 + 1,500, by class and seed;
+fewer images in the same proportion. CIFAR-10 is prepared by
+
+```bash
+pip install -e '.[tfds]'
+python -c "import tensorflow_datasets as tfds; \\
+    tfds.builder('cifar10', file_format='array_record').download_and_prepare()"
+```
 """
 
 
@@ -84,7 +104,11 @@ def listing(root: pathlib.Path = ROOT) -> str:
     places = ["| room | what lives there |", "|---|---|"]
     places += [f"| [`{name}/`]({name}) | {purpose} |" for name, purpose in rooms(root).items()]
     places.append("| [`results/`](results/README.md) | Committed measurements, with commands. |")
-    sections = [table, ["## Commands", "", *commands], ["## Rooms", "", *places]]
+    sections = [
+        ["## Scripts", "", *table],
+        ["## Commands", "", *commands],
+        ["## Rooms", "", *places],
+    ]
     return "\n".join([HEAD, *("\n".join([*section, ""]) for section in sections)])
 
 
