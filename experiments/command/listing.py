@@ -32,7 +32,7 @@ Measured results and their commands: [results/README.md](results/README.md).
 | `--dataset` | images |
 |---|---|
 | `digits` | 1,797 scanned digits of scikit-learn; needs no download |
-| `folder:PATH` | one directory per class, `train/` and `test/` above or not (else a split by seed) |
+| `folder:PATH` | one directory per class, `train/` and `test/` above, or a split by seed |
 | `images:PATH` | all images below a directory, without labels; for pre-training alone |
 | `masked:PATH` | what `experiments.mask_dataset` wrote |
 | `cifar10` | through TensorFlow Datasets, prepared once with a network (below) |
