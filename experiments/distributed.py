@@ -41,12 +41,19 @@ from experiments.runs.plan import Plan, Training
 class DistributedOptions(Options, StrategyOptions, ExperimentOptions, ProcessOptions):
     """Options of distributed training."""
 
+    workers: int | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Number of workers n: 4 by default, and 1 of --strategy centralized."""
     mask: str = "fixed"
     """Masks of the training images: fixed, or random, a new mask for every image and epoch."""
     run_dir: pathlib.Path = pathlib.Path("runs/distributed")
     """Where results are written; the same directory resumes where it stopped."""
     devices: int | None = None
     """Devices that share the workers, a divisor of their number; by default the most there are."""
+
+    def __post_init__(self) -> None:
+        if self.workers is None:
+            workers = 1 if self.strategy == "centralized" else StrategyOptions.workers
+            object.__setattr__(self, "workers", workers)
 
 
 def main(options: DistributedOptions) -> None:

@@ -47,7 +47,7 @@ class EncodersOptions(Options, ExperimentOptions):
     run_dir: pathlib.Path = pathlib.Path("runs/encoders")
     """Where results are written; the same directory resumes where it stopped."""
     encoder: tyro.conf.Suppress[str] = ""
-    mask_ratio: tyro.conf.Suppress[float] = 0.0
+    mask_ratio: tyro.conf.Suppress[float | None] = None
 
 
 def main(options: EncodersOptions) -> None:

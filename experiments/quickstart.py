@@ -18,6 +18,7 @@ from experiments.figures.results import plot_accuracy, print_results
 from experiments.runs.classification import run_plan
 from experiments.runs.directory import read_json
 from experiments.runs.plan import Plan, Training
+from jist.models import shipped_encoders
 from jist.models.shipped import locate
 
 ENCODER = "mae-nano-cifar10"
@@ -35,6 +36,8 @@ class QuickstartOptions(Options):
 
     run_dir: pathlib.Path = pathlib.Path("runs/quickstart")
     """Where results are written; the same directory resumes where it stopped."""
+    encoder: str = ENCODER
+    """Name of a shipped encoder, directory of another, or random-nano, -tiny, -small, -base."""
     epochs: int = 30
     """How often the examples are seen, by all workers together."""
     seed: int = 0
@@ -43,11 +46,15 @@ class QuickstartOptions(Options):
 
 def main(options: QuickstartOptions) -> None:
     """Encodes, trains and reports."""
-    source = read_json(locate(ENCODER) / "config.json")["source"]
-    print(f"encoder {ENCODER}: {source['epochs']} epochs on {source['pretrained_on']}; no digit")
+    if options.encoder in shipped_encoders():
+        source = read_json(locate(options.encoder) / "config.json")["source"]
+        print(
+            f"encoder {options.encoder}: {source['epochs']} epochs on {source['pretrained_on']}; "
+            "no digit"
+        )
     plan = Plan(
         experiment="quickstart",
-        images=ImageOptions(dataset="digits", encoder=ENCODER, seed=options.seed),
+        images=ImageOptions(dataset="digits", encoder=options.encoder, seed=options.seed),
         head=HeadOptions(epochs=options.epochs),
         trainings=tuple(
             Training(mask_ratio=ratio, how=how) for ratio in RATIOS for how in STRATEGIES

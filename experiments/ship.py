@@ -25,7 +25,7 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 from experiments.command.cli import Options, run
-from experiments.runs.directory import ENCODER, read_json
+from experiments.runs.directory import COMMAND, ENCODER, read_json
 from experiments.runs.pretraining import PretrainOptions
 from experiments.runs.probing import PROBES, ProbeOptions, mean_and_deviation
 from jist.metrics import read_metrics
@@ -102,24 +102,41 @@ def read_epochs(pretrain_dir: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def command(script: str, kind: type[Options], run_dir: pathlib.Path, **given: Any) -> str:
-    """The command that filled a run directory, from its configuration.
+    """The command that filled a run directory: the one that was run, or its options as one.
 
     Args:
-        script: name of the script.
-        kind: its options; those missing in the configuration do not affect the result.
-        run_dir: the run directory.
-        **given: options to print with other values than in the configuration.
+        script: its name.
+        kind: its options; what they leave out of the configuration has no part in the result.
+        run_dir: the run directory; an old one does not say its command.
+        **given: options of other values than they had, such as paths.
     """
     config = read_json(run_dir / "config.json")
+    words = config.get(COMMAND, [])[1:] or _options_of(config, kind)
+    options: dict[str, list[str]] = {}
+    values: list[str] = []
+    for word in words:
+        if word.startswith("--"):
+            options[word] = values = []
+        else:
+            values.append(word)
+    options.pop("--run-dir", None)  # that is the reader's own
+    given = {f"--{name.replace('_', '-')}": [str(value)] for name, value in given.items()}
+    options = given | options | given  # in front, as a reader looks for them
+    shown = [word for option, values in options.items() for word in (option, *values)]
+    return shlex.join(["python", "-m", f"experiments.{script}", *shown])
+
+
+def _options_of(config: dict[str, Any], kind: type[Options]) -> list[str]:
+    """The words of the options of a configuration that are not the defaults."""
+    words = []
     for field in dataclasses.fields(kind):
         default = list(field.default) if isinstance(field.default, tuple) else field.default
         if field.name in config and config[field.name] != default:
-            given.setdefault(field.name, config[field.name])
-    flags = []
-    for name, value in given.items():
-        values = [] if value is True else value if isinstance(value, list) else [value]
-        flags += [f"--{name.replace('_', '-')}", *(shlex.quote(str(item)) for item in values)]
-    return " ".join([f"python -m experiments.{script}", *flags])
+            value = config[field.name]
+            words.append(f"--{field.name.replace('_', '-')}")
+            values = value if isinstance(value, list) else [value]
+            words += [] if value is True else [str(item) for item in values]
+    return words
 
 
 def card(options: ShipOptions, epochs: list[dict[str, Any]], facts: dict[str, Any]) -> str:

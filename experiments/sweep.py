@@ -53,7 +53,7 @@ class SweepOptions(Options, ExperimentOptions):
     """Seeds; each decides split, masks, initialisation, partitions and order."""
     local_steps: int = 50
     """Steps J of every worker in a round."""
-    mask_ratio: tyro.conf.Suppress[float] = 0.0
+    mask_ratio: tyro.conf.Suppress[float | None] = None
     seed: tyro.conf.Suppress[int] = 0
 
 

@@ -62,10 +62,11 @@ def check_seeds(options: Options) -> None:
         ValueError: there is none, or one that not all random generators accept: NumPy refuses
             negative seeds, and JAX's keys have 32 bits.
     """
-    seeds = getattr(options, "seeds", (getattr(options, "seed", 0),))
-    if not seeds:
+    seeds = getattr(options, "seeds", ())
+    if seeds == () and hasattr(options, "seeds"):
         raise ValueError("seeds must name at least one, got none")
-    for seed in seeds:
+    # Of a script that takes means, `seeds` is a number of them.
+    for seed in (*(seeds if isinstance(seeds, tuple) else ()), getattr(options, "seed", 0)):
         if not 0 <= seed < 2**32:
             raise ValueError(f"seed must lie in [0, 2**32), got {seed}")
 

@@ -1,6 +1,7 @@
 """The groups of options that scripts share."""
 
 import dataclasses
+import math
 import pathlib
 from typing import Any, TypeVar
 
@@ -49,8 +50,9 @@ class ImageOptions(NaturalOptions):
     """Share of the images held out for testing, if the data set comes without a split."""
     encoder: str = "mae-nano-cifar10"
     """Name of a shipped encoder, directory of another, or random-nano, -tiny, -small, -base."""
-    mask_ratio: float = 0.75
-    """Share of the patches of every image that is removed, in [0, 1); not with natural masks."""
+    mask_ratio: float | None = None
+    """Share of the patches of every image that is removed, in [0, 1): 0.75 by default. Natural
+    masks leave none to choose."""
     skip_empty: bool = False
     """Natural masks: leave out images without a visible patch, and count them."""
     seed: int = 0
@@ -78,6 +80,12 @@ class ImageOptions(NaturalOptions):
             raise ValueError(f"{self.dataset} is masked already, {given[0]} cannot be used with it")
         if given and not self.natural:
             raise ValueError(f"{given[0]} needs --natural-masks or --simulate-clouds")
+        if self.mask_ratio is not None and self.natural:
+            raise ValueError(
+                f"--mask-ratio {self.mask_ratio:g} has no effect: the images come with their masks"
+            )
+        if not 0 <= self.ratio < 1:
+            raise ValueError(f"mask_ratio must lie in [0, 1), got {self.mask_ratio}")
 
     @property
     def natural(self) -> bool:
@@ -93,7 +101,12 @@ class ImageOptions(NaturalOptions):
     @property
     def ratio(self) -> float:
         """The chosen masking ratio; 0 with natural masks."""
-        return 0.0 if self.natural else self.mask_ratio
+        if self.natural:
+            return 0.0
+        return 0.75 if self.mask_ratio is None else self.mask_ratio
+
+
+BATCH_SIZE = 64  # CPAL 2024, Table 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,13 +119,45 @@ class HeadOptions:
     """How subnetworks are corrected for missing inputs: standardize, scale or none."""
     learning_rate: float = 1e-3
     """Learning rate of Adam, with betas 0.9 and 0.999 and no weight decay."""
-    batch_size: int = 64
-    """Examples in a worker's batch."""
+    batch_size: int | None = None
+    """Examples in a worker's batch. By default 64, or as many as all workers together have examples
+    for."""
     epochs: int = 30
     """How often the examples are seen, by all workers together."""
     validation: float = 0.0
     """Share of the training examples of each class held out to choose the best epoch. 0 chooses it
     by the test images, as the paper does; that accuracy is biased upwards."""
+
+    def __post_init__(self) -> None:
+        for name, values in (("hidden", self.hidden), ("epochs", (self.epochs,))):
+            if min(values, default=1) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        if not 0 <= self.validation < 1:
+            raise ValueError(f"validation must lie in [0, 1), got {self.validation}")
+
+    def batch_of(self, workers: int, examples: int) -> int:
+        """The examples in a worker's batch; of a small data set fewer than usual.
+
+        Args:
+            workers: number of workers n.
+            examples: training examples.
+
+        Raises:
+            ValueError: together the batches of all workers are larger than the data.
+        """
+        if self.batch_size is None:
+            return min(BATCH_SIZE, max(1, examples // workers))
+        if workers * self.batch_size > examples:
+            raise ValueError(
+                f"--batch-size {self.batch_size} of {workers} worker(s) needs "
+                f"{workers * self.batch_size} training examples, there are {examples}: lower "
+                "--batch-size or --workers"
+            )
+        return self.batch_size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -152,6 +197,11 @@ class StrategyOptions:
     alpha: float | None = None
     """Concentration of the Dirichlet distribution that skews sharded examples by label: the
     smaller, the more skewed. By default all workers have the same mix of classes."""
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "local_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -6,13 +6,17 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from experiments.command.options import NATURAL, HeadOptions, StrategyOptions
+from experiments.command.options import BATCH_SIZE, NATURAL, HeadOptions, StrategyOptions
 from experiments.runs.directory import read_json
 from experiments.runs.heads import STRATEGIES
 from experiments.runs.plan import MASKS
 
 # The options of older results, which do not list all of them.
-DEFAULTS = dataclasses.asdict(HeadOptions()) | dataclasses.asdict(StrategyOptions()) | NATURAL
+DEFAULTS: dict[str, Any] = {
+    **dataclasses.asdict(HeadOptions(batch_size=BATCH_SIZE)),
+    **dataclasses.asdict(StrategyOptions()),
+    **NATURAL,
+}
 
 
 @dataclasses.dataclass(frozen=True, order=True)

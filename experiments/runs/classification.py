@@ -12,12 +12,14 @@ import jax
 from flax import nnx
 from rich.progress import Progress
 
-from experiments.command.options import HeadOptions, ImageOptions, StrategyOptions
+from experiments.command.options import BATCH_SIZE, ImageOptions, StrategyOptions
 from experiments.runs.directory import RunDirectory, check_encoder, read_part
 from experiments.runs.heads import build_strategy, examples, validation_rows, worker_pools
 from experiments.runs.images import (
     RANDOM_ENCODERS,
     build_encoder,
+    check_sees_patches,
+    dataset_of,
     prepare_features,
     progress_bar,
     random_masks,
@@ -92,6 +94,7 @@ def run_plan(
             print(f"nothing to do: {run_dir} holds the results of all its trainings")
     else:
         encoder = build_encoder(plan.images)
+        check_trainings(plan, todo, encoder, devices)
         run.pin_encoder(digest(encoder))
         features_dir = features_dir or run_dir / "features"
         run.note_features(features_dir)
@@ -113,6 +116,26 @@ def run_plan(
     return [results[training.name] for training in plan.trainings]
 
 
+def check_trainings(
+    plan: Plan, trainings: list[Training], encoder: Encoder, devices: int | None
+) -> None:
+    """Checks the options of trainings before any image is encoded.
+
+    Raises:
+        ValueError: as `build_strategy`, `HeadOptions.batch_of` and `worker_pools`; a random mask on
+            an encoder that sees images whole.
+        DataError: the data set is not there, or is none.
+    """
+    dataset, seed = dataset_of(plan.images, "train"), plan.images.seed
+    for training in trainings:
+        how, head = training.how, plan.head_of(training)
+        build_strategy(encoder.config.dim, len(dataset.class_names), head, how, seed, devices)
+        head.batch_of(how.workers, round(len(dataset) * (1 - head.validation)))
+        worker_pools(how, dataset.labels, seed)
+        if training.mask == "random" and training.mask_ratio:
+            check_sees_patches(plan.images, encoder)
+
+
 def train_head(
     run: RunDirectory,
     stores: dict[str, features.Features],
@@ -132,6 +155,13 @@ def train_head(
     strategy = build_strategy(inputs, classes, head, how, seed, devices)
     held = validation_rows(stores["train"], head.validation, seed)
     fixed = examples(stores["train"], ~held)
+    batch_size = head.batch_of(how.workers, len(fixed["y"]))
+    if batch_size < BATCH_SIZE and head.batch_size is None and jax.process_index() == 0:
+        print(
+            f"batches of {batch_size} in place of {BATCH_SIZE}: there are {len(fixed['y'])} "
+            f"training examples for {how.workers} worker(s)"
+        )
+    head = dataclasses.replace(head, batch_size=batch_size)
     train: Examples | trainer.Renewed = fixed
     # If no patch is removed, random and fixed masks are the same.
     if training.mask == "random" and training.mask_ratio:
@@ -145,7 +175,7 @@ def train_head(
             train,
             examples(stores["test"]),
             epochs=head.epochs,
-            batch_size=head.batch_size,
+            batch_size=batch_size,
             seed=seed,
             checkpoints=run.path / "checkpoints" / training.name,
             log=log,
@@ -183,20 +213,20 @@ def train_head(
         "parameters_per_worker": strategy.parameters_per_worker,
         "bytes_received_per_worker": last["bytes_received_per_worker"],
         "flops_per_worker": last["flops_per_worker"],
-        "bytes_received_per_worker_paper": bytes_by_paper(how, head, widths, last),
+        "bytes_received_per_worker_paper": bytes_by_paper(how, batch_size, widths, last),
         "training_seconds": round(sum(metrics["seconds"] for metrics in history), 3),
     }
 
 
 def bytes_by_paper(
-    how: StrategyOptions, head: HeadOptions, widths: tuple[int, ...], last: dict[str, Any]
+    how: StrategyOptions, batch_size: int, widths: tuple[int, ...], last: dict[str, Any]
 ) -> int | None:
     """Bytes a worker has received by the formulas of VLDB 2022, §2.3; None if no formula fits."""
     match how.strategy:
         case "ist":
             return round(costs.ist_bytes_paper(widths, how.workers, 1) * last["round"])
         case "data_parallel":
-            steps = last["examples_seen"] // (how.workers * head.batch_size)
+            steps = last["examples_seen"] // (how.workers * batch_size)
             return costs.data_parallel_bytes_paper(widths) * steps
         case "centralized":
             return 0

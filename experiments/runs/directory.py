@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pathlib
+import sys
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from jist.staging import write_text
 # In config.json, and no part of the configuration.
 ENCODER = "encoder_sha256"
 FEATURES = "features_dir"
+COMMAND = "command"
 # Descriptors of the locks that this process holds; any end of the process releases them.
 _locks: dict[pathlib.Path, int] = {}
 
@@ -43,7 +45,7 @@ class RunDirectory:
         # Before its first epoch a run has nothing to lose: a mistyped option may be corrected.
         if file.exists() and (self.path / "metrics.jsonl").exists():
             there = read_json(file)
-            for noted in (ENCODER, FEATURES):
+            for noted in (ENCODER, FEATURES, COMMAND):
                 there.pop(noted, None)
             differ = differences(there, self.config)
             if differ:
@@ -52,7 +54,8 @@ class RunDirectory:
                     f"--run-dir or remove it: " + "; ".join(differ)
                 )
         elif jax.process_index() == 0:
-            write_json(file, self.config)
+            command = command_line()
+            write_json(file, self.config | ({COMMAND: command} if command else {}))
 
     def pin_encoder(self, sha256: str) -> None:
         """Records the encoder of the run, or checks that it is still the same.
@@ -95,6 +98,15 @@ class RunDirectory:
             summary = {"class_names": class_names, "results": list(results.values())}
             write_json(self.path / "summary.json", summary)
         multihost_utils.sync_global_devices("the result is written")
+
+
+def command_line() -> list[str]:
+    """The script that this process runs, and its options; empty where it runs none of ours."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)  # as given to `python -m`
+    name = "" if spec is None else spec.name
+    return (
+        [name.removesuffix(".__main__"), *sys.argv[1:]] if name.startswith("experiments.") else []
+    )
 
 
 def check_encoder(config: dict[str, Any], sha256: str) -> None:

@@ -157,6 +157,17 @@ def _extract(
         progress.console.print(f"skipped, unreadable: {skipped}", soft_wrap=True)
 
 
+def check_sees_patches(options: ImageOptions, encoder: Encoder) -> MAEEncoder:
+    """The encoder, if patches can be left out of what it sees.
+
+    Raises:
+        ValueError: it sees images whole.
+    """
+    if not isinstance(encoder, MAEEncoder):
+        raise ValueError(f"encoder={options.encoder} needs whole images, so masks cannot be used")
+    return encoder
+
+
 def random_masks(
     options: ImageOptions, mask_ratio: float, encoder: Encoder
 ) -> features.EpochEncoder:
@@ -165,8 +176,7 @@ def random_masks(
     Raises:
         ValueError: the encoder needs whole images.
     """
-    if not isinstance(encoder, MAEEncoder):
-        raise ValueError(f"encoder={options.encoder} needs whole images, so masks cannot be used")
+    encoder = check_sees_patches(options, encoder)
     return features.EpochEncoder(
         encoder,
         dataset_of(options, "train"),

@@ -3,7 +3,13 @@
 import dataclasses
 from typing import Any
 
-from experiments.command.options import NATURAL, HeadOptions, ImageOptions, StrategyOptions
+from experiments.command.options import (
+    BATCH_SIZE,
+    NATURAL,
+    HeadOptions,
+    ImageOptions,
+    StrategyOptions,
+)
 
 MASKS = ("fixed", "random")  # those that are drawn, at a ratio that was chosen
 
@@ -73,6 +79,7 @@ class Plan:
         unused = () if self.images.natural else NATURAL
         for option in ("data_dir", "encode_batch", "mask_ratio", *unused):
             del config["images"][option]
+        config["head"]["batch_size"] = self.head.batch_size or BATCH_SIZE
         config["trainings"] = [
             {"mask_ratio": t.mask_ratio, "mask": t.mask, "how": dataclasses.asdict(t.how), **t.own}
             for t in self.trainings

@@ -196,3 +196,11 @@ def test_it_is_probed_and_shipped(pretrained, directory, monkeypatch, capsys):
     ) in text
     assert "2 epochs" in text
     assert (directory / "mae-test-digits" / "loss.png").is_file()
+
+
+def test_the_card_says_the_command_that_was_run(tmp_path):
+    """Not one made up from the options: of those that a configuration leaves out it says none."""
+    words = ["experiments.pretrain", "--dataset", "folder:/here", "--no-debug", "--run-dir", "r"]
+    (tmp_path / "config.json").write_text(json.dumps({"epochs": 3, "command": words}))
+    said = experiments.ship.command("pretrain", PretrainOptions, tmp_path, dataset="folder:data")
+    assert said == "python -m experiments.pretrain --dataset folder:data --no-debug"

@@ -203,7 +203,10 @@ def test_the_best_training_is_that_of_what_is_asked_for(tmp_path, validation, ch
         (("--seed", -1), "seed must lie in [0, 2**32), got -1"),
         (("--epochs", 0), "epochs must be at least 1, got 0"),
         (("--mask-ratio", 0.999), "ratio 0.999 keeps none of the 64 patches"),
-        (("--batch-size", 1000), "batch_size must be between 1 and the 48 examples, got 1000"),
+        (
+            ("--batch-size", 1000),
+            "--batch-size 1000 of 2 worker(s) needs 2000 training examples, there",
+        ),
         (("--workers", 4, "--devices", 3), "workers must be a multiple of devices, got 4 workers"),
         (("--workers", 2, "--devices", 4), "workers must be a multiple of devices, got 2 workers"),
         (("--workers", 10), "workers must be between 1 and the 9 neurons of 'hidden2', got 10"),
@@ -229,6 +232,7 @@ def test_wrong_options_end_with_one_message_and_code_2(run, images, tmp_path, ar
     assert err.startswith("error: ")
     assert "Traceback" not in err
     assert not list(tmp_path.rglob("metrics.jsonl"))
+    assert not list(tmp_path.rglob("cls")), "images were encoded first"
 
 
 def test_an_unreadable_image_is_named_or_skipped(run, images, tmp_path):

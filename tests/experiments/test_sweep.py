@@ -69,7 +69,7 @@ def test_a_sweep_grows_and_does_no_cell_twice(images, tmp_path, capsys):
 
 def test_a_mistyped_cell_is_forgotten(images, tmp_path):
     cells = {"ratios": (0.5,), "masks": ("fixed",), "seeds": (0,)}
-    with pytest.raises(ValueError, match="workers x batch_size must be at most the 20 examples"):
+    with pytest.raises(ValueError, match="--batch-size 8 of 8 .* needs 64 .* there are 20"):
         sweep.main(options(images, tmp_path, **cells, workers=(2, 8)))
     sweep.main(options(images, tmp_path, **cells, workers=(2, 1)))
     results = json.loads((tmp_path / "summary.json").read_text())["results"]

@@ -6,11 +6,12 @@ import json
 import pytest
 
 from experiments.command.options import HeadOptions, ImageOptions, StrategyOptions
+from experiments.distributed import DistributedOptions
 from experiments.runs.heads import STRATEGIES, build_strategy
 from experiments.runs.plan import Plan, Training
 from jist import strategies
 
-HEAD = HeadOptions(hidden=(8, 4))
+HEAD = HeadOptions(hidden=(8, 4), batch_size=64)
 SHARDED = StrategyOptions(workers=2, exchange="sharded", partition="stratified")
 NARROW = dataclasses.replace(SHARDED, exchange_dtype="bfloat16")
 
@@ -57,3 +58,38 @@ def test_a_plan_reads_back_from_its_configuration():
     trainings = (Training(mask_ratio=0.5, how=NARROW),)
     plan = Plan(experiment="x", images=ImageOptions(), head=HEAD, trainings=trainings)
     assert Plan.from_config(json.loads(json.dumps(plan.config()))) == plan
+
+
+def test_the_batch_of_a_small_data_set_is_lowered_and_one_that_was_asked_for_is_refused():
+    assert HeadOptions().batch_of(4, 10_000) == 64
+    assert HeadOptions().batch_of(4, 120) == 30
+    assert HeadOptions(batch_size=30).batch_of(4, 120) == 30
+    with pytest.raises(ValueError, match="--batch-size 31 of 4 .* needs 124 .* are 120: lower --b"):
+        HeadOptions(batch_size=31).batch_of(4, 120)
+
+
+@pytest.mark.parametrize(
+    ("group", "options", "message"),
+    [
+        (HeadOptions, {"learning_rate": -1e-3}, "learning_rate must be positive, got -0.001"),
+        (HeadOptions, {"learning_rate": float("nan")}, "learning_rate must be positive, got nan"),
+        (HeadOptions, {"learning_rate": float("inf")}, "learning_rate must be positive, got inf"),
+        (HeadOptions, {"epochs": 0}, "epochs must be at least 1, got 0"),
+        (HeadOptions, {"hidden": (8, 0)}, r"hidden must be at least 1, got \(8, 0\)"),
+        (HeadOptions, {"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        (HeadOptions, {"validation": 1.0}, r"validation must lie in \[0, 1\), got 1.0"),
+        (StrategyOptions, {"workers": 0}, "workers must be at least 1, got 0"),
+        (StrategyOptions, {"local_steps": 0}, "local_steps must be at least 1, got 0"),
+        (ImageOptions, {"mask_ratio": 1.0}, r"mask_ratio must lie in \[0, 1\), got 1.0"),
+        (ImageOptions, {"mask_ratio": 0.5, "natural_masks": True}, "--mask-ratio 0.5 has no"),
+    ],
+)
+def test_impossible_options_are_refused(group, options, message):
+    with pytest.raises(ValueError, match=message):
+        group(**options)
+
+
+def test_centralised_training_is_one_workers():
+    assert DistributedOptions().workers == 4
+    assert DistributedOptions(strategy="centralized").workers == 1
+    assert DistributedOptions(strategy="centralized", workers=2).workers == 2  # refused later

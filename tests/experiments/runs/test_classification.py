@@ -106,7 +106,7 @@ def test_bytes_by_the_papers_formula():
     def received(strategy, workers):
         how = StrategyOptions(strategy=strategy, workers=workers)
         last = {"round": 7, "examples_seen": 96 * workers}  # 12 steps of 8 examples
-        return classification.bytes_by_paper(how, HEAD, (10, 20, 30, 5), last)
+        return classification.bytes_by_paper(how, HEAD.batch_size, (10, 20, 30, 5), last)
 
     assert received("data_parallel", 2) == 12 * 4 * (10 * 20 + 20 * 30 + 30 * 5)
     assert received("ist", 2) == 7 * 4 * ((10 * 20 + 30 * 5) / 2 + 20 * 30 / 4)
