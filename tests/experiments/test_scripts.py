@@ -313,8 +313,8 @@ def test_every_error_says_something():
 
 
 def test_debug_shows_the_traceback(run, tmp_path):
-    with pytest.raises(ValueError, match="ratio must lie in"):
-        run(extract, "--mask-ratio", 2, "--features-dir", tmp_path, "--debug")
+    with pytest.raises(ValueError, match="dataset must be"):
+        run(extract, "--dataset", "mnist", "--features-dir", tmp_path, "--debug")
 
 
 def test_quickstart_fills_its_table_and_finds_its_work_done(run, drawn, tmp_path, monkeypatch):
