@@ -1,15 +1,11 @@
 """The code, the commands and the links in the documents work."""
 
-import importlib
 import pathlib
 import re
-import shlex
 
 import numpy as np
 import pytest
-import tyro
 
-from experiments.command.cli import Options
 from jist.evaluation import evaluate
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -61,43 +57,3 @@ def test_every_committed_result_is_explained():
     files = [path.name for path in RESULTS.iterdir() if path.suffix in (".json", ".png")]
     assert len(files) > 10
     assert [name for name in files if f"({name})" not in text] == []
-
-
-def commands(document: pathlib.Path) -> list[list[str]]:
-    """The commands `python -m experiments.NAME ...` in a document's blocks of shell code."""
-    blocks = re.findall(r"```(?:bash)?\n(.*?)```", document.read_text(), re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    found = [line.partition("python -m experiments.")[2].removesuffix(" ...") for line in lines]
-    return [shlex.split(line, comments=True) for line in found if line]
-
-
-def options_of(name: str):
-    """The dataclass of a script's options."""
-    for module in (f"experiments.{name}.__main__", f"experiments.{name}"):
-        try:
-            script = importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name not in (module, f"experiments.{name}"):
-                raise
-            continue
-        found = [
-            value
-            for value in vars(script).values()
-            if isinstance(value, type) and issubclass(value, Options) and value is not Options
-        ]
-        return min(found, key=lambda value: value.__module__ != module)  # its own before others
-    raise AssertionError(f"there is no script experiments.{name}")
-
-
-@pytest.mark.parametrize("document", DOCUMENTS[:3], ids=lambda path: str(path.relative_to(ROOT)))
-def test_commands_are_understood(document):
-    shown = commands(document)
-    assert shown
-    for name, *arguments in shown:
-        if name == "launch":  # its own options, then the script and its arguments
-            script, *arguments = arguments[arguments.index("--") + 1 :]
-            name = script.removeprefix("experiments.")
-        if name == "command.listing":  # without options
-            continue
-        options = options_of(name)
-        assert isinstance(tyro.cli(options, args=arguments), options)

@@ -18,6 +18,7 @@ DOCUMENTS = [
     *(ROOT / "experiments").rglob("*.py"),
     *(ROOT / "jist").rglob("*.md"),
 ]
+WITHOUT_OPTIONS = ("experiments.command.listing",)
 COMMAND = re.compile(r"python -m (experiments(?:\.\w+)+)((?:[^\n`\\]|\\\n)*)")
 
 
@@ -29,12 +30,12 @@ def shown():
         if document.suffix == ".py":
             text = ast.get_docstring(ast.parse(text)) or ""
         for script, rest in COMMAND.findall(in_one_line(text)):
-            if "..." in rest or "{" in rest or "NAME" in script:  # cut short, or made by a script
+            if "{" in rest or "NAME" in script:  # a pattern
                 continue
-            arguments = shlex.split(rest.replace("\\\n", " "), comments=True)
+            arguments = shlex.split(rest.replace("\\\n", " ").replace(" ...", ""), comments=True)
             if script == "experiments.launch":
                 script, *arguments = arguments[arguments.index("--") + 1 :]
-            if "--help" not in arguments:
+            if "--help" not in arguments and script not in WITHOUT_OPTIONS:
                 found.add((script, tuple(arguments)))
     return sorted(found)
 
