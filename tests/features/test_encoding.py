@@ -11,8 +11,6 @@ from jist.masking import FixedMask, random_keep
 from jist.models import MAEEncoder, ViTConfig
 from jist.placement import split_batch
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 CONFIG = ViTConfig(image_size=8, patch_size=2, dim=8, depth=2, heads=2, mlp_dim=16)
 
 

@@ -6,8 +6,6 @@ from hypothesis import strategies as st
 
 from jist.ist import partition
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @settings(deadline=None, max_examples=10)
 @given(st.data(), st.sampled_from(["uniform", "stratified"]), st.integers(0, 2**31 - 1))
