@@ -1,4 +1,7 @@
+import atexit
 import os
+import shutil
+import tempfile
 
 import pytest
 from hypothesis import settings
@@ -9,16 +12,44 @@ os.environ["XLA_FLAGS"] = (
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+# Compiling is what takes the time, of programs that run a few times on a few numbers. So most of
+# XLA's optimisations are left out (`fully_optimised` puts them back), and no program is compiled
+# twice in a run: worker processes and the scripts that tests start find it on disk. A cache of
+# one's own, named in the environment, is kept and makes the next run quicker still.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jist-tests-compiled-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
 # The first example of a property compiles, which takes longer than any deadline.
 settings.register_profile("jist", settings(), deadline=None)
 settings.load_profile("jist")
 
 
+def pytest_xdist_auto_num_workers(config):
+    """The whole suite takes the cores there are, up to four; a few named files are not worth it.
+
+    Every worker process imports JAX, PyTorch and what the tests need, which takes it seconds.
+    """
+    if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return 0
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count())
+    return min(4, len(cores))
+
+
 @pytest.fixture(scope="module")
+<<<<<<< HEAD
 def quick_compilation():
     """Faster, less optimised compilation, for modules that compile longer than they compute."""
+=======
+def fully_optimised():
+    """For modules whose programs are to be compiled as users compile them."""
+>>>>>>> suite
     import jax  # not before its environment is set
 
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
+    before = jax.config.jax_disable_most_optimizations
     jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)

@@ -14,8 +14,6 @@ from jist.metrics import MetricsLog
 from jist.models import MLP
 from jist.strategies import IST, Centralized
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 GENERATOR = np.random.default_rng(0)
 CENTRES = GENERATOR.normal(size=(3, 6)) * 2
 

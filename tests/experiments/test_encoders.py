@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from filled import filled, he
 from flax import nnx
 from PIL import Image
 from rich.progress import Progress
@@ -31,7 +32,7 @@ def small_images():
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
     path = tmp_path_factory.mktemp("encoders") / "resnet50"
-    save_resnet(nnx.jit(lambda: ResNet50(rngs=nnx.Rngs(0)))(), path)  # faster than eagerly
+    save_resnet(filled(lambda: ResNet50(rngs=nnx.Rngs(0)), deviation=he), path)
     return path
 
 

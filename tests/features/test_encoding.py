@@ -11,8 +11,6 @@ from jist.masking import FixedMask, random_keep
 from jist.models import MAEEncoder, ViTConfig
 from jist.placement import split_batch
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 CONFIG = ViTConfig(image_size=8, patch_size=2, dim=8, depth=2, heads=2, mlp_dim=16)
 
 
@@ -21,10 +19,11 @@ def alone(encoder, image, keep):
     return encoder(encoder.preprocessing.normalize(image[None]), keep[None])[0, 0]
 
 
-# 32 images lie on all 8 devices, 36 on 6 and 7 on 7; of 9 tokens each, two of a device make a part.
+# 32 images lie on all 8 devices, 36 on 6 and 7 on 7; two of a device, of 9 tokens each, are just
+# enough for its two cores.
 @pytest.mark.parametrize(("batch", "parts"), [(32, 2), (36, 3), (7, 1)])
 def test_parts_of_a_batch_keep_their_images_and_devices(monkeypatch, batch, parts):
-    monkeypatch.setattr(placement, "CPU_TOKENS_PER_CORE", 5)
+    monkeypatch.setattr(placement, "CPU_TOKENS_PER_CORE", 9)
     monkeypatch.setattr(placement, "available_cores", lambda: 16)
     encoder = MAEEncoder(CONFIG, rngs=nnx.Rngs(0))
     graphdef, weights = nnx.split(encoder)

@@ -15,8 +15,6 @@ from jist.masking import FixedMask, fixed_keep
 from jist.models import MAEEncoder, ViTConfig
 from jist.store import StoreError
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 CONFIG = ViTConfig(image_size=8, patch_size=2, dim=8, depth=2, heads=2, mlp_dim=16)
 
 

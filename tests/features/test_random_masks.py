@@ -18,8 +18,6 @@ from jist.masking import fixed_keep
 from jist.models import MAEEncoder, ViTConfig
 from jist.placement import available_memory_bytes
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 CONFIG = ViTConfig(image_size=8, patch_size=2, dim=8, depth=2, heads=2, mlp_dim=16)
 
 

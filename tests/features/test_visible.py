@@ -19,8 +19,6 @@ from jist.features.visible import NO_PATCH
 from jist.masking import visible_patches
 from jist.models import MAEEncoder, ViTConfig
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 CONFIG = ViTConfig(image_size=8, patch_size=2, dim=8, depth=2, heads=2, mlp_dim=16)
 COUNT = 45
 

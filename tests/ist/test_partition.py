@@ -6,15 +6,15 @@ from hypothesis import strategies as st
 
 from jist.ist import partition
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @settings(deadline=None, max_examples=10)
 @given(st.data(), st.sampled_from(["uniform", "stratified"]), st.integers(0, 2**31 - 1))
 def test_every_neuron_is_dealt_exactly_once(data, scheme, seed):
     width = data.draw(st.integers(1, 60))
     workers = data.draw(st.integers(1, width))
-    parts = np.asarray(partition(jax.random.key(seed), {"h": width}, workers, scheme)["h"])
+    # As one program for each shape, in place of one for each operation.
+    draw = jax.jit(lambda key: partition(key, {"h": width}, workers, scheme)["h"])
+    parts = np.asarray(draw(jax.random.key(seed)))
     assert parts.shape == (workers, -(-width // workers))
     assigned = parts[parts < width]
     assert sorted(assigned) == list(range(width))
@@ -91,8 +91,8 @@ def test_wrong_arguments_are_named(arguments, message):
 @given(st.integers(10, 60), st.lists(st.integers(1, 5), min_size=2, max_size=4), st.integers(0, 99))
 def test_shares_deal_every_neuron_once_in_their_proportions(width, weights, seed):
     shares = [w / sum(weights) for w in weights]
-    parts = partition(jax.random.key(seed), {"h": width}, len(shares), shares=shares)["h"]
-    parts = np.asarray(parts)
+    draw = jax.jit(lambda key: partition(key, {"h": width}, len(shares), shares=shares)["h"])
+    parts = np.asarray(draw(jax.random.key(seed)))
     assert sorted(parts[parts < width]) == list(range(width))
     held = (parts < width).sum(axis=1)
     assert abs(held - np.asarray(shares) * width).max() <= 1

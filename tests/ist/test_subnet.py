@@ -1,13 +1,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jist.ist import cut, partition, paste
-
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 NAMES = st.lists(st.sampled_from([None, "a", "b"]), max_size=3)
 

@@ -10,8 +10,6 @@ from flax import nnx
 
 from jist.models.transformer import Attention, Block
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.mark.parametrize("padded", [False, True])
 def test_attention_is_softmax_of_scaled_products(padded):

@@ -15,8 +15,6 @@ from jist.models import MAEEncoder, ViTConfig
 from jist.models.positions import resize_positions, sincos_positions
 from jist.models.vit import patchify
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 CONFIG = ViTConfig(16, 4, dim=32, depth=2, heads=4, mlp_dim=64)
 run = nnx.jit(lambda encoder, images, keep: encoder(images, keep))
 

@@ -1,6 +1,7 @@
 """The loop: pre-training learns, resumes bit by bit, and stops at NaN."""
 
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from jist.checkpoint import Checkpoints
 from jist.data import load_dataset
 from jist.metrics import MetricsLog
 from jist.models import MAE, DecoderConfig, ViTConfig
-from jist.pretraining import Pretraining, Resident, Streamed, adamw, pretrain
+from jist.pretraining import Pretraining, Resident, Streamed, adamw, loop, pretrain
 
 CONFIG = ViTConfig(8, 2, dim=48, depth=2, heads=2, mlp_dim=96)
 BATCH = 128
@@ -139,7 +140,19 @@ def test_streamed_images_train_the_same_model(beginning, tmp_path):
     assert [line["loss"] for line in history] == [line["loss"] for line in beginning[1]]
 
 
+<<<<<<< HEAD
 # Epochs of 12 and 11 steps; no loss of an epoch covers the parameters after its last step.
+=======
+def test_an_epoch_is_timed_from_its_start_to_its_end(tmp_path, monkeypatch):
+    clock = iter((3.0, 7.0))
+    monkeypatch.setattr(loop, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+    _, (line,) = pretrained(tmp_path / "run", epochs=1)
+    assert line["seconds"] == 4
+    assert line["images_per_second"] == line["images_seen"] / 4
+
+
+# Epochs of 12 and 11 steps; what the last step of an epoch makes is in no loss of it.
+>>>>>>> suite
 @pytest.mark.parametrize(
     ("good_steps", "message", "last"),
     [

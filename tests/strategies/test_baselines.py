@@ -12,8 +12,6 @@ from jist.models import MLP
 from jist.strategies import IST, Centralized, DataParallel, Ensemble, LocalSGD, workers_mesh
 from jist.strategies.strategy import Strategy
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 GENERATOR = np.random.default_rng(0)
 EXAMPLES = {
     "x": jnp.asarray(GENERATOR.normal(size=(60, 6)), jnp.float32),

@@ -11,8 +11,6 @@ from jist.ist import partition
 from jist.models import MLP
 from jist.strategies import IST, Centralized, workers_mesh
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 GENERATOR = np.random.default_rng(0)
 N, D, C, B = 60, 5, 3, 12
 X = GENERATOR.normal(size=(N, D)).astype(np.float32)

@@ -14,8 +14,6 @@ from jist.models import MLP, Standardize
 from jist.models.resnet import Bottleneck
 from jist.strategies import IST, Ensemble
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 LECUN, ZEROS = nnx.initializers.lecun_normal(), nnx.initializers.zeros_init()
 
 

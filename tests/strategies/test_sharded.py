@@ -18,8 +18,6 @@ from jist.checkpoint import restore, save
 from jist.models import MLP
 from jist.strategies import IST, workers_mesh
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 GENERATOR = np.random.default_rng(0)
 EXAMPLES = {
     "x": jnp.asarray(GENERATOR.normal(size=(60, 6)), jnp.float32),
