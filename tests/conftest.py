@@ -40,13 +40,8 @@ def pytest_xdist_auto_num_workers(config):
 
 
 @pytest.fixture(scope="module")
-<<<<<<< HEAD
-def quick_compilation():
-    """Faster, less optimised compilation, for modules that compile longer than they compute."""
-=======
 def fully_optimised():
     """For modules whose programs are to be compiled as users compile them."""
->>>>>>> suite
     import jax  # not before its environment is set
 
     before = jax.config.jax_disable_most_optimizations

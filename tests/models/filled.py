@@ -10,7 +10,7 @@ from jist.models.storage import fill, tensors
 
 
 def he(shape):
-    """The deviation of weights [..., outputs] that keeps values as large as they are; 0 of others."""
+    """The deviation of weights [..., outputs] that keeps the size of values; 0 of others."""
     return math.sqrt(2 / math.prod(shape[:-1])) if len(shape) > 1 else 0.0
 
 

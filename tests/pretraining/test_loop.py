@@ -140,9 +140,6 @@ def test_streamed_images_train_the_same_model(beginning, tmp_path):
     assert [line["loss"] for line in history] == [line["loss"] for line in beginning[1]]
 
 
-<<<<<<< HEAD
-# Epochs of 12 and 11 steps; no loss of an epoch covers the parameters after its last step.
-=======
 def test_an_epoch_is_timed_from_its_start_to_its_end(tmp_path, monkeypatch):
     clock = iter((3.0, 7.0))
     monkeypatch.setattr(loop, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
@@ -151,8 +148,7 @@ def test_an_epoch_is_timed_from_its_start_to_its_end(tmp_path, monkeypatch):
     assert line["images_per_second"] == line["images_seen"] / 4
 
 
-# Epochs of 12 and 11 steps; what the last step of an epoch makes is in no loss of it.
->>>>>>> suite
+# Epochs of 12 and 11 steps; no loss of an epoch covers the parameters after its last step.
 @pytest.mark.parametrize(
     ("good_steps", "message", "last"),
     [
