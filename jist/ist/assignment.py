@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, PRNGKeyArray
 
-from jist.ist.neurons import Axes, layer_widths, neuron_axes
+from jist.ist.neurons import Axes, layer_widths, neuron_axes, statistics_axes
 from jist.ist.partition import partition, slots
 from jist.ist.subnet import subnet_shapes
 
@@ -43,7 +43,7 @@ class Assignment:
         params, rest = (
             nnx.to_pure_dict(nnx.state(model, kind)) for kind in (nnx.Param, nnx.Not(nnx.Param))
         )
-        rest_axes = neuron_axes(model, nnx.Not(nnx.Param))
+        rest_axes = statistics_axes(model, self.axes)
         self.widths = layer_widths(params, self.axes)
         layer_widths((params, rest), (self.axes, rest_axes))  # raises if the rest has other widths
         # Neurons without a parameter are not partitioned: every worker has all of them.

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import optax
-from flax import nnx
+from flax import nnx, traverse_util
 
 Axes = tuple[str | None, ...]
 
@@ -40,6 +40,42 @@ def neuron_axes(model: nnx.Module, kind: nnx.filterlib.Filter = nnx.Param) -> An
         return tuple(declared)
 
     return nnx.to_pure_dict(nnx.map_state(axes, nnx.state(model, kind)))
+
+
+def statistics_axes(model: nnx.Module, axes: Any) -> Any:
+    """The layer of neurons along each axis of the variables that are not parameters.
+
+    A running average, such as those of `nnx.BatchNorm`, that names no neurons lies along those of
+    the parameters of its module that have its shape.
+
+    Args:
+        model: a module whose variables may carry `neurons` metadata.
+        axes: the tree that `neuron_axes` returns for its parameters.
+
+    Returns:
+        As `neuron_axes`.
+
+    Raises:
+        ValueError: as `neuron_axes`.
+    """
+    kind = nnx.Not(nnx.Param)
+    declared: dict[Any, Any] = traverse_util.flatten_dict(neuron_axes(model, kind))
+    named: dict[Any, Any] = traverse_util.flatten_dict(axes)
+    shapes, averages = (_shapes(model, kind) for kind in (nnx.Param, nnx.BatchStat))
+    for path, shape in averages.items():
+        beside = [
+            names
+            for other, names in named.items()
+            if other[:-1] == path[:-1] and shapes[other] == shape and any(names)
+        ]
+        if beside and not any(declared[path]):
+            declared[path] = beside[0]
+    return traverse_util.unflatten_dict(declared)
+
+
+def _shapes(model: nnx.Module, kind: nnx.filterlib.Filter) -> dict[Any, tuple[int, ...]]:
+    arrays: dict[Any, Any] = traverse_util.flatten_dict(nnx.to_pure_dict(nnx.state(model, kind)))
+    return {path: array.shape for path, array in arrays.items()}
 
 
 def layer_widths(params: Any, axes: Any) -> dict[str, int]:

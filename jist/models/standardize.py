@@ -81,9 +81,10 @@ def _forward(model: nnx.Module, x: Array | np.ndarray) -> None:
 def calibrate(model: nnx.Module, x: Array | np.ndarray) -> None:
     """Measures every neuron's deployed mean and variance, in place (VLDB 2022, §2.2).
 
-    One pass of the full network over `x` in training mode, in which every `Standardize` stores the
-    statistics; the model is in evaluation mode afterwards. Nothing else of it changes, neither
-    running averages nor random streams.
+    One pass of the full network over `x`, in which every `Standardize` and every `nnx.BatchNorm`
+    takes the statistics of this batch and keeps them as the deployed ones. Dropout is off, as it
+    is when the network is used. The model is in evaluation mode afterwards; nothing else of it
+    changes.
 
     Args:
         model: the full network.
@@ -91,12 +92,29 @@ def calibrate(model: nnx.Module, x: Array | np.ndarray) -> None:
             sorted by class give wrong statistics.
 
     Raises:
-        ValueError: fewer than two examples.
+        ValueError: fewer than two examples, or running averages of a module that is neither.
     """
     if len(x) < 2:
         raise ValueError(f"x must hold at least 2 examples, got {len(x)}")
-    model.train()
-    others = nnx.to_pure_dict(nnx.state(model, nnx.Not(nnx.Any(nnx.Param, Statistic))))
-    _forward(model, x)
-    nnx.update(model, others)
+    norms = [module for _, module in nnx.iter_modules(model) if isinstance(module, nnx.BatchNorm)]
+    _check_averages(model, norms)
     model.eval()
+    model.set_attributes(use_running_average=False, raise_if_not_found=False)
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0  # its average is then the batch's
+    _forward(model, x)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    model.eval()
+
+
+def _check_averages(model: nnx.Module, norms: list[nnx.BatchNorm]) -> None:
+    known = {id(variable) for norm in norms for variable in (norm.mean, norm.var)}
+    for path, variable in nnx.iter_graph(model):
+        if isinstance(variable, nnx.BatchStat) and id(variable) not in known:
+            raise ValueError(
+                f"the running average {'.'.join(map(str, path))} belongs to no nnx.BatchNorm, so "
+                "its deployed value cannot be measured; use nnx.BatchNorm or jist.models' "
+                "Standardize"
+            )

@@ -38,8 +38,10 @@ class Centralized(Strategy):
     def _device_round(
         self, state: State, rest: Any, examples: Examples, order: Array
     ) -> tuple[State, dict[str, Array]]:
+        keys = self._worker_keys(state, 1)
         params, opt_state, losses = self._local.steps(
-            state.params, rest, state.opt_state, examples, order[0]
+            *(state.params, rest, state.opt_state, examples, order[0]),
+            key=None if keys is None else keys[0],
         )
         state = State(params, opt_state, state.round + 1, state.key)
         return state, worker_metrics(losses[None])

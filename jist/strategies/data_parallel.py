@@ -10,11 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from jist import costs
 from jist.strategies.local import Examples, worker_metrics
 from jist.strategies.strategy import State, Strategy
+from jist.strategies.streams import step_keys
 
 
 class DataParallel(Strategy):
@@ -31,26 +32,33 @@ class DataParallel(Strategy):
     def _device_round(
         self, state: State, rest: Any, examples: Examples, order: Array
     ) -> tuple[State, dict[str, Array]]:
-        def mean_loss(params: Any, rows: Array) -> tuple[Array, Float[Array, " local"]]:
+        def mean_loss(
+            params: Any, rows: Array, keys: Key[Array, " local"] | None
+        ) -> tuple[Array, Float[Array, " local"]]:
             if len(rows) == 1:  # without an axis of its own, as in `for_each_worker`
-                losses = self._local.batch_loss(params, rest, examples, rows[0])[None]
+                key = None if keys is None else keys[0]
+                losses = self._local.batch_loss(params, rest, examples, rows[0], key)[None]
             else:
-                losses = jax.vmap(self._local.batch_loss, in_axes=(None, None, None, 0))(
-                    params, rest, examples, rows
+                losses = jax.vmap(self._local.batch_loss, in_axes=(None, None, None, 0, 0))(
+                    params, rest, examples, rows, keys
                 )
             return jnp.mean(losses), losses
 
         def step(
-            carry: tuple[Any, Any], rows: Array
+            carry: tuple[Any, Any], own_rows: tuple[Array, Key[Array, " local"] | None]
         ) -> tuple[tuple[Any, Any], Float[Array, " local"]]:
             params, opt_state = carry
             # The gradient of the mean, not the mean of gradients: one product over the examples of
             # all local workers, and no gradient is held for each of them.
-            (_, losses), own = jax.value_and_grad(mean_loss, has_aux=True)(params, rows)
+            (_, losses), own = jax.value_and_grad(mean_loss, has_aux=True)(params, *own_rows)
             gradient = jax.lax.pmean(own, "workers")
             updates, opt_state = self._optimizer.update(gradient, opt_state, params)
             return (optax.apply_updates(params, updates), opt_state), losses
 
         carry = (state.params, state.opt_state)
-        (params, opt_state), losses = jax.lax.scan(step, carry, jnp.swapaxes(order, 0, 1))
+        keys, steps = self._worker_keys(state, len(order)), order.shape[1]
+        if keys is not None:
+            keys = jnp.swapaxes(jax.vmap(lambda key: step_keys(key, steps))(keys), 0, 1)
+        in_steps = jnp.swapaxes(order, 0, 1), keys
+        (params, opt_state), losses = jax.lax.scan(step, carry, in_steps)
         return State(params, opt_state, state.round + 1, state.key), worker_metrics(losses.T)

@@ -94,6 +94,7 @@ class Ensemble(Strategy):
             examples,
             order,
             self._assignment.mask(own),
+            self._worker_keys(state, len(order)),
             in_turn=self._on_cpu,
         )
         return State(params, opt_state, state.round + 1, state.key), worker_metrics(losses)

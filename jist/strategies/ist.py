@@ -21,6 +21,7 @@ from jaxtyping import Array
 
 from jist import costs, ist
 from jist.ist import exchange as travel
+from jist.strategies.fresh import FreshState
 from jist.strategies.local import Examples, Loss, softmax_cross_entropy, worker_metrics
 from jist.strategies.strategy import OPTIMIZER_STATES, State, Strategy
 
@@ -89,6 +90,7 @@ class IST(Strategy):
         super().__init__(
             model, optimizer, workers=workers, local_steps=local_steps, loss=loss, mesh=mesh
         )
+        self._fresh = FreshState(optimizer, self._params)
         if self._sharded:
             travel.check_owners(self._assignment.widths, self.mesh.size)
 
@@ -128,7 +130,8 @@ class IST(Strategy):
         return self._assignment.subnet_shapes(self._params, self._rest)
 
     def _start(self, params: Any, key: Array) -> tuple[Any, Any]:
-        return params, self._optimizer.init(params) if self._carry else ()
+        opt_state = self._optimizer.init(params)
+        return params, opt_state if self._carry else self._fresh.kept(opt_state)
 
     def _device_round(
         self, state: State, rest: Any, examples: Examples, order: Array
@@ -141,7 +144,7 @@ class IST(Strategy):
         if self._carry:
             opt_state = self._take(state.opt_state, self._opt_axes, parts, own)
         else:
-            opt_state = jax.vmap(self._optimizer.init)(params)
+            opt_state = jax.vmap(lambda own: self._fresh.start(own, state.opt_state))(params)
 
         params, opt_state, losses = self._local.steps_of_all(
             params,
@@ -150,14 +153,17 @@ class IST(Strategy):
             examples,
             order,
             self._assignment.mask(own),
+            self._worker_keys(state, len(order)),
             in_turn=self._on_cpu,
         )
 
         if self._carry:
             opt_state = self._give(state.opt_state, opt_state, self._opt_axes, parts)
+        else:  # counters, which advance alike on all workers
+            opt_state = jax.tree.map(lambda leaf: leaf[0], self._fresh.kept(opt_state))
         state = State(
             params=self._give(state.params, params, self._assignment.axes, parts),
-            opt_state=opt_state if self._carry else (),
+            opt_state=opt_state,
             round=state.round + 1,
             key=state.key,
         )

@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
+
+from jist.strategies.streams import step_keys, with_streams
 
 Examples = Any  # tree of arrays [N, ...]
 Loss = Callable[[nnx.Module, Any], Float[Array, ""]]
@@ -35,17 +37,37 @@ class LocalTraining:
     loss: Loss
 
     def batch_loss(
-        self, params: Any, rest: Any, examples: Examples, rows: Int[Array, " batch"]
+        self,
+        params: Any,
+        rest: Any,
+        examples: Examples,
+        rows: Int[Array, " batch"],
+        key: PRNGKeyArray | None = None,
     ) -> Float[Array, ""]:
-        """Loss of one batch; `rest` holds the variables that are not trained."""
+        """Loss of one batch.
+
+        Args:
+            params: the parameters.
+            rest: the variables that are not trained.
+            examples: tree of arrays [N, ...].
+            rows: which of them make up the batch [B].
+            key: what random streams are drawn from, if there are any.
+        """
         batch = jax.tree.map(lambda array: array[rows], examples)
+        if key is not None:
+            rest = with_streams(rest, key)
         return self.loss(nnx.merge(self.graphdef, params, rest), batch)
 
     def gradient(
-        self, params: Any, rest: Any, examples: Examples, rows: Int[Array, " batch"]
+        self,
+        params: Any,
+        rest: Any,
+        examples: Examples,
+        rows: Int[Array, " batch"],
+        key: PRNGKeyArray | None = None,
     ) -> tuple[Float[Array, ""], Any]:
-        """Loss and gradient of one batch."""
-        return jax.value_and_grad(self.batch_loss)(params, rest, examples, rows)
+        """Loss and gradient of one batch; arguments as for `batch_loss`."""
+        return jax.value_and_grad(self.batch_loss)(params, rest, examples, rows, key)
 
     def steps(
         self,
@@ -55,19 +77,34 @@ class LocalTraining:
         examples: Examples,
         order: Int[Array, "steps batch"],
         mask: Any = None,
+        key: PRNGKeyArray | None = None,
     ) -> tuple[Any, Any, Float[Array, " steps"]]:
-        """One worker's optimiser steps; `mask` is 0 where a padded parameter must stay zero."""
+        """One worker's optimiser steps.
+
+        Args:
+            params: its parameters.
+            rest: its variables that are not trained.
+            opt_state: its optimiser's state.
+            examples: tree of arrays [N, ...].
+            order: the rows of each step [steps, B].
+            mask: 0 where a padded parameter must stay zero; None without any padding.
+            key: what its random streams are drawn from; None without any.
+
+        Returns:
+            Parameters and optimiser's state after the steps, and the loss of each.
+        """
 
         def hold_padding(tree: Any) -> Any:
             return tree if mask is None else jax.tree.map(jnp.multiply, tree, mask)
 
-        def step(carry: tuple[Any, Any], rows: Array) -> tuple[tuple[Any, Any], Array]:
+        def step(carry: tuple[Any, Any], own: tuple[Any, Any]) -> tuple[tuple[Any, Any], Array]:
             params, opt_state = carry
-            loss, gradient = self.gradient(params, rest, examples, rows)
+            loss, gradient = self.gradient(params, rest, examples, *own)
             updates, opt_state = self.optimizer.update(hold_padding(gradient), opt_state, params)
             return (optax.apply_updates(params, hold_padding(updates)), opt_state), loss
 
-        (params, opt_state), losses = jax.lax.scan(step, (params, opt_state), order)
+        keys = None if key is None else step_keys(key, len(order))
+        (params, opt_state), losses = jax.lax.scan(step, (params, opt_state), (order, keys))
         return params, opt_state, losses
 
     def steps_of_all(
@@ -78,15 +115,18 @@ class LocalTraining:
         examples: Examples,
         order: Int[Array, "local steps batch"],
         mask: Any,
+        keys: Key[Array, " local"] | None,
         *,
         in_turn: bool,
     ) -> tuple[Any, Any, Float[Array, "local steps"]]:
         """`steps` of every worker of a device; all but `examples` have an axis of workers."""
 
-        def one(params: Any, rest: Any, opt_state: Any, order: Array, mask: Any) -> Any:
-            return self.steps(params, rest, opt_state, examples, order, mask)
+        def one(
+            params: Any, rest: Any, opt_state: Any, order: Array, mask: Any, key: Any
+        ) -> tuple[Any, Any, Array]:
+            return self.steps(params, rest, opt_state, examples, order, mask, key)
 
-        return for_each_worker(one, params, rest, opt_state, order, mask, in_turn=in_turn)
+        return for_each_worker(one, params, rest, opt_state, order, mask, keys, in_turn=in_turn)
 
 
 def for_each_worker(function: Callable[..., Any], *arguments: Any, in_turn: bool) -> Any:

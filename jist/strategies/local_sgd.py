@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Array
+from jaxtyping import Array, PRNGKeyArray
 
 from jist import costs
 from jist.ist import average
+from jist.strategies.fresh import FreshState
 from jist.strategies.local import (
     Examples,
     Loss,
@@ -53,6 +54,7 @@ class LocalSGD(Strategy):
         super().__init__(
             model, optimizer, workers=workers, local_steps=local_steps, loss=loss, mesh=mesh
         )
+        self._fresh = FreshState(optimizer, self._params)
 
     def bytes_received(self, rounds: int, steps: int) -> int:
         """The all-reduce of every round, as a ring: 2 (n - 1) / n of what is averaged."""
@@ -62,32 +64,34 @@ class LocalSGD(Strategy):
         return rounds * costs.all_reduce_bytes(averaged, self.workers)
 
     def _start(self, params: Any, key: Array) -> tuple[Any, Any]:
-        return params, self._optimizer.init(params) if self._carry else ()
+        opt_state = self._optimizer.init(params)
+        return params, opt_state if self._carry else self._fresh.kept(opt_state)
 
     def _device_round(
         self, state: State, rest: Any, examples: Examples, order: Array
     ) -> tuple[State, dict[str, Array]]:
-        start = state.opt_state if self._carry else self._optimizer.init(state.params)
+        start = state.opt_state if self._carry else self._fresh.start(state.params, state.opt_state)
+        keys = self._worker_keys(state, len(order))
 
-        def one(order: Array) -> tuple[Any, Array]:
+        def one(order: Array, key: PRNGKeyArray | None) -> tuple[Any, Array]:
             params, opt_state, losses = self._local.steps(
-                state.params, rest, start, examples, order
+                state.params, rest, start, examples, order, key=key
             )
-            return (params, opt_state if self._carry else ()), losses
+            return (params, opt_state if self._carry else self._fresh.kept(opt_state)), losses
 
         if self._on_cpu:
             # Added up as they are trained: no memory is needed for each of them.
-            def add(mean: Any, order_of_one: Array) -> tuple[Any, Array]:
-                trained, losses = one(order_of_one)
+            def add(mean: Any, own: tuple[Array, PRNGKeyArray | None]) -> tuple[Any, Array]:
+                trained, losses = one(*own)
                 return jax.tree.map(
                     lambda mean, x: _add(mean, x, len(order)), mean, trained
                 ), losses
 
             nothing = jax.tree.map(jnp.zeros_like, (state.params, state.opt_state))
-            mean, losses = jax.lax.scan(add, nothing, order)
+            mean, losses = jax.lax.scan(add, nothing, (order, keys))
             trained = jax.tree.map(lambda leaf: leaf[None], mean)
         else:
-            trained, losses = for_each_worker(one, order, in_turn=False)
+            trained, losses = for_each_worker(one, order, keys, in_turn=False)
         params, opt_state = jax.tree.map(average, trained)
         return State(params, opt_state, state.round + 1, state.key), worker_metrics(losses)
 

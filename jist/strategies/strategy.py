@@ -16,11 +16,12 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, Key
 
 from jist import costs
 from jist.placement import place, workers_mesh
 from jist.strategies.local import Examples, LocalTraining, Loss, softmax_cross_entropy
+from jist.strategies.streams import has_streams, worker_keys
 
 OPTIMIZER_STATES = ("reset", "carry")  # what becomes of an optimiser's state between rounds
 # On a CPU, what a worker trains at most if each is to have a core of its own.
@@ -50,8 +51,10 @@ class Strategy(abc.ABC):
     """How n workers train one model.
 
     Args:
-        model: the full network, with its initial values; its other variables (statistics, fixed
-            positions) stay as they are in training.
+        model: the full network, with its initial values. Its other variables (statistics, fixed
+            positions) stay as they are in training: running averages are measured afterwards
+            (`jist.calibrate`). Random streams (Dropout) give every worker new numbers in every
+            step.
         optimizer: each worker's optimiser.
         workers: number of workers n.
         local_steps: number J of optimiser steps that a worker takes in a full round.
@@ -90,6 +93,7 @@ class Strategy(abc.ABC):
             lambda x: np.array(x) if isinstance(x, jax.Array) else x, nnx.to_pure_dict(params)
         )
         self._rest = nnx.to_pure_dict(rest)
+        self._has_streams = has_streams(self._rest)
         self._local = LocalTraining(graphdef, optimizer, loss)
         self.mesh = workers_mesh(workers, self._devices()) if mesh is None else mesh
         if self.mesh.axis_names != ("workers",):
@@ -218,6 +222,10 @@ class Strategy(abc.ABC):
     def _worker_shapes(self) -> tuple[Any, Any]:
         """Shapes of a worker's parameters and of its other variables."""
         return jax.eval_shape(lambda: (self._params, self._rest))
+
+    def _worker_keys(self, state: State, local: int) -> Key[Array, " local"] | None:
+        """Keys of this device's workers for a round, None if the model has no random streams."""
+        return worker_keys(state.key, state.round, local) if self._has_streams else None
 
     def _start(self, params: Any, key: Array) -> tuple[Any, Any]:
         """The state's `params` and `opt_state` before the first round."""
