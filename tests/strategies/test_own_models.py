@@ -10,8 +10,6 @@ from flax import nnx
 import jist
 from jist.strategies import IST, Centralized, DataParallel, Ensemble, LocalSGD, workers_mesh
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 STRATEGIES = (Centralized, DataParallel, LocalSGD, Ensemble, IST)
 X = np.random.default_rng(0).standard_normal((24, 3)).astype(np.float32)
 Y = np.arange(24, dtype=np.int32) % 2
