@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxprs_in_params
 
-from jist.ist import slots_per_owner, subnet_shapes
+from jist.ist import slots_per_owner, subnet_shapes, unfolded
 from jist.masking import patches_kept
 
 BYTES = 4  # of a float32, the type in which the paper counts
@@ -103,12 +103,12 @@ def sharded_bytes(tree: Any, axes: Any, workers: int, wire: Any = None) -> int:
     every owner; leaves without a named axis are averaged by a ring all-reduce.
     """
 
-    def leaf(array: Any, names: tuple) -> int:
-        if not any(names):
+    def leaf(array: Any, axes: tuple) -> int:
+        if not any(axes):
             return all_reduce_bytes(array, workers)
         shape = [
             size if name is None else workers * slots_per_owner(size, workers, workers)
-            for size, name in zip(array.shape, names, strict=True)
+            for size, name in zip(*unfolded(array.shape, axes), strict=True)
         ]
         piece = _on_wire(jax.ShapeDtypeStruct(tuple(shape), array.dtype), wire)
         return 2 * (workers - 1) * size_bytes(piece) // workers

@@ -1,6 +1,6 @@
 """The assignment of a model's neurons to workers: what a strategy needs to cut subnetworks out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -8,7 +8,15 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, PRNGKeyArray
 
-from jist.ist.neurons import Axes, layer_widths, neuron_axes, statistics_axes
+from jist.ist.check import check
+from jist.ist.neurons import (
+    Axes,
+    layer_of,
+    layer_widths,
+    neuron_axes,
+    repeats,
+    statistics_axes,
+)
 from jist.ist.partition import partition, slots
 from jist.ist.subnet import subnet_shapes
 
@@ -39,6 +47,8 @@ class Assignment:
         scheme: str,
         shares: Sequence[float] | None = None,
     ):
+        self._model = nnx.eval_shape(lambda: nnx.clone(model))
+        self._checked = False
         self.axes = neuron_axes(model)
         params, rest = (
             nnx.to_pure_dict(nnx.state(model, kind)) for kind in (nnx.Param, nnx.Not(nnx.Param))
@@ -48,7 +58,7 @@ class Assignment:
         layer_widths((params, rest), (self.axes, rest_axes))  # raises if the rest has other widths
         # Neurons without a parameter are not partitioned: every worker has all of them.
         self.rest_axes = jax.tree.map(
-            lambda names: tuple(name if name in self.widths else None for name in names),
+            lambda axes: tuple(axis if layer_of(axis) in self.widths else None for axis in axes),
             rest_axes,
             is_leaf=lambda node: isinstance(node, tuple),
         )
@@ -65,6 +75,24 @@ class Assignment:
     def parts(self, key: PRNGKeyArray) -> dict[str, Array]:
         """The neurons of every worker, {layer: i32 [workers, part]}, as `partition`."""
         return partition(key, self.widths, self._workers, self._scheme, shares=self._shares)
+
+    def check(self, loss: Callable[[nnx.Module, Any], Any], examples: Any, batch: int) -> None:
+        """Checks once, on the shapes of a batch, that the model can be cut (`jist.ist.check`).
+
+        Args:
+            loss: maps a model and a batch to a scalar.
+            examples: tree of arrays [N, ...], or of their shapes.
+            batch: examples in a batch.
+
+        Raises:
+            ValueError: it cannot.
+        """
+        if not self._checked:
+            shapes = jax.tree.map(
+                lambda array: jax.ShapeDtypeStruct((batch, *array.shape[1:]), array.dtype), examples
+            )
+            check(self._model, loss, shapes)
+            self._checked = True
 
     def own(self, parts: dict[str, Array], local: int) -> dict[str, Array]:
         """The parts of the `local` workers of this device, inside a `shard_map` over "workers"."""
@@ -90,12 +118,15 @@ class Assignment:
         held = {layer: rows < self.widths[layer] for layer, rows in own.items()}
         workers = len(next(iter(own.values())))
 
-        def leaf(names: Axes) -> Array:
-            mask = jnp.ones((workers, *[1] * len(names)))
-            for axis, name in enumerate(names):
+        def leaf(axes: Axes) -> Array:
+            mask = jnp.ones((workers, *[1] * len(axes)))
+            for number, axis in enumerate(axes):
+                name = layer_of(axis)
                 if name is not None:
-                    others = [1 + i for i in range(len(names)) if i != axis]
-                    mask = mask * jnp.expand_dims(held[name], others)
+                    before, after = repeats(axis)
+                    along = jnp.tile(jnp.repeat(held[name], after, axis=1), (1, before))
+                    others = [1 + i for i in range(len(axes)) if i != number]
+                    mask = mask * jnp.expand_dims(along, others)
             return mask
 
         return jax.tree.map(leaf, self.axes, is_leaf=lambda node: isinstance(node, tuple))

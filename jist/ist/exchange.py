@@ -7,6 +7,7 @@ receives only what it trains (Yuan et al., VLDB 2022, §2.3) and no device ever 
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 from jax.typing import DTypeLike
 from jaxtyping import Array, Int
 
-from jist.ist.neurons import Axes
+from jist.ist.neurons import Axes, Plain, folded, layer_of, repeats, unfolded
 from jist.ist.subnet import Parts, cut, paste
 
 OWNED = "owned"  # stands for the neurons along a leaf's sharded axis that this device owns
@@ -46,7 +47,9 @@ def gather_pieces(full: Any, pieces: Any, axes: Any, parts: Parts, wire: DTypeLi
 
 
 def owner_specs(params: Any, axes: Any) -> Any:
-    """How parameters are sharded: split along their first named axis, or on every device.
+    """How parameters are sharded: split by neurons along their first axis that allows it.
+
+    Those of no layer lie on every device.
 
     Args:
         params: tree of arrays or shapes.
@@ -54,10 +57,17 @@ def owner_specs(params: Any, axes: Any) -> Any:
 
     Returns:
         A tree of `PartitionSpec`.
+
+    Raises:
+        ValueError: the neurons of a parameter are repeated along each of its axes.
     """
 
-    def spec(_: Any, names: Axes) -> P:
-        axis = _sharded_axis(names)
+    def spec(_: Any, axes: Axes) -> P:
+        axis = _sharded_axis(axes)
+        if axis is None and any(axes):
+            raise ValueError(
+                f"exchange='sharded' needs an axis along which each neuron stands once, got {axes}"
+            )
         return P() if axis is None else P(*[None] * axis, "workers")
 
     return jax.tree.map(spec, params, axes)
@@ -130,17 +140,17 @@ def send_out(owned: Any, axes: Any, parts: Parts, devices: int, wire: DTypeLike 
     """
     local = len(next(iter(parts.values()))) // devices
 
-    def leaf(array: Array, names: Axes) -> Array:
-        axis = _sharded_axis(names)
-        if axis is None:
+    def leaf(array: Array, axes: Axes) -> Array:
+        if _sharded_axis(axes) is None:
             return jnp.broadcast_to(array, (local, *array.shape))
+        array, names, axis = _unfolded(array, axes)
         packed = cut(array, *_owned(array, names, axis, parts, devices))
         packed = packed.reshape(devices, local, *packed.shape[1:])
         came = _all_to_all(packed, wire)
         came = jnp.moveaxis(came, 0, 1 + axis)  # [local, ..., owners, slots, ...]
-        shape = list(came.shape)
-        shape[1 + axis : 3 + axis] = [shape[1 + axis] * shape[2 + axis]]
-        return came.reshape(shape)
+        shape = list(came.shape[1:])
+        shape[axis : 2 + axis] = [shape[axis] * shape[1 + axis]]
+        return came.reshape(local, *folded(shape, axes))
 
     return jax.tree.map(leaf, owned, axes)
 
@@ -154,16 +164,17 @@ def send_back(
         The parameters that this device owns; those without a named axis are averaged.
     """
 
-    def leaf(array: Array, pieces: Array, names: Axes) -> Array:
-        axis = _sharded_axis(names)
-        if axis is None:
+    def leaf(whole: Array, pieces: Array, axes: Axes) -> Array:
+        if _sharded_axis(axes) is None:
             return average(pieces)
-        shape = list(pieces.shape)
+        array, names, axis = _unfolded(whole, axes)
+        shape = [len(pieces), *unfolded(pieces.shape[1:], axes)[0]]
         shape[1 + axis : 2 + axis] = [devices, shape[1 + axis] // devices]
         packed = jnp.moveaxis(pieces.reshape(shape), 1 + axis, 0)
         came = _all_to_all(packed, wire)
         came = came.reshape(-1, *came.shape[2:])  # [workers, ...]
-        return paste(array, came, *_owned(array, names, axis, parts, devices))
+        pasted = paste(array, came, *_owned(array, names, axis, parts, devices))
+        return pasted.reshape(whole.shape)
 
     return jax.tree.map(leaf, owned, subnets, axes)
 
@@ -178,13 +189,24 @@ def average(pieces: Array) -> Array:
     return jax.lax.pmean(jnp.mean(pieces, axis=0), "workers")
 
 
-def _sharded_axis(names: Axes) -> int | None:
-    return next((axis for axis, name in enumerate(names) if name is not None), None)
+def _sharded_axis(axes: Axes) -> int | None:
+    """The first axis that can be split between devices by neurons."""
+    named = (number for number, axis in enumerate(axes) if layer_of(axis) is not None)
+    return next((number for number in named if repeats(axes[number])[0] == 1), None)
+
+
+def _unfolded(array: Array, axes: Axes) -> tuple[Array, Plain, int]:
+    """An array with an axis for each layer, their names, and which of them is sharded."""
+    shape, names = unfolded(array.shape, axes)
+    before = axes[: _sharded_axis(axes)]
+    start = len(unfolded([math.prod(repeats(axis)) for axis in before], before)[0])
+    axis = next(number for number in range(start, len(names)) if names[number] is not None)
+    return array.reshape(shape), names, axis
 
 
 def _owned(
-    array: Array, names: Axes, axis: int, parts: Parts, devices: int
-) -> tuple[Axes, dict[str, Array]]:
+    array: Array, names: Plain, axis: int, parts: Parts, devices: int
+) -> tuple[Plain, dict[str, Array]]:
     """Axes and parts with which `cut` and `paste` work on what this device owns."""
     device = jax.lax.axis_index("workers")
     slots = parts[names[axis] or ""].shape[1] // devices

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Shaped
 
-from jist.ist.neurons import Axes
+from jist.ist.neurons import Axes, folded, unfolded
 
 Parts = Mapping[str, Int[Array, "_ _"]]  # {layer: [workers, part]}
 
@@ -33,7 +33,10 @@ def cut(params: Any, axes: Any, parts: Parts) -> Any:
     """
     workers = len(next(iter(parts.values())))
 
-    def leaf(array: Array, names: Axes) -> Array:
+    def leaf(array: Array, axes: Axes) -> Array:
+        shape, names = unfolded(array.shape, axes)
+        array = array.reshape(shape)
+
         def one(part: Mapping[str, Array]) -> Array:
             piece = array
             for axis, name in enumerate(names):
@@ -41,7 +44,7 @@ def cut(params: Any, axes: Any, parts: Parts) -> Any:
                     held = part[name] < array.shape[axis]
                     piece = take(piece, part[name], axis)
                     piece = jnp.where(_along(held, axis, array.ndim), piece, 0)
-            return piece
+            return piece.reshape(folded(piece.shape, axes))
 
         if not any(names):
             return jnp.broadcast_to(array, (workers, *array.shape))
@@ -64,7 +67,11 @@ def paste(params: Any, subnets: Any, axes: Any, parts: Parts) -> Any:
         The full parameters; leaves without a named axis are averaged over the workers.
     """
 
-    def leaf(array: Array, pieces: Array, names: Axes) -> Array:
+    def leaf(array: Array, pieces: Array, axes: Axes) -> Array:
+        whole = array.shape
+        shape, names = unfolded(whole, axes)
+        array = array.reshape(shape)
+        pieces = pieces.reshape(len(pieces), *unfolded(pieces.shape[1:], axes)[0])
         layers = {axis: name for axis, name in enumerate(names) if name is not None}
         if not layers:
             # Counters, which advance alike on all workers, have no mean of their own type.
@@ -81,7 +88,8 @@ def paste(params: Any, subnets: Any, axes: Any, parts: Parts) -> Any:
             other_worker, place = jnp.divmod(slots, parts[name].shape[1])
             pasted = take(pasted, place, axis)
             trained &= _along(worker, first, array.ndim) == _along(other_worker, axis, array.ndim)
-        return pasted if not others else jnp.where(trained, pasted, array)
+        pasted = pasted if not others else jnp.where(trained, pasted, array)
+        return pasted.reshape(whole)
 
     return jax.tree.map(leaf, params, subnets, axes)
 
@@ -134,11 +142,11 @@ def subnet_shapes(params: Any, axes: Any, part_widths: Mapping[str, int]) -> Any
         A tree of `jax.ShapeDtypeStruct`.
     """
 
-    def leaf(array: Any, names: tuple) -> jax.ShapeDtypeStruct:
+    def leaf(array: Any, axes: Axes) -> jax.ShapeDtypeStruct:
         shape = [
             size if name is None else part_widths[name]
-            for size, name in zip(array.shape, names, strict=True)
+            for size, name in zip(*unfolded(array.shape, axes), strict=True)
         ]
-        return jax.ShapeDtypeStruct(tuple(shape), array.dtype)
+        return jax.ShapeDtypeStruct(folded(shape, axes), array.dtype)
 
     return jax.tree.map(leaf, params, axes)

@@ -76,6 +76,9 @@ class Ensemble(Strategy):
     def _state_specs(self) -> State:
         return State(P("workers"), P("workers"), P(), P())
 
+    def _check(self, examples: Examples, batch_size: int) -> None:
+        self._assignment.check(self._local.loss, examples, batch_size)
+
     def _worker_shapes(self) -> tuple[Any, Any]:
         return self._assignment.subnet_shapes(self._params, self._rest)
 

@@ -126,6 +126,9 @@ class IST(Strategy):
             opt_state = travel.owner_specs(shapes, self._opt_axes)
         return State(self._param_specs(), opt_state, P(), P())
 
+    def _check(self, examples: Examples, batch_size: int) -> None:
+        self._assignment.check(self._local.loss, examples, batch_size)
+
     def _worker_shapes(self) -> tuple[Any, Any]:
         return self._assignment.subnet_shapes(self._params, self._rest)
 

@@ -161,6 +161,7 @@ class Strategy(abc.ABC):
                 f"order must have the shape [workers={self.workers}, steps, batch], "
                 f"got {list(order.shape)}"
             )
+        self._check(examples, order.shape[2])
         order = jax.device_put(order, NamedSharding(self.mesh, P("workers")))
         return self._round(state, self._rest, examples, order)
 
@@ -183,6 +184,7 @@ class Strategy(abc.ABC):
             examples: tree of arrays [N, ...] or of their shapes.
             batch_size: examples B in a worker's batch.
         """
+        self._check(examples, batch_size)
         params, rest = self._worker_shapes()
         rows = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
         return costs.matmul_flops(self._local.gradient, params, rest, examples, rows)
@@ -200,6 +202,9 @@ class Strategy(abc.ABC):
     def replicated(self) -> NamedSharding:
         """The sharding of an array that every device of the mesh holds whole."""
         return NamedSharding(self.mesh, P())
+
+    def _check(self, examples: Examples, batch_size: int) -> None:  # noqa: B027, no cut, no check
+        """Raises where the model cannot be cut for such a batch."""
 
     def _devices(self) -> int | None:
         """How many devices share the workers by default; None for as many as divide n."""

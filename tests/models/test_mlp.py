@@ -43,15 +43,19 @@ def test_calibration_deploys_the_statistics_of_the_full_network():
     np.testing.assert_allclose(model.corrections[0].var[...], first.var(0), rtol=1e-5)
 
 
-def test_calibration_leaves_running_averages_and_random_streams_alone():
+def test_calibration_measures_statistics_and_leaves_random_streams_alone():
     rngs = nnx.Rngs(0)
     model = nnx.Sequential(
         nnx.BatchNorm(6, rngs=rngs), nnx.Dropout(0.5, rngs=rngs), MLP((6, 8, 3), rngs=rngs)
     )
-    others = nnx.to_pure_dict(nnx.state(model, nnx.Not(Statistic)))
+    measured = nnx.Any(Statistic, nnx.BatchStat)
+    others = nnx.to_pure_dict(nnx.state(model, nnx.Not(measured)))
     before = jax.tree.map(jnp.copy, others)
-    jist.calibrate(model, 5 + jax.random.normal(jax.random.key(1), (32, 6)))
-    after = nnx.to_pure_dict(nnx.state(model, nnx.Not(Statistic)))
+    x = np.asarray(5 + jax.random.normal(jax.random.key(1), (32, 6)))
+    jist.calibrate(model, x)
+    np.testing.assert_allclose(model.layers[0].mean[...], x.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(model.layers[0].var[...], x.var(0), rtol=1e-4)
+    after = nnx.to_pure_dict(nnx.state(model, nnx.Not(measured)))
     jax.tree.map(np.testing.assert_array_equal, *map(_data, (before, after)))
     assert not np.allclose(model.layers[2].corrections[0].mean[...], 0)
 

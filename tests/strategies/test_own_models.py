@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 import jist
+import jist.ist
 from jist.strategies import IST, Centralized, DataParallel, Ensemble, LocalSGD, workers_mesh
 
 STRATEGIES = (Centralized, DataParallel, LocalSGD, Ensemble, IST)
@@ -218,3 +219,81 @@ def test_adams_count_belongs_to_its_moments():
     )
     (count,) = trained(scheduled, 3, 1).opt_state
     assert int(count) == 3
+
+
+class Flattened(nnx.Module):
+    """A convolution whose channels are partitioned, flattened into a dense layer."""
+
+    def __init__(self, rngs, channels=4):
+        self.conv = nnx.Conv(
+            1,
+            channels,
+            (3, 3),
+            rngs=rngs,
+            kernel_metadata={"neurons": (None, None, None, "channels")},
+            bias_metadata={"neurons": ("channels",)},
+        )
+        self.out = nnx.Linear(
+            16 * channels, 2, rngs=rngs, kernel_metadata={"neurons": ((16, "channels"), None)}
+        )
+
+    def __call__(self, x):
+        maps = nnx.relu(self.conv(x))
+        return self.out(maps.reshape(len(maps), -1))
+
+
+PICTURES = np.random.default_rng(2).standard_normal((24, 4, 4, 1)).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", [IST, Ensemble])
+def test_channels_travel_with_what_flattening_makes_of_them(kind):
+    """A channel that is trained alone is trained as in a network that has no other."""
+    examples = {"x": PICTURES, "y": Y}
+    whole = Flattened(nnx.Rngs(0))
+    strategy = kind(whole, optax.sgd(0.1), workers=4, local_steps=2)
+    assert strategy.parameters_per_worker == (9 + 1) + (16 * 2 + 2)
+    network = strategy.model(trained(strategy, 1, 2, examples=examples))
+    parts = jist.ist.partition(jax.random.fold_in(jax.random.key(0), 0), {"channels": 4}, 4)
+    for worker, (channel,) in enumerate(np.asarray(parts["channels"])):
+        alone = Flattened(nnx.Rngs(0), channels=1)
+        alone.conv.kernel[...] = whole.conv.kernel[...][..., channel : channel + 1]
+        alone.conv.bias[...] = whole.conv.bias[...][channel : channel + 1]
+        alone.out.kernel[...] = whole.out.kernel[...][channel::4]
+        central = Centralized(alone, optax.sgd(0.1), local_steps=2)
+        state, _ = central.round(central.init(0), examples, order(4, 2)[worker : worker + 1])
+        expected = central.model(state)
+        np.testing.assert_allclose(
+            network.out.kernel[...][channel::4], expected.out.kernel[...], atol=1e-6
+        )
+        np.testing.assert_allclose(
+            network.conv.kernel[...][..., channel], expected.conv.kernel[...][..., 0], atol=1e-6
+        )
+
+
+def test_flattened_channels_travel_sharded_as_they_do_replicated():
+    examples = {"x": PICTURES, "y": Y}
+
+    def after(exchange):
+        strategy = IST(
+            Flattened(nnx.Rngs(0)),
+            optax.sgd(0.1, 0.9),
+            workers=2,
+            local_steps=2,
+            partition="stratified",
+            exchange=exchange,
+            mesh=workers_mesh(2, 2),
+        )
+        return trained(strategy, 2, 2, examples=examples).params
+
+    with pytest.raises(ValueError, match="needs an axis along which each neuron stands once"):
+        after("sharded")
+
+
+def test_a_model_that_cannot_be_cut_is_refused_before_it_is_trained():
+    model = Normalised(nnx.Rngs(0))
+    model.out.kernel.set_metadata(neurons=("other", None))
+    strategy = IST(model, optax.sgd(0.1), workers=2, local_steps=2)
+    with pytest.raises(ValueError, match="the model cannot be cut along the neurons"):
+        strategy.round(strategy.init(0), {"x": X, "y": Y}, order(2, 2))
+    with pytest.raises(ValueError, match="the model cannot be cut along the neurons"):
+        strategy.flops_per_step({"x": X, "y": Y}, 6)

@@ -55,7 +55,7 @@ def assert_close(a, b, tolerance=1e-6):
 @pytest.mark.parametrize(
     ("hidden", "workers", "devices"), [((16, 32), 4, 4), ((16, 32), 8, 2), ((20, 12), 4, 4)]
 )
-def test_sharded_is_replicated_under_the_same_deal(hidden, workers, devices):
+def test_sharded_is_replicated_under_the_same_partition(hidden, workers, devices):
     """With 20 and 12 neurons the slots are padded; with 8 workers a device plays four of them."""
     shape = {"hidden": hidden, "workers": workers}
     sharded = train(ist("sharded", devices=devices, **shape))
