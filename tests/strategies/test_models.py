@@ -93,7 +93,7 @@ def test_the_dense_part_is_dealt_and_the_rest_is_averaged(model, layer, width):
 
     graphdef, full, rest = nnx.split(model(nnx.Rngs(0)), nnx.Param, ...)
     full = nnx.to_pure_dict(full)
-    axes = strategy._deal.axes
+    axes = strategy._assignment.axes
     parts = partition(jax.random.fold_in(jax.random.key(7), 0), {layer: width}, 2)[layer]
 
     @jax.jit
