@@ -18,6 +18,9 @@ from safetensors.torch import load_file  # noqa: E402
 
 from conversion import reference, verify  # noqa: E402
 
+# Convolutions take far longer to compute where they are not optimised.
+pytestmark = pytest.mark.usefixtures("fully_optimised")
+
 
 @pytest.fixture(scope="module")
 def images():

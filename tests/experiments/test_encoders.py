@@ -18,6 +18,9 @@ from experiments.encoders import EncodersOptions
 from experiments.runs import images
 from jist.models import ResNet50, ViTConfig, resnet, save_resnet
 
+# Convolutions take far longer to compute where they are not optimised.
+pytestmark = pytest.mark.usefixtures("fully_optimised")
+
 SIDE = 32  # a 49th of the work of 224
 
 

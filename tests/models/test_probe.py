@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -11,7 +12,7 @@ def test_a_probe_is_a_standardised_linear_map():
     x = np.asarray(5 + 2 * jax.random.normal(jax.random.key(1), (16, 6)), np.float64)
     standardised = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5)
     expected = standardised @ np.float64(probe.linear.kernel[...]) + np.arange(3)
-    np.testing.assert_allclose(probe(np.float32(x)), expected, atol=1e-5)
+    np.testing.assert_allclose(probe(jnp.asarray(x, jnp.float32)), expected, atol=1e-5)
 
 
 def test_a_probe_starts_as_in_the_paper():

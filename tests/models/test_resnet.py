@@ -11,6 +11,9 @@ from jist.models import ResNet50, load_resnet, save_resnet
 from jist.models.resnet import Bottleneck
 from jist.models.storage import tensors
 
+# Convolutions take far longer to compute where they are not optimised.
+pytestmark = pytest.mark.usefixtures("fully_optimised")
+
 
 @pytest.fixture(scope="module")
 def resnet():
