@@ -257,7 +257,7 @@ def _named(loss: Callable[..., Any]) -> str:
 
 
 def selection_metric(task: Task, *, validation: bool) -> str:
-    """The metric that chooses the best epoch: on the test examples as in the paper, or validation."""
+    """The metric that chooses the best epoch: of the test examples, or of the validation ones."""
     return f"{'validation' if validation else 'test'}_{task.best}"
 
 

@@ -41,7 +41,7 @@ def _check(model: nnx.Module, examples: Examples) -> None:
     logits = nnx.eval_shape(lambda model, x: model(x), model, shape)
     if logits.ndim != 2:
         raise ValueError(f"model must return logits [N, C], got {list(logits.shape)}")
-    lowest, highest = labels.min(initial=0), labels.max(initial=0)
+    lowest, highest = (labels.min(), labels.max()) if labels.size else (0, 0)
     if lowest < 0 or highest >= logits.shape[1]:
         raise ValueError(
             f'examples["y"] must lie in [0, {logits.shape[1]}), which are the model\'s outputs, '
