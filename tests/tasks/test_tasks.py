@@ -14,8 +14,6 @@ from jist.evaluation import evaluate, predict
 from jist.models import LinearProbe
 from jist.tasks import Task, classification, count, regression
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 GENERATOR = np.random.default_rng(0)
 X = GENERATOR.normal(size=(50, 6)).astype(np.float32)
 
