@@ -4,7 +4,8 @@ r"""A classifier head trained by one worker on the CLS vectors of masked images.
         --mask-ratio 0.75 --run-dir runs/cifar10-centralized
 
 Kariotakis et al. (CPAL 2024), §3.1.1, Figure 4. Writes a run directory; the same command with the
-same `--run-dir` resumes where it stopped. Expected on 2 CPU cores and JPEG copies of CIFAR-10: five
+same `--run-dir` resumes where it stopped, and with more `--epochs` extends the run: no schedule
+depends on the last epoch. Expected on 2 CPU cores and JPEG copies of CIFAR-10: five
 minutes.
 
 With `--mask random` every training image gets a new mask in every epoch, so each epoch encodes all

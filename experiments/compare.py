@@ -11,7 +11,8 @@ At equal examples in total, n workers share `--epochs` passes through the data; 
 per worker, each makes that many passes itself. No schedule depends on the number of epochs, so one
 training gives both: n workers train for n times `--epochs` epochs, and both accuracies are read
 from the same curve. Ends with a table and `comparison.png`; run again, it resumes where it stopped.
-Expected on 2 CPU cores and JPEG copies of CIFAR-10: 18 minutes with `--epochs 3`.
+Other `--epochs` need their own run directory, because trainings are named by theirs. Expected on 2
+CPU cores and JPEG copies of CIFAR-10: 18 minutes with `--epochs 3`.
 """
 
 import dataclasses

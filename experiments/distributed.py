@@ -7,7 +7,8 @@ r"""A classifier head trained by many small workers on the CLS vectors of masked
 
 Kariotakis et al. (CPAL 2024), §3.1.2, Figure 7: IST with fixed masks and 1, 2 or 4 workers;
 `--mask random` encodes the training images again for every epoch, in every process.
-Writes a run directory; the same command with the same `--run-dir` resumes where it stopped.
+Writes a run directory; the same command with the same `--run-dir` resumes where it stopped, and
+with more `--epochs` extends the run: no schedule depends on the last epoch.
 
 `--strategy` selects a baseline in place of IST. The workers share the devices of one process or of
 many: those that `experiments.launch` starts, those of a SLURM, Kubernetes or MPI job, or any

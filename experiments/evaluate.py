@@ -18,10 +18,10 @@ from rich.table import Table
 from experiments.command.cli import Options, run
 from experiments.runs.classification import restore_encoder, restore_head
 from experiments.runs.directory import features_of, read_part, write_json
-from experiments.runs.heads import examples
+from experiments.runs.heads import TASK, examples
 from experiments.runs.images import prepare_features, progress_bar
 from experiments.runs.plan import Plan
-from jist.evaluation import predict, scores
+from jist.evaluation import evaluate, predict
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,13 +41,13 @@ class EvaluateOptions(Options):
 def main(options: EvaluateOptions) -> None:
     """Restores, evaluates and reports."""
     plan = Plan.from_config(read_part(options.run_dir, "config.json"))
-    results = {r["run"] for r in read_part(options.run_dir, "summary.json")["results"]}
+    results = {r["run"]: r for r in read_part(options.run_dir, "summary.json")["results"]}
     images = dataclasses.replace(plan.images, data_dir=options.data_dir)
     features_dir = options.features_dir or features_of(options.run_dir)
     encoder = restore_encoder(options.run_dir, images)
     evaluations = {}
     for training in plan.trainings:
-        if training.name not in results:
+        if not plan.is_done(training, results):
             print(f"left out, not trained to the end: {training.name}")
             continue
         model, class_names = restore_head(
@@ -56,10 +56,9 @@ def main(options: EvaluateOptions) -> None:
         with progress_bar() as progress:
             stores = prepare_features(images, training.mask_ratio, encoder, features_dir, progress)
         test = examples(stores["test"])
-        logits = predict(model, test["x"])
-        right = np.asarray(jnp.argmax(logits, axis=-1) == test["y"])
+        right = np.asarray(jnp.argmax(predict(model, test["x"]), axis=-1) == test["y"])
         labels = stores["test"].label
-        evaluations[training.name] = scores(logits, test["y"]) | {
+        evaluations[training.name] = evaluate(model, test, TASK) | {
             "checkpoint": options.checkpoint,
             "class_accuracy": {
                 name: float(right[labels == i].mean()) if (labels == i).any() else None
@@ -67,15 +66,15 @@ def main(options: EvaluateOptions) -> None:
             },
         }
     table = Table(title=f"Test images, {options.checkpoint} checkpoint")
-    for column in ("training", "accuracy", "loss", "accuracy by class"):
+    for column in ("training", TASK.best, "loss", "accuracy by class"):
         table.add_column(column)
     for name, evaluation in evaluations.items():
         by_class = "\n".join(
             f"{c}: {'no test images' if a is None else f'{a:.1%}'}"
             for c, a in evaluation["class_accuracy"].items()
         )
-        accuracy, loss = evaluation["test_accuracy"], evaluation["test_loss"]
-        table.add_row(name, f"{accuracy:.2%}", f"{loss:.4f}", by_class)
+        best, loss = evaluation[f"test_{TASK.best}"], evaluation["test_loss"]
+        table.add_row(name, f"{best:.2%}", f"{loss:.4f}", by_class)
     Console().print(table)
     write_json(options.run_dir / "evaluation.json", evaluations)
     print(f"written: {options.run_dir}/evaluation.json")

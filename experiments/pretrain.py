@@ -10,6 +10,7 @@ and, with every checkpoint, `encoder/`, which every other script takes as
 `--encoder runs/pretrain-nano/encoder`. The same command with the same `--run-dir` resumes where it
 stopped, with the same bits on a CPU with as many cores; on a GPU that needs
 `XLA_FLAGS=--xla_gpu_deterministic_ops=true`, because XLA otherwise picks kernels by measured time.
+A run cannot be extended by more `--epochs`: the schedule of its learning rate depends on the last.
 
 Images with missing regions can be used as they are: with `--natural-masks` (or `--no-data`,
 `--simulate-clouds`) missing patches are neither encoded nor predicted, and `--mask-ratio` is a
@@ -48,6 +49,11 @@ from jist.pretraining import Pretraining, Resident, Streamed, adamw, pretrain
 PICTURES = 6
 
 
+# Why a run cannot be resumed with another value.
+REASONS = {
+    "epochs": "the learning rate falls along a cosine that ends with the last epoch, so a longer "
+    "run differs from its first step"
+}
 # Options that do not change the result, and may differ when a run resumes.
 FREE = ("run_dir", "debug", "data_dir", "resident_gb", "checkpoint_every", "picture_every")
 
@@ -72,7 +78,9 @@ def main(options: PretrainOptions) -> None:
         del config[name]
     for field in () if options.natural else dataclasses.fields(NaturalOptions):
         del config[field.name]
-    run_directory = RunDirectory(options.run_dir, {"experiment": "pretrain"} | config)
+    run_directory = RunDirectory(
+        options.run_dir, {"experiment": "pretrain"} | config, reasons=REASONS
+    )
     dataset = load_dataset(options.dataset, "train", data_dir=options.data_dir, seed=options.seed)
     mae = build_mae(options)
     steps = steps_until(

@@ -8,8 +8,8 @@ al. (arXiv 2111.06377, Appendix A.1), trained by Adam; the MLP and its training 
 Kariotakis et al. (CPAL 2024, Table 3). Both are trained on the CLS vector, the feature; a second
 linear probe sees the mean of the patch tokens, because in pre-training CLS learns through attention
 only and may lag behind. A seed decides masks, initialisation and order. The same command resumes
-where it stopped. Expected on 2 CPU cores for 60,000 small images and a nano encoder: about four
-minutes for each seed and ratio.
+where it stopped, and with more `--epochs` extends the trainings. Expected on 2 CPU cores for 60,000
+small images and a nano encoder: about four minutes for each seed and ratio.
 """
 
 import dataclasses
@@ -47,7 +47,7 @@ def main(options: ProbeOptions) -> None:
     config = dataclasses.asdict(options)
     for name in ("run_dir", "debug", "data_dir", "encode_batch"):
         del config[name]
-    results = RunDirectory(options.run_dir, {"experiment": "probe"} | config)
+    results = RunDirectory(options.run_dir, {"experiment": "probe"} | config, growing=("epochs",))
     datasets = {
         split: load_dataset(options.dataset, split, data_dir=options.data_dir)
         for split in ("train", "test")
@@ -83,7 +83,8 @@ def probe(
         (kind, head, f"{head}-{kind.replace(' ', '-')}-ratio-{ratio:g}-seed-{seed}")
         for head, kind in PROBES
     ]
-    todo = [item for item in wanted if item[2] not in run_directory.results()]
+    epochs = {name: result["epochs"] for name, result in run_directory.results().items()}
+    todo = [item for item in wanted if epochs.get(item[2], 0) < options.epochs]
     if not todo:
         return
     mask = FixedMask(encoder.config.patches, ratio, seed)

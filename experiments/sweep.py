@@ -7,7 +7,8 @@ Kariotakis et al. (CPAL 2024), Table 4 and Figures 4 and 7: centralised training
 random masks, and IST with fixed masks on 1, 2 and 4 workers; as in the paper, only centralised
 training sees random masks. Each seed is a run directory of its own below `--run-dir`, whose
 `summary.json` holds all results. Killed at any moment, the same command resumes with the epoch at
-which it stopped; a command with further ratios, masks, workers or seeds adds those.
+which it stopped; a command with further ratios, masks, workers or seeds adds those, and one with
+more `--epochs` extends all trainings.
 Masks are drawn per seed; features are shared by all trainings of a ratio and a seed.
 
 Expected on 2 CPU cores, 50,000 + 10,000 images of 32 pixels and 30 epochs: about two minutes for

@@ -13,7 +13,8 @@ these two.
 As in `experiments.compare`, n workers train for n times `--epochs` epochs, and two comparisons are
 read from the same curve: at equal examples in total, up to `--epochs`, and at equal examples per
 worker. Writes `tuning.json`, which lists the options of the search; run again, it resumes where it
-stopped, and with further numbers of workers it grows. A search with any other option, such as
+stopped, and with further numbers of workers it grows. More `--epochs` extend every training; the
+shorter search is kept in `tuning.json` under "shorter". A search with any other option, such as
 another masking ratio, needs its own run directory. Expected on 2 CPU cores: hours.
 """
 
@@ -35,7 +36,7 @@ from experiments.command.options import (
     StrategyOptions,
     pick,
 )
-from experiments.runs.directory import differences, lock, read_json, write_json
+from experiments.runs.directory import differences, grows, lock, read_json, write_json
 from experiments.runs.plan import Plan, Training
 from experiments.runs.recipes import EACH, TOTAL, Recipe, Score, combined, score, varied
 from experiments.runs.series import run_plans
@@ -102,6 +103,8 @@ def main(options: TuneOptions) -> None:
 def begun(options: TuneOptions) -> dict[str, Any]:
     """The report in the run directory, with the numbers of workers that are done, or an empty one.
 
+    An empty report keeps the one of fewer epochs that it replaces.
+
     Raises:
         ValueError: it belongs to another search.
     """
@@ -111,12 +114,20 @@ def begun(options: TuneOptions) -> dict[str, Any]:
     report = read_json(file)
     # An earlier version did not write the options.
     noted = "options" in report
-    differ = differences(report["options"], here) if noted else ["it does not list its options"]
+    grown = ["epochs"] if noted and grows(report["options"], here, "epochs") else []
+    differ = (
+        differences(report["options"], here, besides=grown)
+        if noted
+        else ["it does not list its options"]
+    )
     if differ:
         raise ValueError(
             f"{file} belongs to another search; choose another --run-dir or remove the file "
             "(finished trainings are not repeated): " + "; ".join(differ)
         )
+    if grown:
+        shorter = [*report.pop("shorter", []), report]
+        return {"options": here, TOTAL: {}, EACH: {}, "shorter": shorter}
     return report
 
 

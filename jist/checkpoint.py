@@ -7,6 +7,7 @@ noted then, and checked before Orbax reads them (`jist.digests`).
 
 import contextlib
 import json
+import math
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -34,7 +35,9 @@ class Checkpoints:
 
     Args:
         directory: where they are, one directory each, named by the epoch; made if missing.
-        metric: the metric whose highest value makes an epoch the best; None if none is.
+        metric: the metric whose best value makes an epoch the best, the first of equals; None if
+            none does. A value that is not a number is worse than any.
+        higher_is_better: whether its highest value is the best one, or its lowest.
         keep: how many of the last epochs to keep, beside the best.
         of: description of the training, saved with each checkpoint and compared on reading: a
             state of another training may have the same shapes.
@@ -50,6 +53,7 @@ class Checkpoints:
         directory: str | os.PathLike,
         *,
         metric: str | None = "test_accuracy",
+        higher_is_better: bool = True,
         keep: int = 1,
         of: Mapping[str, Any] | None = None,
         must_exist: bool = False,
@@ -58,6 +62,7 @@ class Checkpoints:
         if must_exist and not self.directory.is_dir():
             raise CheckpointError(f"no checkpoints: {directory} is not a directory")
         self._metric, self._of = metric, dict(of or {})
+        self._sign = 1 if higher_is_better else -1
         self._writing: Any = None  # Orbax's handle of the last save
         # Orbax's policies do not fit its own annotations of them.
         decide: Any = ocp.training.save_decision_policies
@@ -65,7 +70,7 @@ class Checkpoints:
         kept = [preserve.LatestN(keep)]
         if metric is not None:
             # Of equal metrics Orbax keeps the last by default, not the first.
-            better = lambda m: (m[metric], -m.get("epoch", 0))  # noqa: E731
+            better = lambda m: (self._merit(m), -m.get("epoch", 0))  # noqa: E731
             kept.append(preserve.BestN(get_metric_fn=better, n=1))
         with _errors_of(self.directory, f"cannot use checkpoints={self.directory}"):
             self._checkpointer = ocp.training.Checkpointer(
@@ -83,7 +88,7 @@ class Checkpoints:
 
     @property
     def best(self) -> int | None:
-        """The first of the kept epochs with the highest metric; None if there is none."""
+        """The first of the kept epochs with the best metric; None if there is none."""
         metrics = self._metrics()
         return max(metrics, key=lambda epoch: (metrics[epoch], -epoch), default=None)
 
@@ -91,8 +96,12 @@ class Checkpoints:
         with _errors_of(self.directory, f"cannot read checkpoints={self.directory}"):
             read: dict[int, Any] = {c.step: c.metrics for c in self._checkpointer.checkpoints}
             found = {step: dict(metrics or {}) for step, metrics in read.items()}
-            worst = float("-inf")
-            return {step: float(m.get(self._metric or "", worst)) for step, m in found.items()}
+            return {step: self._merit(metrics) for step, metrics in found.items()}
+
+    def _merit(self, metrics: Mapping[str, Any]) -> float:
+        """The higher the better, whatever the metric's direction."""
+        value = self._sign * float(metrics.get(self._metric or "", math.nan))
+        return -math.inf if math.isnan(value) else value
 
     def save(self, epoch: int, state: Any, metrics: Mapping[str, Any]) -> None:
         """Starts to write a checkpoint and returns as soon as `state` has been copied.

@@ -1,55 +1,75 @@
-"""Predictions of a trained classifier, and their loss and accuracy."""
+"""Predictions of a trained model, and its loss and metrics on examples."""
 
-from collections.abc import Mapping
-
+import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-Examples = Mapping[str, Array | np.ndarray]
+from jist.tasks import Examples, Task, classification, count
+
+_CLASSIFICATION = classification()
 
 
 @nnx.jit
-def _logits(model: nnx.Module, x: Array | np.ndarray) -> Array:
-    return model(x)  # type: ignore[operator]  # any classifier module
+def _outputs(model: nnx.Module, x: Array | np.ndarray) -> Array:
+    return model(x)  # type: ignore[operator]  # any module
 
 
 def predict(
     model: nnx.Module, x: Array | np.ndarray, batch_size: int = 8192
-) -> Float[Array, "batch classes"]:
-    """Logits [N, C] of a classifier, computed `batch_size` examples at a time."""
+) -> Float[Array, "batch ..."]:
+    """Outputs [N, ...] of a model, a classifier's logits say, `batch_size` examples at a time."""
     return jnp.concatenate(
-        [_logits(model, x[i : i + batch_size]) for i in range(0, len(x), batch_size)]
+        [_outputs(model, x[i : i + batch_size]) for i in range(0, len(x), batch_size)]
     )
 
 
-def evaluate(model: nnx.Module, examples: Examples) -> dict[str, float]:
-    """Loss and accuracy of a calibrated classifier.
+def evaluate(
+    model: nnx.Module, examples: Examples, task: Task = _CLASSIFICATION, *, split: str = "test"
+) -> dict[str, float]:
+    """Loss and metrics of a calibrated model, computed in parts.
 
     Args:
         model: the full network, in evaluation mode.
-        examples: {"x": [N, ...], "y": i32 [N]}.
+        examples: tree of arrays [N, ...], as the task takes them.
+        task: what the model is for; classification by default.
+        split: what the examples are, with which the names begin.
 
     Returns:
-        As `scores`.
+        {"test_loss", "test_accuracy"} of a classifier: the task's loss, which is the mean over the
+        examples, and its metrics.
+
+    Raises:
+        ValueError: there are no examples, or the task's metrics are not those that it says.
     """
-    return scores(predict(model, examples["x"]), examples["y"])
+    total = count(examples)
+    if not total:
+        raise ValueError(f"{split} examples must be at least 1, got 0")
+    losses, sizes, sums = [], [], None
+    for first in range(0, total, task.examples_at_once):
+        part = jax.tree.map(lambda x, i=first: x[i : i + task.examples_at_once], examples)
+        loss, measured = jax.tree.map(_widened, _part(task, model, part))
+        losses.append(loss)
+        sizes.append(count(part))
+        sums = measured if sums is None else task.merge(sums, measured)
+    metrics = {name: float(value) for name, value in task.metrics(sums).items()}
+    if "loss" in metrics or task.best not in ("loss", *metrics):
+        raise ValueError(
+            f"task.best must be 'loss' or one of task.metrics, which have other names than 'loss', "
+            f"got {task.best!r} and {sorted(metrics)}"
+        )
+    metrics = {"loss": float(np.average(losses, weights=sizes))} | metrics
+    return {f"{split}_{name}": value for name, value in metrics.items()}
 
 
-def scores(
-    logits: Float[Array, "batch classes"], labels: Int[Array | np.ndarray, " batch"]
-) -> dict[str, float]:
-    """Mean cross-entropy in nats, and accuracy.
+@nnx.jit(static_argnums=0)
+def _part(task: Task, model: nnx.Module, batch: Examples) -> tuple[Array, Examples]:
+    # One program: what both compute of the model is computed once.
+    return task.loss(model, batch), task.measure(model, batch)
 
-    Args:
-        logits: outputs of a classifier for N examples [N, C].
-        labels: their classes [N].
 
-    Returns:
-        {"test_loss", "test_accuracy"}.
-    """
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-    correct = int(jnp.sum(jnp.argmax(logits, axis=-1) == labels))
-    return {"test_loss": float(loss), "test_accuracy": correct / len(labels)}
+def _widened(value: Array | int | float) -> np.ndarray:
+    """On the host, in a type in which very many can be added."""
+    array = np.asarray(value)
+    return array.astype(np.float64 if jnp.issubdtype(array.dtype, jnp.floating) else np.int64)

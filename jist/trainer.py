@@ -2,9 +2,13 @@
 
 In an epoch all workers together see as many examples as the data set has; its last round may be
 shorter. After each epoch every neuron's deployed statistics are measured on the full network over
-some training examples (VLDB 2022, §2.2), the network is evaluated, and the state is saved.
+some training examples (VLDB 2022, §2.2), the network is evaluated, and the state is saved. The task
+(`jist.tasks`) says what is trained for and what is measured.
+
 Interrupted anywhere, the same call resumes and ends with the same bits; on a GPU with
-XLA's `--xla_gpu_deterministic_ops=true`.
+XLA's `--xla_gpu_deterministic_ops=true`. A call with more epochs extends a finished training, and
+ends as if it had been longer from the start: nothing here depends on the last epoch. An optimiser
+whose schedule depends on it is another optimiser in a longer training, and is refused.
 
 Under `jax.distributed` every process makes the same call with the same examples; checkpoints are on
 a file system that all of them share.
@@ -14,24 +18,30 @@ import dataclasses
 import functools
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float
+from jaxtyping import Float
 from rich.progress import Progress
 
 from jist.checkpoint import Checkpoints
 from jist.data.order import steps_until, worker_order
-from jist.evaluation import Examples, evaluate
+from jist.evaluation import evaluate
+from jist.fingerprint import optimizer_fingerprint
 from jist.metrics import MetricsLog
 from jist.models import calibrate
 from jist.placement import place
 from jist.strategies import State, Strategy
+from jist.tasks import Examples, Task, classification, count
+
+OnEpoch = Callable[[list[dict[str, Any]], nnx.Module], bool | None]
+_CLASSIFICATION = classification()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,12 +49,12 @@ class Renewed:
     """Training examples that are recomputed for every epoch, always in the same order and shape.
 
     Attributes:
-        shapes: {"x": [N, ...], "y": [N]}; only shapes and types are used.
+        shapes: tree of arrays [N, ...]; only shapes and types are used.
         of_epoch: maps an epoch, counted from 1, to its examples; a function of the epoch alone, so
             that a resumed run sees the same ones.
     """
 
-    shapes: Mapping[str, Any]
+    shapes: Any
     of_epoch: Callable[[int], Examples]
 
 
@@ -58,9 +68,11 @@ def train(
     seed: int,
     checkpoints: str | os.PathLike,
     log: MetricsLog,
+    task: Task = _CLASSIFICATION,
     validation_examples: Examples | None = None,
     pools: Sequence[np.ndarray] | None = None,
     calibration_examples: int = 2048,
+    on_epoch: OnEpoch | None = None,
     progress: Progress | None = None,
     description: str = "training",
 ) -> list[dict[str, Any]]:
@@ -68,31 +80,40 @@ def train(
 
     Args:
         strategy: how the workers train.
-        train_examples: {"x": [N, ...], "y": i32 [N]}, or an object that makes them for every epoch.
-        test_examples: {"x", "y"}, evaluated after every epoch.
+        train_examples: tree of arrays [N, ...] as the task takes them, {"x", "y"} of a classifier;
+            or an object that makes them for every epoch.
+        test_examples: the same for testing, evaluated after every epoch.
         epochs: how often the examples are seen, by all workers together.
         batch_size: examples B in a worker's batch.
         seed: decides partitions, order and calibration subset.
         checkpoints: directory of the checkpoints. One is written after every epoch; the last and
-            the best are kept. Best is by accuracy on the validation examples if there are any, else
-            on the test examples, as in the paper.
+            the best are kept. Best is by the task's metric on the validation examples if there are
+            any, else on the test examples, as in the paper.
         log: takes one line of metrics per epoch.
+        task: what is trained for and measured; its loss is also the strategy's.
         validation_examples: evaluated as well, to choose an epoch without the test examples.
         pools: the examples of each worker (`jist.data.pools`); by default all workers share all.
         calibration_examples: training examples over which the deployed statistics are measured.
+        on_epoch: called after every epoch with the metrics of all epochs so far, as they are
+            returned, and the calibrated network, which is of use until the function returns;
+            returns True to stop early. Called again where a run goes on from a checkpoint: one
+            that was stopped stays so if the decision follows from the metrics alone. Of many
+            processes all must decide alike.
         progress: shows a bar, if given.
         description: the bar's label.
 
     Returns:
         The metrics of every epoch: "epoch", "round", "examples_seen", "train_loss" (mean over the
-        workers), "train_loss_per_worker", "test_loss", "test_accuracy", "validation_loss" and
-        "validation_accuracy" (with validation examples), "bytes_received_per_worker" and
-        "flops_per_worker" (of matrix products; both since the start), "seconds" (of this epoch,
-        including recomputed examples).
+        workers), "train_loss_per_worker", "test_loss", "test_accuracy" or whatever the task's
+        metrics are called, "validation_loss" and so on (with validation examples),
+        "bytes_received_per_worker" and "flops_per_worker" (of matrix products; both since the
+        start), "seconds" (of this epoch, including recomputed examples).
 
     Raises:
-        ValueError: the batch, or one batch of every worker together, is larger than the data; or
-            checkpoints or log belong to another training.
+        ValueError: the batch, or one batch of every worker together, is larger than the data; the
+            strategy trains another loss than the task's; the task refuses the examples, for labels
+            beyond the model's outputs say; or checkpoints or log belong to another training, such
+            as one with another optimiser.
         CheckpointError: the last checkpoint cannot be read.
         FloatingPointError: a loss is not finite; the last good checkpoint is kept.
     """
@@ -103,7 +124,12 @@ def train(
     )
     if epochs < 1:
         raise ValueError(f"epochs must be at least 1, got {epochs}")
-    examples = source.shapes["y"].shape[0]
+    if strategy.loss != task.loss:
+        raise ValueError(
+            f"strategy must train the task's loss, got {_named(strategy.loss)} and a task with "
+            f"{_named(task.loss)}; build it with loss=task.loss"
+        )
+    examples = count(source.shapes)
     shape = {"examples": examples, "workers": strategy.workers, "batch_size": batch_size}
     order = functools.partial(worker_order, seed, **shape, pools=pools)
     order(first_step=0, steps=0)  # raises at once if the batch size is wrong
@@ -112,42 +138,61 @@ def train(
             f"workers x batch_size must be at most the {examples} examples that make an epoch, "
             f"got {strategy.workers} x {batch_size}"
         )
-    flops_per_step = strategy.flops_per_step(source.shapes, batch_size)
     state = strategy.init(seed)
-    now, on_devices = {}, {}
-    metric = selection_metric(validation_examples is not None)
-    of = {"strategy": type(strategy).__name__, "local_steps": strategy.local_steps, "seed": seed}
-    with Checkpoints(checkpoints, metric=metric, of=of | shape) as saved:
+    model = strategy.model(state)
+    for given in (test_examples, validation_examples):
+        if given is not None:
+            task.check(model, given)
+    if not isinstance(train_examples, Renewed):
+        task.check(model, train_examples)
+    flops_per_step = strategy.flops_per_step(source.shapes, batch_size)
+    now, on_devices = None, None
+    metric = selection_metric(task, validation=validation_examples is not None)
+    of = {
+        "strategy": type(strategy).__name__,
+        "local_steps": strategy.local_steps,
+        "seed": seed,
+        "best": metric,
+        **shape,
+        **optimizer_fingerprint(strategy.optimizer, nnx.to_pure_dict(nnx.state(model, nnx.Param))),
+    }
+    with _open(checkpoints, task, metric, of=of) as saved:
         done = saved.last or 0
         if done:
-            state = saved.restore(_saved(state, strategy.model(state)), done)["state"]
+            loaded = saved.restore(_saved(state, model), done)
+            state = loaded["state"]
+            model = _deployed(strategy, loaded)
         history = log.rewind(done)
         if len(history) < done:
             raise ValueError(
                 f"log has {len(history)} of the {done} epochs that checkpoints={checkpoints} has; "
                 "give the one that they were trained with"
             )
+        if 0 < done < epochs and on_epoch is not None and on_epoch([*history], model):
+            return history
         bar = progress and progress.add_task(description, total=epochs, completed=done)
         for epoch in range(done + 1, epochs + 1):
             start = time.perf_counter()
             before, now = now, source.of_epoch(epoch)
             if now is not before:
-                on_devices = {name: place(x, strategy.replicated) for name, x in now.items()}
+                if isinstance(train_examples, Renewed):
+                    task.check(strategy.model(state), now)
+                on_devices = jax.tree.map(lambda x: place(x, strategy.replicated), now)
             first = steps_until(epoch - 1, **shape)
             last = steps_until(epoch, **shape)
             state, losses = _epoch(strategy, state, on_devices, order, first, last)
             if not np.isfinite(losses).all():
                 raise _diverged(f"training loss, {losses.tolist()} by worker,", epoch)
             model = strategy.model(state)
-            calibrate(model, calibration_subset(now["x"], calibration_examples, seed))
+            calibrate(model, task.inputs(calibration_subset(now, calibration_examples, seed)))
             metrics = {
                 "epoch": epoch,
                 "round": int(state.round),
                 "examples_seen": last * strategy.workers * batch_size,
                 "train_loss": float(losses.mean()),
                 "train_loss_per_worker": losses.tolist(),
-                **evaluate(model, test_examples),
-                **_validate(model, validation_examples),
+                **evaluate(model, test_examples, task),
+                **_validate(model, validation_examples, task),
                 "bytes_received_per_worker": strategy.bytes_received(int(state.round), last),
                 "flops_per_worker": last * flops_per_step,
                 "seconds": round(time.perf_counter() - start, 3),
@@ -160,6 +205,8 @@ def train(
             saved.save(epoch, _saved(state, model), {metric: metrics[metric]})
             if progress is not None and bar is not None:
                 progress.update(bar, advance=1)
+            if on_epoch is not None and on_epoch([*history], model):
+                break
     return history
 
 
@@ -192,9 +239,26 @@ def _saved(state: State, model: nnx.Module) -> dict[str, Any]:
     return {"state": state, "deployed": nnx.to_pure_dict(nnx.state(model, nnx.Not(nnx.Param)))}
 
 
-def selection_metric(validation: bool) -> str:
-    """The metric that chooses the best epoch: test accuracy as in the paper, or validation."""
-    return "validation_accuracy" if validation else "test_accuracy"
+def _deployed(strategy: Strategy, saved: dict[str, Any]) -> nnx.Module:
+    """The calibrated network of a checkpoint, in evaluation mode."""
+    model = strategy.model(saved["state"])
+    nnx.update(model, saved["deployed"])
+    model.eval()
+    return model
+
+
+def _open(checkpoints: str | os.PathLike, task: Task, metric: str, **how: Any) -> Checkpoints:
+    better = bool(task.higher_is_better)
+    return Checkpoints(checkpoints, metric=metric, higher_is_better=better, **how)
+
+
+def _named(loss: Callable[..., Any]) -> str:
+    return getattr(loss, "__qualname__", repr(loss))
+
+
+def selection_metric(task: Task, *, validation: bool) -> str:
+    """The metric that chooses the best epoch: of the test examples, or of the validation ones."""
+    return f"{'validation' if validation else 'test'}_{task.best}"
 
 
 def restore_model(
@@ -202,6 +266,7 @@ def restore_model(
     checkpoints: str | os.PathLike,
     which: str,
     *,
+    task: Task = _CLASSIFICATION,
     validation: bool = False,
 ) -> nnx.Module:
     """The calibrated network of a checkpoint, ready to evaluate or export.
@@ -209,7 +274,8 @@ def restore_model(
     Args:
         strategy: the one that trained it.
         checkpoints: the directory given to `train`.
-        which: "last", or "best" by accuracy.
+        which: "last", or "best" by the task's metric.
+        task: what it was trained for.
         validation: whether `train` was given validation examples.
 
     Raises:
@@ -219,22 +285,26 @@ def restore_model(
     if which not in ("last", "best"):
         raise ValueError(f'which must be "last" or "best", got {which!r}')
     like = strategy.init(0)
-    metric = selection_metric(validation)
-    with Checkpoints(checkpoints, metric=metric, must_exist=True) as saved:
+    metric = selection_metric(task, validation=validation)
+    with _open(checkpoints, task, metric, must_exist=True) as saved:
         epoch = saved.last if which == "last" else saved.best
         loaded = saved.restore(_saved(like, strategy.model(like)), epoch)
-    model = strategy.model(loaded["state"])
-    nnx.update(model, loaded["deployed"])
-    model.eval()
-    return model
+    return _deployed(strategy, loaded)
 
 
-def calibration_subset(x: Array | np.ndarray, size: int, seed: int) -> Array | np.ndarray:
-    """Random rows of x: the first ones of a data set sorted by class give wrong statistics."""
+def calibration_subset(x: Examples, size: int, seed: int) -> Examples:
+    """Random rows of x: the first ones of a data set sorted by class give wrong statistics.
+
+    Args:
+        x: tree of arrays [N, ...].
+        size: how many of the N, all if there are fewer.
+        seed: decides which.
+    """
+    total = count(x)
     generator = np.random.default_rng([seed, 0xCA11B])
-    return x[np.sort(generator.choice(len(x), min(size, len(x)), replace=False))]
+    rows = np.sort(generator.choice(total, min(size, total), replace=False))
+    return jax.tree.map(lambda array: array[rows], x)
 
 
-def _validate(model: nnx.Module, examples: Examples | None) -> dict[str, float]:
-    measured = {} if examples is None else evaluate(model, examples)
-    return {name.replace("test", "validation"): value for name, value in measured.items()}
+def _validate(model: nnx.Module, examples: Examples | None, task: Task) -> dict[str, float]:
+    return {} if examples is None else evaluate(model, examples, task, split="validation")

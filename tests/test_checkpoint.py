@@ -1,3 +1,4 @@
+import math
 import pathlib
 import shutil
 import threading
@@ -51,6 +52,17 @@ def test_the_last_and_the_best_are_kept(tmp_path):
         assert checkpoints.last == 5
         assert checkpoints.best == 2  # the first of equals
     assert sum(path.is_dir() for path in (tmp_path / "c").iterdir()) == 2
+
+
+@pytest.mark.parametrize(("higher", "best"), [(True, 2), (False, 3)])
+def test_the_best_epoch_is_that_of_the_metrics_direction(tmp_path, higher, best):
+    state = {"a": jnp.zeros(3)}
+    with Checkpoints(tmp_path / "c", metric="f1", higher_is_better=higher) as checkpoints:
+        for epoch, value in enumerate([0.5, 0.9, 0.2, math.nan, 0.2, 0.9], start=1):
+            checkpoints.save(epoch, state, {"f1": value})
+        assert checkpoints.best == best
+    kept = {path.name for path in (tmp_path / "c").iterdir() if path.name.isdigit()}
+    assert kept == {str(best), "6"}
 
 
 def test_checkpoints_that_do_not_say_their_epoch_are_gone_on_with(tmp_path):

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
 from jist.evaluation import evaluate
 
@@ -22,7 +23,7 @@ DOCUMENTS = (
 def test_the_code_in_the_readme_trains_a_network_that_tells_digits_apart(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    vectors, whole, loop, reading = blocks
+    vectors, whole, loop, own_task, reading = blocks
     assert len(whole.splitlines()) <= 25
     names: dict = {}
     exec(vectors + whole, names)
@@ -32,6 +33,10 @@ def test_the_code_in_the_readme_trains_a_network_that_tells_digits_apart(tmp_pat
     exec(loop, names)
     for found in (accuracy, evaluate(names["network"], test)["test_accuracy"]):
         assert found > 0.5  # chance: 0.1
+    exec(own_task, names)
+    several = {"x": test["x"], "y": np.eye(10)[test["y"]]}
+    f1 = f1_score(several["y"], names["network"](test["x"]) > 0, average="micro")
+    assert evaluate(names["network"], several, names["task"])["test_f1"] == pytest.approx(f1)
 
     summary = tmp_path / "runs/quickstart/summary.json"
     summary.parent.mkdir(parents=True)

@@ -2,6 +2,7 @@ import functools
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -13,6 +14,7 @@ from jist.evaluation import evaluate
 from jist.metrics import MetricsLog
 from jist.models import MLP
 from jist.strategies import IST, Centralized
+from jist.tasks import Task, regression
 
 GENERATOR = np.random.default_rng(0)
 CENTRES = GENERATOR.normal(size=(3, 6)) * 2
@@ -32,7 +34,7 @@ def build_strategy(workers):
     return IST(model, optax.adam(1e-2), workers=workers, local_steps=4)
 
 
-def fit(directory, epochs, *, workers=2, log=None, train=TRAIN, validation=None):
+def fit(directory, epochs, *, workers=2, log=None, train=TRAIN, validation=None, on_epoch=None):
     strategy = build_strategy(workers)
     with log or MetricsLog(directory, "run") as log:
         history = trainer.train(
@@ -46,6 +48,7 @@ def fit(directory, epochs, *, workers=2, log=None, train=TRAIN, validation=None)
             log=log,
             validation_examples=validation,
             calibration_examples=100,
+            on_epoch=on_epoch,
         )
     return strategy, history
 
@@ -225,3 +228,162 @@ def test_a_batch_larger_than_the_data_is_refused(tmp_path):
             log=log,
         )
     assert not (tmp_path / "checkpoints").exists()
+
+
+def train_on(directory, strategy, train, test=TEST, *, epochs=2, **options):
+    directory.mkdir(exist_ok=True)
+    with MetricsLog(directory, "run") as log:
+        return trainer.train(
+            strategy,
+            train,
+            test,
+            epochs=epochs,
+            batch_size=16,
+            seed=0,
+            checkpoints=directory / "checkpoints",
+            log=log,
+            **options,
+        )
+
+
+def central(outputs=3, optimizer=None, **options):
+    model = MLP((6, 8, outputs), rngs=nnx.Rngs(0))
+    return Centralized(model, optimizer or optax.sgd(0.1), local_steps=4, **options)
+
+
+def test_a_longer_run_is_a_finished_one_that_went_on(tmp_path):
+    for name in ("whole", "longer"):
+        (tmp_path / name).mkdir()
+    strategy, history = fit(tmp_path / "whole", 5)
+    _, short = fit(tmp_path / "longer", 2)
+    _, longer = fit(tmp_path / "longer", 5)
+    assert longer[:2] == short  # seconds too: they were not trained again
+    assert timeless(longer) == timeless(history)
+    pairs = [state_at(tmp_path / name, strategy, 5) for name in ("whole", "longer")]
+    for a, b in zip(*pairs, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def falling(steps):
+    """With a schedule that depends on the end."""
+    return optax.sgd(optax.cosine_decay_schedule(0.1, steps))
+
+
+def test_another_optimizer_does_not_go_on_with_a_training(tmp_path, monkeypatch):
+    train_on(tmp_path, central(optimizer=falling(20)), TRAIN)
+    for other in (optax.sgd(0.1), optax.sgd(optax.constant_schedule(0.1)), falling(30)):
+        with pytest.raises(ValueError, match=r"another training; .*: optimizer \(by JAX .* there"):
+            train_on(tmp_path, central(optimizer=other), TRAIN, epochs=3)
+    assert len(train_on(tmp_path, central(optimizer=falling(20)), TRAIN, epochs=3)) == 3
+
+    # Another version of JAX or Optax may write the same one down otherwise.
+    other = {"optimizer (by JAX 9.9 and Optax 9.9)": "0"}
+    monkeypatch.setattr(trainer, "optimizer_fingerprint", lambda *_: other)
+    assert len(train_on(tmp_path, central(optimizer=falling(20)), TRAIN, epochs=4)) == 4
+
+
+def test_labels_beyond_the_outputs_stop_before_the_first_step(tmp_path):
+    beyond = {"x": TRAIN["x"], "y": TRAIN["y"] + 1}
+    message = r"must lie in \[0, 3\), .* got 1 to 3"
+    anew = trainer.Renewed(TRAIN, lambda epoch: beyond)
+    for train, test in ((beyond, TEST), (TRAIN, beyond), (anew, TEST)):
+        with pytest.raises(ValueError, match=message):
+            train_on(tmp_path, central(), train, test)
+    with pytest.raises(ValueError, match=message):
+        train_on(tmp_path, central(), TRAIN, validation_examples=beyond)
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_a_function_after_every_epoch_stops_a_run_and_it_stays_stopped(tmp_path):
+    seen = []
+
+    def on_epoch(history, model):
+        accuracy = evaluate(model, TEST)["test_accuracy"]
+        seen.append((len(history), accuracy == history[-1]["test_accuracy"]))
+        return len(history) == 3
+
+    _, stopped = fit(tmp_path, 6, on_epoch=on_epoch)
+    assert seen == [(1, True), (2, True), (3, True)]
+    assert len(stopped) == 3
+    seen.clear()
+    _, again = fit(tmp_path, 6, on_epoch=on_epoch)
+    assert seen == [(3, True)]
+    assert again == stopped
+    _, whole = fit(tmp_path, 4, on_epoch=lambda history, model: None)
+    assert (whole[:3], len(whole)) == (stopped, 4)
+
+
+def two_heads_loss(model, batch):
+    found, size = model(batch["image"])
+    error = jnp.square(size - batch["label"]["size"])
+    cross = optax.sigmoid_binary_cross_entropy(found, batch["label"]["there"])
+    return cross.mean() + error.mean()
+
+
+def two_heads_sums(model, batch):
+    found, there = model(batch["image"])[0] > 0, batch["label"]["there"] > 0
+    return {"both": jnp.sum(found & there), "found": found.sum(), "there": there.sum()}
+
+
+def two_heads_f1(sums):
+    return {"f1": 2 * sums["both"] / (sums["found"] + sums["there"])}
+
+
+class TwoHeads(nnx.Module):
+    def __init__(self):
+        self.body = MLP((6, 12, 2), rngs=nnx.Rngs(0))
+
+    def __call__(self, image):
+        out = self.body(image)
+        return out[:, 0], out[:, 1]
+
+
+def two_head_examples(examples):
+    there = (examples["y"] == 1).astype(np.float32)
+    return {"image": examples["x"], "label": {"there": there, "size": examples["x"].sum(axis=1)}}
+
+
+def test_a_task_and_examples_of_ones_own(tmp_path):
+    """A tree of arrays, a loss of two terms, F1; the best epoch is the one with the best F1."""
+    task = Task(
+        two_heads_loss, two_heads_sums, two_heads_f1, best="f1", inputs=lambda batch: batch["image"]
+    )
+    model = TwoHeads()
+    strategy = IST(model, optax.adam(0.03), workers=2, local_steps=4, loss=task.loss)
+    train, test = two_head_examples(TRAIN), two_head_examples(TEST)
+    history = train_on(tmp_path, strategy, train, test, epochs=4, task=task)
+    scores = [metrics["test_f1"] for metrics in history]
+    assert scores[-1] > 0.8
+    assert "test_accuracy" not in history[0]
+    network = trainer.restore_model(strategy, tmp_path / "checkpoints", "best", task=task)
+    found, there = (
+        np.asarray(network(jnp.asarray(test["image"]))[0]) > 0,
+        test["label"]["there"] > 0,
+    )
+    f1 = 2 * (found & there).sum() / (found.sum() + there.sum())
+    assert f1 == pytest.approx(max(scores))
+    assert evaluate(network, test, task)["test_f1"] == pytest.approx(f1)
+
+
+def test_the_best_epoch_of_a_lower_is_better_task_has_the_lowest(tmp_path):
+    """Targets of the test that get farther away while the network learns."""
+    loss = regression().loss
+    task = Task(loss)
+    strategy = central(1, loss=loss)
+    train = {"x": TRAIN["x"], "y": TRAIN["x"][:, :1]}
+    test = {"x": TEST["x"], "y": -TEST["x"][:, :1]}
+    history = train_on(tmp_path, strategy, train, test, epochs=4, task=task)
+    losses = [metrics["test_loss"] for metrics in history]
+    assert np.argmin(losses) != np.argmax(losses)
+    best = trainer.restore_model(strategy, tmp_path / "checkpoints", "best", task=task)
+    assert evaluate(best, test, task)["test_loss"] == pytest.approx(min(losses), rel=1e-6)
+    with pytest.raises(ValueError, match="best is 'test_loss' there and 'test_r2' here"):
+        train_on(tmp_path, strategy, train, test, epochs=5, task=regression())
+
+
+def test_a_strategy_that_trains_another_loss_is_refused(tmp_path):
+    message = (
+        "got softmax_cross_entropy and a task with squared_error; build it with loss=task.loss"
+    )
+    with pytest.raises(ValueError, match=message):
+        train_on(tmp_path, central(), TRAIN, task=regression())

@@ -9,36 +9,43 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.figures import png
+from experiments.figures.summaries import metric_of
 
 
 def plot_accuracy(results: list[dict[str, Any]], path: pathlib.Path) -> None:
-    """Test accuracy against masking ratio, one line for each way of training.
+    """What results are chosen by, test accuracy say, against masking ratio; a line for each way.
 
     Args:
-        results: the results of a run (`summary.json`).
+        results: the results of a run (`summary.json`), all of one task.
         path: the PNG; replaced whole.
     """
+    metric = metric_of(results[0])
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for strategy, workers in dict.fromkeys((r["strategy"], r["workers"]) for r in results):
         line = sorted(
-            (r["ratio"], r["last_test_accuracy"])
+            (r["ratio"], r[f"last_test_{metric}"])
             for r in results
             if (r["strategy"], r["workers"]) == (strategy, workers)
         )
         label = strategy if strategy == "centralized" else f"{strategy}, {workers} workers"
         axes.plot(*zip(*line, strict=True), marker="o", label=label)
     axes.set_xlabel("masking ratio (share of patches removed)")
-    axes.set_ylabel("test accuracy, last epoch")
+    axes.set_ylabel(f"test {metric}, last epoch")
     axes.grid(alpha=0.3)
     axes.legend()
     png.write(figure, path)
 
 
 def print_results(results: list[dict[str, Any]]) -> None:
-    """Prints one row per training: accuracy, size and traffic."""
+    """Prints one row per training: accuracy or what else chose its epoch, size and traffic.
+
+    Args:
+        results: the results of a run, all of one task, whose metric is a share.
+    """
+    metric = metric_of(results[0])
     table = Table(
-        title="Test images: accuracy, and what each worker needs for it",
+        title=f"Test images: {metric}, and what each worker needs for it",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
@@ -46,8 +53,8 @@ def print_results(results: list[dict[str, Any]]) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("training", no_wrap=True)
     for column in (
-        "accuracy\nlast",
-        "accuracy\nbest",
+        f"{metric}\nlast",
+        f"{metric}\nbest",
         "parameters\nper worker",
         "received\n(MB)",
     ):
@@ -57,8 +64,8 @@ def print_results(results: list[dict[str, Any]]) -> None:
             f"{result['ratio']:.0%}",
             str(result["workers"]),
             result["strategy"],
-            f"{result['last_test_accuracy']:.1%}",
-            f"{result['best_test_accuracy']:.1%}",
+            f"{result[f'last_test_{metric}']:.1%}",
+            f"{result[f'best_test_{metric}']:.1%}",
             f"{result['parameters_per_worker']:,}",
             f"{result['bytes_received_per_worker'] / 1e6:,.1f}",
         )

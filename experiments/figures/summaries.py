@@ -110,6 +110,11 @@ class Cell:
 Table = dict[Method, dict[float, Cell]]
 
 
+def metric_of(result: dict[str, Any]) -> str:
+    """The metric that chose a result's best epoch; older results, of classifiers, do not say it."""
+    return result.get("metric", "accuracy")
+
+
 def read_results(runs: Iterable[pathlib.Path]) -> list[dict[str, Any]]:
     """The results in some run directories, or in copies of their `summary.json`.
 
@@ -126,7 +131,8 @@ def read_results(runs: Iterable[pathlib.Path]) -> list[dict[str, Any]]:
             key = (_study(result), _method(result), result["ratio"], result["seed"])
             source = run / result.get("directory", "")
             known = found.setdefault(key, result | {"source": str(source)})
-            if known["best_test_accuracy"] != result["best_test_accuracy"]:
+            best = f"best_test_{metric_of(result)}"
+            if known.get(best) != result[best]:
                 raise ValueError(
                     f"{known['source']} and {source} both hold {result['run']} of {key[0].dataset} "
                     f"with seed {result['seed']}, with different results; give one of them"

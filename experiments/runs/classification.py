@@ -14,7 +14,13 @@ from rich.progress import Progress
 
 from experiments.command.options import BATCH_SIZE, ImageOptions, StrategyOptions
 from experiments.runs.directory import RunDirectory, check_encoder, read_part
-from experiments.runs.heads import build_strategy, examples, validation_rows, worker_pools
+from experiments.runs.heads import (
+    TASK,
+    build_strategy,
+    examples,
+    validation_rows,
+    worker_pools,
+)
 from experiments.runs.images import (
     RANDOM_ENCODERS,
     build_encoder,
@@ -26,9 +32,9 @@ from experiments.runs.images import (
 )
 from experiments.runs.plan import Plan, Training
 from jist import costs, features, trainer
-from jist.evaluation import Examples
 from jist.metrics import MetricsLog
 from jist.models import Encoder, digest
+from jist.tasks import Examples, Task
 
 
 def restore_encoder(run_dir: pathlib.Path, images: ImageOptions) -> Encoder:
@@ -52,7 +58,8 @@ def restore_head(
         plan: its plan.
         training: which of the plan's trainings.
         encoder: the run's encoder.
-        which: "last", or "best" by validation accuracy if the run has it, else by test accuracy.
+        which: "last", or "best" by the task's metric: on the validation examples if the run has
+            any, else on the test examples.
 
     Raises:
         FileNotFoundError: no training of the run has been finished yet.
@@ -64,7 +71,9 @@ def restore_head(
         encoder.config.dim, len(class_names), head, training.how, seed, devices=1
     )
     checkpoints = run_dir / "checkpoints" / training.name
-    model = trainer.restore_model(strategy, checkpoints, which, validation=head.validation > 0)
+    model = trainer.restore_model(
+        strategy, checkpoints, which, task=TASK, validation=head.validation > 0
+    )
     return model, class_names
 
 
@@ -77,6 +86,9 @@ def run_plan(
 ) -> list[dict[str, Any]]:
     """Runs the trainings of a plan that have no result yet.
 
+    A plan with more epochs than the existing run extends its trainings. Until a training is
+    extended to the end, its result is that of the shorter one.
+
     Args:
         plan: the trainings and their options.
         run_dir: the run directory; made, or resumed.
@@ -86,9 +98,10 @@ def run_plan(
     Returns:
         All results of the plan, in its order.
     """
-    run = RunDirectory(run_dir, plan.config())
+    run = RunDirectory(run_dir, plan.config(), growing=("head.epochs",))
     first = jax.process_index() == 0
-    todo = [training for training in plan.trainings if training.name not in run.results()]
+    there = run.results()
+    todo = [training for training in plan.trainings if not plan.is_done(training, there)]
     if not todo:
         if first:
             print(f"nothing to do: {run_dir} holds the results of all its trainings")
@@ -179,6 +192,7 @@ def train_head(
             seed=seed,
             checkpoints=run.path / "checkpoints" / training.name,
             log=log,
+            task=TASK,
             validation_examples=examples(stores["train"], held) if held.any() else None,
             pools=worker_pools(how, stores["train"].label[~held], seed),
             progress=progress,
@@ -206,7 +220,7 @@ def train_head(
         "validation_examples": int(held.sum()),
         "test_examples": len(stores["test"].label),
         "empty_examples": sum(len(s.attributes.get("empty", ())) for s in stores.values()),
-        **accuracies(history),
+        **chosen(history, TASK),
         "last_test_loss": last["test_loss"],
         "rounds": last["round"],
         "examples_seen": last["examples_seen"],
@@ -245,24 +259,27 @@ def masks_seen(store: features.Features, training: Training) -> tuple[str, float
     return masks["name"], round(share, 4)
 
 
-def accuracies(history: list[dict[str, Any]]) -> dict[str, Any]:
-    """The last accuracy of a training and its best ones.
+def chosen(history: list[dict[str, Any]], task: Task) -> dict[str, Any]:
+    """The task's metric in the last epoch of a training and in its best ones.
 
     The paper prints the best accuracy on the test images, so its epoch is chosen on the images that
     measure it. The epoch chosen by held-out training images does not have this bias.
     """
-    best, last = max(history, key=lambda m: m["test_accuracy"]), history[-1]
+    pick = max if task.higher_is_better else min
+    test, validation = f"test_{task.best}", f"validation_{task.best}"
+    best, last = pick(history, key=lambda metrics: metrics[test]), history[-1]
     found = {
-        "best_test_accuracy": best["test_accuracy"],
+        "metric": task.best,
+        f"best_{test}": best[test],
         "best_epoch": best["epoch"],
-        "last_test_accuracy": last["test_accuracy"],
-        "test_accuracy_per_epoch": [metrics["test_accuracy"] for metrics in history],
+        f"last_{test}": last[test],
+        f"{test}_per_epoch": [metrics[test] for metrics in history],
     }
-    if "validation_accuracy" in last:
-        chosen = max(history, key=lambda m: m["validation_accuracy"])
+    if validation in last:
+        by_validation = pick(history, key=lambda metrics: metrics[validation])
         found |= {
-            "best_validation_accuracy": chosen["validation_accuracy"],
-            "best_validation_epoch": chosen["epoch"],
-            "test_accuracy_at_best_validation": chosen["test_accuracy"],
+            f"best_{validation}": by_validation[validation],
+            "best_validation_epoch": by_validation["epoch"],
+            f"{test}_at_best_validation": by_validation[test],
         }
     return found

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -30,13 +31,24 @@ class RunDirectory:
     Args:
         path: where it is.
         config: the experiment's name and options; must equal those of the run that is there.
+        growing: names of numbers in it, such as "head.epochs", that may be higher than those of
+            the existing run, which is then extended.
+        reasons: name of an option -> why a run cannot be resumed with another value, for the
+            message.
 
     Raises:
         ValueError: the directory holds epochs of another configuration (the fields are named).
         RuntimeError: another program is at work in it.
     """
 
-    def __init__(self, path: str | os.PathLike, config: dict[str, Any]):
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        config: dict[str, Any],
+        *,
+        growing: Sequence[str] = (),
+        reasons: Mapping[str, str] | None = None,
+    ):
         self.path = pathlib.Path(path)
         if jax.process_index() == 0:
             lock(self.path)
@@ -47,15 +59,17 @@ class RunDirectory:
             there = read_json(file)
             for noted in (ENCODER, FEATURES, COMMAND):
                 there.pop(noted, None)
-            differ = differences(there, self.config)
+            grown = [name for name in growing if grows(there, self.config, name)]
+            differ = differences(there, self.config, besides=grown, reasons=reasons)
             if differ:
                 raise ValueError(
                     f"run_dir={self.path} belongs to another configuration; choose another "
                     f"--run-dir or remove it: " + "; ".join(differ)
                 )
+            if grown and jax.process_index() == 0:
+                write_json(file, read_json(file) | self.config | _command_noted())
         elif jax.process_index() == 0:
-            command = command_line()
-            write_json(file, self.config | ({COMMAND: command} if command else {}))
+            write_json(file, self.config | _command_noted())
 
     def pin_encoder(self, sha256: str) -> None:
         """Records the encoder of the run, or checks that it is still the same.
@@ -107,6 +121,11 @@ def command_line() -> list[str]:
     return (
         [name.removesuffix(".__main__"), *sys.argv[1:]] if name.startswith("experiments.") else []
     )
+
+
+def _command_noted() -> dict[str, list[str]]:
+    command = command_line()
+    return {COMMAND: command} if command else {}
 
 
 def check_encoder(config: dict[str, Any], sha256: str) -> None:
@@ -173,14 +192,34 @@ def lock(path: pathlib.Path) -> None:
     _locks[path] = descriptor
 
 
-def differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """The differences between two configurations, by name, in words."""
+def differences(
+    there: dict[str, Any],
+    here: dict[str, Any],
+    *,
+    besides: Sequence[str] = (),
+    reasons: Mapping[str, str] | None = None,
+) -> list[str]:
+    """The differences between two configurations, by name, in words.
+
+    Args:
+        there: one configuration.
+        here: the other.
+        besides: names that may differ.
+        reasons: name -> why it must not differ.
+    """
     there, here = _flat(there), _flat(here)
+    because = {name: f" ({reason})" for name, reason in (reasons or {}).items()}
     return [
-        f"{name} is {there.get(name)!r} there and {here.get(name)!r} here"
-        for name in sorted(there.keys() | here.keys())
+        f"{name} is {there.get(name)!r} there and {here.get(name)!r} here{because.get(name, '')}"
+        for name in sorted((there.keys() | here.keys()) - set(besides))
         if there.get(name) != here.get(name)
     ]
+
+
+def grows(there: dict[str, Any], here: dict[str, Any], name: str) -> bool:
+    """Whether a number, named as in `differences`, is higher here than there."""
+    before, now = _flat(there).get(name), _flat(here).get(name)
+    return isinstance(before, int) and isinstance(now, int) and now > before
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

@@ -10,11 +10,11 @@ import optax
 from flax import nnx
 
 from experiments.command.options import HeadOptions, StrategyOptions
-from jist import features, strategies
+from jist import features, strategies, tasks
 from jist.data.holdout import held_out
 from jist.data.pools import sharded_pools
-from jist.evaluation import Examples
 from jist.models import MLP
+from jist.tasks import Examples
 
 IST_OPTIONS = ("partition", "optimizer_state", "exchange", "exchange_dtype", "shares")
 # Which options each strategy takes beside the number of workers and of local steps.
@@ -25,6 +25,8 @@ STRATEGIES: dict[str, tuple[type[strategies.Strategy], tuple[str, ...]]] = {
     "ensemble": (strategies.Ensemble, ("partition",)),
     "ist": (strategies.IST, IST_OPTIONS),
 }
+# What heads are trained for.
+TASK = tasks.classification()
 EXCHANGE_DTYPES = {"none": None, "bfloat16": jnp.bfloat16}
 
 
@@ -69,6 +71,7 @@ def build_strategy(
         optimizer,
         workers=how.workers,
         local_steps=how.local_steps,
+        loss=TASK.loss,
         mesh=None if devices is None else strategies.workers_mesh(how.workers, devices),
         **{option: given[option] for option in takes},
     )

@@ -1,6 +1,7 @@
 """The plan of a run: everything that decides its results, as stored in `config.json`."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from experiments.command.options import (
@@ -72,6 +73,12 @@ class Plan:
     def head_of(self, training: Training) -> HeadOptions:
         """The options of a training's head."""
         return dataclasses.replace(self.head, **training.own)
+
+    def is_done(self, training: Training, results: Mapping[str, Mapping[str, Any]]) -> bool:
+        """Whether a run has a training's result after all the epochs that are planned."""
+        epochs = self.head_of(training).epochs
+        result = results.get(training.name)
+        return result is not None and result.get("epochs", epochs) >= epochs
 
     def config(self) -> dict[str, Any]:
         """The plan as JSON, without options that do not change the results."""

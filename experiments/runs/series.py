@@ -20,7 +20,8 @@ def run_plans(
     """Runs the trainings of several plans that have no result yet, one plan after the other.
 
     Trainings that an earlier call began stay part of their plan: later calls add further ratios,
-    masks, numbers of workers or seeds to a directory, and finish interrupted trainings.
+    masks, numbers of workers or seeds to a directory, extend its trainings by more epochs, and
+    finish interrupted trainings.
 
     Args:
         plans: run directory below `directory` -> plan.
@@ -70,7 +71,12 @@ def _extended(plan: Plan, run_dir: pathlib.Path) -> Plan:
                 "--run-dir or remove it"
             )
     whole = dataclasses.replace(plan, trainings=there.trainings + added)
-    if dataclasses.replace(whole, trainings=there.trainings).config() == there.config():
+    before = dataclasses.replace(
+        whole,
+        trainings=there.trainings,
+        head=dataclasses.replace(whole.head, epochs=there.head.epochs),
+    )
+    if before.config() == there.config() and whole.head.epochs >= there.head.epochs:
         write_json(file, read_json(file) | whole.config())
     return whole
 

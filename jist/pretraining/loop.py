@@ -23,6 +23,7 @@ from rich.progress import Progress
 from jist.checkpoint import Checkpoints
 from jist.data import Batch, Dataset, NaturalMasks, batches
 from jist.data.order import steps_until, worker_order
+from jist.fingerprint import optimizer_fingerprint
 from jist.metrics import MetricsLog
 from jist.models import MAE
 from jist.pretraining.step import Pretraining, PretrainingState
@@ -156,7 +157,8 @@ def pretrain(
 
     Raises:
         ValueError: the batch is larger than the data, or the checkpoints belong to another
-            training.
+            training, such as one with another optimiser. A schedule that depends on the last step
+            makes another optimiser of a longer training.
         CheckpointError: the last checkpoint cannot be read.
         FloatingPointError: the loss or a parameter is not finite; the last good checkpoint is kept.
     """
@@ -164,7 +166,12 @@ def pretrain(
     order_of = functools.partial(worker_order, seed, **shape, pools=None)
     order_of(first_step=0, steps=0)  # raises at once if the batch size is wrong
     state = pretraining.init(seed)
-    of = {"images": len(source), "batch_size": batch_size, "seed": seed}
+    of = {
+        "images": len(source),
+        "batch_size": batch_size,
+        "seed": seed,
+        **optimizer_fingerprint(pretraining.optimizer, state.params),
+    }
     with Checkpoints(checkpoints, metric=None, keep=2, of=of) as saved:
         done = saved.last or 0
         if done:

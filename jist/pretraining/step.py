@@ -126,7 +126,7 @@ class Pretraining:
         self._tokens = 1 + kept
         self.config = mae.encoder.config
         self.preprocessing = mae.encoder.preprocessing
-        self._optimizer = optimizer
+        self.optimizer = optimizer
         self._graphdef, params, rest = nnx.split(mae, nnx.Param, ...)
         self._params = nnx.to_pure_dict(params)
         self.replicated = NamedSharding(self.mesh, P())
@@ -147,7 +147,7 @@ class Pretraining:
         def start(params: Any, key: Array) -> PretrainingState:
             # Copied, because a step donates its state and the model's arrays must outlive it.
             params = jax.tree.map(jnp.copy, params)
-            return PretrainingState(params, self._optimizer.init(params), jnp.int32(0), key)
+            return PretrainingState(params, self.optimizer.init(params), jnp.int32(0), key)
 
         return jax.jit(start, out_shardings=self.replicated)(self._params, jax.random.key(seed))
 
@@ -203,7 +203,7 @@ class Pretraining:
         loss, gradients = jax.tree.map(
             lambda leaf: leaf / jnp.maximum(predicted, 1), (error, gradients)
         )
-        updates, opt_state = self._optimizer.update(gradients, state.opt_state, state.params)
+        updates, opt_state = self.optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         return PretrainingState(params, opt_state, state.step + 1, state.key), loss
 

@@ -63,6 +63,9 @@ class Strategy(abc.ABC):
             where a worker trains more than `MOST_BYTES_PER_CORE`: no cache holds a wide network for
             each core, and they are faster one after the other, by all cores.
 
+    Attributes:
+        workers, local_steps, optimizer, loss, mesh: as given.
+
     Raises:
         ValueError: `workers` or `local_steps` is not positive, the mesh has another axis, or
             `workers` is not a multiple of its devices.
@@ -84,7 +87,8 @@ class Strategy(abc.ABC):
             raise ValueError(f"local_steps must be at least 1, got {local_steps}")
         self.workers = workers
         self.local_steps = local_steps
-        self._optimizer = optimizer
+        self.loss = loss
+        self.optimizer = self._optimizer = optimizer
         model = nnx.clone(model)  # the caller's own keeps its mode
         model.train()
         graphdef, params, rest = nnx.split(model, nnx.Param, ...)

@@ -54,8 +54,8 @@ def test_a_sweep_grows_and_does_no_cell_twice(images, tmp_path, capsys):
     assert "nothing to do" in capsys.readouterr().out
     assert (tmp_path / "seed-0" / "metrics.jsonl").read_text() == written
 
-    with pytest.raises(ValueError, match=r"head\.epochs is 1 there and 2 here"):
-        sweep.main(options(images, tmp_path, **first, epochs=2))
+    with pytest.raises(ValueError, match=r"head\.norm is 'standardize' there and 'scale' here"):
+        sweep.main(options(images, tmp_path, **first, norm="scale"))
     with pytest.raises(ValueError, match="has a training 'centralized-1-ratio-0.5' with other"):
         sweep.main(options(images, tmp_path, **first | {"local_steps": 3}))
     assert (tmp_path / "seed-0" / "metrics.jsonl").read_text() == written
@@ -65,6 +65,22 @@ def test_a_sweep_grows_and_does_no_cell_twice(images, tmp_path, capsys):
         file.write(written[:20])
     sweep.main(options(images, tmp_path, **first))
     assert "nothing to do" in capsys.readouterr().out
+
+
+def test_a_sweep_with_more_epochs_goes_on_with_all_of_it(images, tmp_path):
+    cells = {"ratios": (0.5,), "masks": ("fixed",), "workers": (), "seeds": (0,)}
+    sweep.main(options(images, tmp_path, **cells))
+    short = (tmp_path / "seed-0" / "metrics.jsonl").read_text()
+    more = cells | {"workers": (2,)}  # and something new at the same time
+    sweep.main(options(images, tmp_path, **more, epochs=2))
+    lines = (tmp_path / "seed-0" / "metrics.jsonl").read_text()
+    assert lines.startswith(short)
+    assert len(lines.splitlines()) == 2 * 2
+    results = json.loads((tmp_path / "summary.json").read_text())["results"]
+    found = [(r["strategy"], r["epochs"], len(r["test_accuracy_per_epoch"])) for r in results]
+    assert found == [("centralized", 2, 2), ("ist", 2, 2)]
+    with pytest.raises(ValueError, match=r"head\.epochs is 2 there and 1 here"):
+        sweep.main(options(images, tmp_path, **cells))
 
 
 def test_a_mistyped_cell_is_forgotten(images, tmp_path):

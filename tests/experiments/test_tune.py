@@ -121,6 +121,17 @@ def test_a_search_grows_by_numbers_of_workers_and_by_nothing_else(search, tmp_pa
     assert json.loads((tmp_path / "tuning.json").read_text()) == whole
 
 
+def test_a_longer_search_goes_on_and_keeps_the_shorter_one(search):
+    short = search(workers=(2,))
+    longer = search(workers=(2,), epochs=3)
+    assert longer["options"] == short["options"] | {"epochs": 3}
+    assert longer[EACH]["2"]["chosen"]["epochs"] == [6, 6]
+    assert longer["shorter"] == [short]
+    assert search(workers=(2,), epochs=3) == longer
+    with pytest.raises(ValueError, match=r"another search; .*: epochs is 3 there and 2 here$"):
+        search(workers=(2,))
+
+
 def test_a_report_that_does_not_say_what_it_is_of_is_not_added_to(search, tmp_path):
     (tmp_path / "tuning.json").write_text(json.dumps({TOTAL: {}, EACH: {}}))
     with pytest.raises(ValueError, match="it does not list its options"):

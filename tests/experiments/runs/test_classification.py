@@ -9,7 +9,7 @@ from PIL import Image
 
 from experiments.command.options import HeadOptions, ImageOptions, StrategyOptions
 from experiments.runs import classification
-from experiments.runs.heads import validation_rows
+from experiments.runs.heads import TASK, validation_rows
 from experiments.runs.plan import Plan, Training
 from jist.features import Features
 from jist.metrics import MetricsLog
@@ -71,6 +71,63 @@ def test_random_masks_are_a_training_of_their_own_and_go_on_after_a_kill(
 
     assert [timeless(result) for result in again] == [timeless(fixed), timeless(random)]
     assert losses(tmp_path / "killed", random["run"]) == losses(tmp_path / "whole", random["run"])
+
+
+def test_more_epochs_go_on_with_a_run_that_is_done(images, tmp_path, monkeypatch):
+    """The result is the undisturbed longer run's; until it is there, the shorter one's stays."""
+
+    def wanted(epochs):
+        return plan(images, dataclasses.replace(HEAD, epochs=epochs), "fixed", "random")
+
+    def timeless(results):
+        return [{k: v for k, v in result.items() if k != "training_seconds"} for result in results]
+
+    whole = classification.run_plan(wanted(3), tmp_path / "whole")
+    short = classification.run_plan(wanted(2), tmp_path / "longer")
+    lines = (tmp_path / "longer" / "metrics.jsonl").read_text()
+
+    class Killed(Exception):
+        pass
+
+    append = MetricsLog.append
+
+    def killed(self, metrics):
+        append(self, metrics)
+        if "random" in self._tags["run"]:
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MetricsLog, "append", killed)
+        with pytest.raises(Killed):
+            classification.run_plan(wanted(3), tmp_path / "longer")
+    results = json.loads((tmp_path / "longer" / "summary.json").read_text())["results"]
+    assert timeless(results) == timeless([whole[0], short[1]])
+    done = {result["run"]: result for result in results}
+    assert [wanted(3).is_done(t, done) for t in wanted(3).trainings] == [True, False]
+
+    longer = classification.run_plan(wanted(3), tmp_path / "longer")
+    assert timeless(longer) == timeless(whole)
+    assert (tmp_path / "longer" / "metrics.jsonl").read_text().startswith(lines)
+    with pytest.raises(ValueError, match=r"head\.epochs is 3 there and 2 here"):
+        classification.run_plan(wanted(2), tmp_path / "longer")
+
+
+def test_results_are_named_by_the_tasks_metric_and_chosen_in_its_direction():
+    task = dataclasses.replace(TASK, best="loss", higher_is_better=False)
+    history = [
+        {"epoch": epoch, "test_loss": test, "validation_loss": validation}
+        for epoch, (test, validation) in enumerate([(3.0, 1.0), (1.0, 3.0), (2.0, 2.0)], start=1)
+    ]
+    assert classification.chosen(history, task) == {
+        "metric": "loss",
+        "best_test_loss": 1.0,
+        "best_epoch": 2,
+        "last_test_loss": 2.0,
+        "test_loss_per_epoch": [3.0, 1.0, 2.0],
+        "best_validation_loss": 1.0,
+        "best_validation_epoch": 1,
+        "test_loss_at_best_validation": 3.0,
+    }
 
 
 def test_without_a_patch_removed_random_masks_are_the_fixed_ones(images, tmp_path, monkeypatch):

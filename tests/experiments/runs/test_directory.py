@@ -16,6 +16,30 @@ def test_a_run_that_has_trained_keeps_its_configuration(tmp_path):
         RunDirectory(tmp_path / "r", {"experiment": "x", "head": {"epochs": 10, "hidden": (4, 3)}})
 
 
+def test_a_number_may_grow_and_does_not_shrink_again(tmp_path):
+    def open_with(head_epochs, epochs=3):
+        return RunDirectory(
+            tmp_path / "r",
+            {"head": {"epochs": head_epochs}, "epochs": epochs},
+            growing=("head.epochs",),
+            reasons={"epochs": "it depends on the end"},
+        )
+
+    run = open_with(2)
+    (run.path / "metrics.jsonl").write_text('{"epoch": 1}\n')
+    run.note_features(tmp_path / "far")
+    open_with(4)
+    config = read_json(run.path / "config.json")
+    assert (config["head"], config.keys()) == ({"epochs": 4}, {"head", "epochs", "features_dir"})
+    with pytest.raises(ValueError, match=r"remove it: head\.epochs is 4 there and 3 here$"):
+        open_with(3)
+    with pytest.raises(
+        ValueError, match=r"remove it: epochs is 3 there and 4 here \(it depends on the end\)$"
+    ):
+        open_with(5, epochs=4)
+    assert read_json(run.path / "config.json") == config
+
+
 def test_a_mistyped_option_may_be_corrected_before_the_first_epoch(tmp_path):
     RunDirectory(tmp_path / "r", {"mask_ratio": 1.5})
     RunDirectory(tmp_path / "r", {"mask_ratio": 0.5})

@@ -1,0 +1,22 @@
+"""What is trained for: the loss, the metrics, and which of them chooses the best epoch.
+
+A task of one's own is a `Task` of two or three functions:
+
+>>> import jax.numpy as jnp
+>>> import optax
+>>> from jist.tasks import Task
+>>> def loss(model, batch):
+...     return optax.sigmoid_binary_cross_entropy(model(batch["x"]), batch["y"]).mean()
+>>> def counts(model, batch):
+...     found, true = model(batch["x"]) > 0, batch["y"] > 0
+...     return {"both": jnp.sum(found & true), "found": found.sum(), "true": true.sum()}
+>>> def f1(sums):
+...     return {"f1": 2 * sums["both"] / (sums["found"] + sums["true"])}
+>>> task = Task(loss, counts, f1, best="f1")
+"""
+
+from jist.tasks.classification import classification as classification
+from jist.tasks.regression import regression as regression
+from jist.tasks.task import Examples as Examples
+from jist.tasks.task import Task as Task
+from jist.tasks.task import count as count
