@@ -2,6 +2,7 @@ r"""How fast jist is, beside PyTorch on the same machine and beside what the mac
 
     python -m experiments.bench --out runs/bench.json
     python -m experiments.bench --only head ist --repeats 7 --out runs/bench-head.json
+    python -m experiments.bench --only pretrain --pretrain.encoder tiny --no-compile
 
 Each benchmark lets jist and PyTorch do the same work on the same data. Results are compared first,
 then both are warmed up and take turns. Medians with their least and greatest values are printed;
@@ -29,13 +30,15 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.bench.hardware import commit, machine, take_device
+from experiments.bench.pretrain import PretrainOptions
 from experiments.bench.roofline import add_shares, matmul_rates
-from experiments.bench.timing import JIST, measure
+from experiments.bench.timing import JIST, measurements
 from experiments.command.cli import Options, run
 from experiments.runs.directory import write_json
 
 ROOFLINE = "roofline"
-BENCHMARKS = (ROOFLINE, "encode", "head", "ist", "wide", "pipeline", "masks")
+BENCHMARKS = (ROOFLINE, "encode", "head", "ist", "wide", "pipeline", "masks", "pretrain")
+COMPILED = ("encode", "head", "pretrain")  # that have a variant through torch.compile
 # Of training in float32: on a GPU, JAX would round factors to TF32, and PyTorch does not.
 TRAINED = ("head", "ist", "wide")
 
@@ -45,17 +48,22 @@ class BenchOptions(Options):
     """Options of the benchmarks."""
 
     only: tuple[str, ...] = BENCHMARKS
-    """Which of them: roofline, encode, head, ist, wide, pipeline, masks."""
+    """Which of them: roofline, encode, head, ist, wide, pipeline, masks, pretrain."""
     device: str = "cpu"
     """cpu or gpu."""
     repeats: int = 5
     """How often the variants take turns."""
+    compile: bool = True
+    """Whether PyTorch runs through torch.compile as well (encode, head, pretrain): it takes minutes
+    to compile, most of all on a GPU."""
+    pretrain: PretrainOptions = dataclasses.field(default_factory=PretrainOptions)
+    """What the benchmark pretrain measures."""
     out: pathlib.Path = pathlib.Path("runs/bench.json")
     """Where all samples are written."""
 
 
 def main(options: BenchOptions) -> None:
-    """Holds one case after the other; the file is written anew after each."""
+    """Measures one case after the other; the file is written again after every repeat."""
     unknown = [name for name in options.only if name not in BENCHMARKS]
     if unknown:
         raise ValueError(f"only must be of {BENCHMARKS}, got {unknown}")
@@ -64,6 +72,7 @@ def main(options: BenchOptions) -> None:
     take_device(options.device)
     report: dict[str, Any] = {
         "command": " ".join(["python -m experiments.bench", *sys.argv[1:]]),
+        "options": {"repeats": options.repeats, "pretrain": dataclasses.asdict(options.pretrain)},
         "commit": commit(),
         "machine": machine(),
         "results": {},
@@ -74,9 +83,9 @@ def main(options: BenchOptions) -> None:
     for name in dict.fromkeys((ROOFLINE, *options.only)):
         rows = report["results"][name] = []
         # The loop over cases is a function's, so that the last one's arrays are freed with it.
-        for row in _results(name, options):
+        for number, row in _results(name, options):
             add_shares(row, rates)
-            rows.append(row)
+            rows[number:] = [row]
             write_json(options.out, report)
         if name == ROOFLINE:
             rates = matmul_rates(rows)
@@ -84,13 +93,18 @@ def main(options: BenchOptions) -> None:
     print(f"written: {options.out}")
 
 
-def _results(name: str, options: BenchOptions) -> Iterator[dict[str, Any]]:
+def _results(name: str, options: BenchOptions) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The results of a benchmark's cases, each after every repeat, with the number of the case."""
     module = importlib.import_module(f"experiments.bench.{name}")
+    given: dict[str, Any] = {"compiled": options.compile} if name in COMPILED else {}
+    if name == "pretrain":
+        given["options"] = options.pretrain
     # Encoders say themselves how they multiply, by their compute type.
     exact = jax.default_matmul_precision("float32") if name in TRAINED else contextlib.nullcontext()
     with exact:
-        for case in module.cases(options.device):
-            yield measure(case, options.repeats)
+        for number, case in enumerate(module.cases(options.device, **given)):
+            for row in measurements(case, options.repeats):
+                yield number, row
 
 
 def print_table(name: str, rows: list[dict[str, Any]]) -> None:

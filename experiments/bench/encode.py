@@ -90,18 +90,20 @@ class Work:
         return prepare
 
 
-def cases(device: str) -> Iterator[Case]:
+def cases(device: str, *, compiled: bool = True) -> Iterator[Case]:
     """A case for every masking ratio and compute type.
 
     Args:
         device: "cpu" or "gpu".
+        compiled: whether PyTorch runs through `torch.compile` as well.
     """
     encoder = random_encoder(ViTConfig.base())
     for ratio in RATIOS:
         batches = BATCHES[device][ratio]
         work = make_work(encoder, ratio, max(batches), device)
         for dtype in DTYPES:
-            yield case(f"ViT-Base/16, ratio {ratio:g}, {dtype}", work, dtype, batches)
+            name = f"ViT-Base/16, ratio {ratio:g}, {dtype}"
+            yield case(name, work, dtype, batches, compiled=compiled)
 
 
 def case(

@@ -30,14 +30,15 @@ TORCH_DEVICES = {"cpu": "cpu", "gpu": "cuda"}
 TORCH_VARIANTS = {"torch eager": False, "torch compiled": True}
 
 
-def cases(device: str) -> Iterator[Case]:
+def cases(device: str, *, compiled: bool = True) -> Iterator[Case]:
     """The one case.
 
     Args:
         device: "cpu" or "gpu".
+        compiled: whether PyTorch runs through `torch.compile` as well.
     """
     work = make_work(WIDTHS, optimizer="adam", batch=BATCH, examples=EXAMPLES[device])
-    yield head_case(work, device)
+    yield head_case(work, device, [name for name, c in TORCH_VARIANTS.items() if compiled or not c])
 
 
 def head_case(

@@ -4,8 +4,8 @@ MLP 768-1000-1000-10, Adam made anew every round, batch 64, 50 local steps. jist
 in one process and one compiled program. PyTorch has on a CPU a process for each worker, over gloo:
 it cuts its subnet out of the full parameters, trains it, gathers everybody's and pastes them; and
 everywhere, one worker after the other in one process, which is all there is beside jist on a GPU:
-eager PyTorch, neither compiled nor as CUDA graphs. First a round must lead to the same mean
-loss and parameters, with the same partition of the neurons, order and initial weights.
+eager PyTorch, neither compiled nor as CUDA graphs. First a round of 5 steps must lead to the same
+mean loss and parameters, with the same partition of the neurons, order and initial weights.
 """
 
 import contextlib
@@ -33,6 +33,9 @@ from jist.strategies import IST
 
 BATCH, LOCAL_STEPS, EXAMPLES = 64, 50, 12_800
 WORKERS = (1, 2, 4, 8)
+# Adam divides a gradient by its own size, so rounding grows with every step; after five the layers
+# of all variants lie within a thousandth of their way, where one step left out is a fifth of it.
+CHECK_STEPS = 5
 PARTITIONS = 4  # are drawn before the timing for PyTorch, which takes them in turn
 PROCESSES, SERVER, IN_TURN = "torch processes", "torch processes, server", "torch eager, in turn"
 
@@ -47,7 +50,10 @@ def cases(device: str) -> Iterator[Case]:
     for workers in WORKERS:
         work = make_work(WIDTHS, optimizer="adam", batch=BATCH, examples=EXAMPLES)
         with contextlib.ExitStack() as stack:
-            yield round_case(stack, work, device, workers, LOCAL_STEPS, torch_variants)
+            yield round_case(
+                *(stack, work, device, workers, LOCAL_STEPS, torch_variants),
+                check_steps=CHECK_STEPS,
+            )
 
 
 def round_case(

@@ -20,7 +20,7 @@ from experiments.bench.hardware import has_torch
 from experiments.bench.timing import JIST, Case, Variant
 
 DTYPES = ("float32", "bfloat16")
-# Variant of the matrices, and how many products are in a run.
+# Side of the matrices, and how many products are in a run.
 MATMUL = {"cpu": (2048, 4), "gpu": (8192, 30)}
 # Numbers in each of the two arrays at least, and how often they are added in a run.
 MEMORY = {"cpu": (1 << 26, 4), "gpu": (1 << 29, 30)}

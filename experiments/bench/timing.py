@@ -6,8 +6,9 @@ times.
 
 import dataclasses
 import statistics
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 JIST = "jist"
@@ -59,42 +60,61 @@ class Case:
     conclude: Callable[[Mapping[str, Sequence[float]]], Mapping[str, Any]] = lambda seconds: {}
 
 
-def measure(case: Case, repeats: int) -> dict[str, Any]:
-    """Lets every variant run once to warm up, then in turns.
+def measurements(case: Case, repeats: int) -> Iterator[dict[str, Any]]:
+    """Lets every variant run once to warm up, then in turns; says on standard error where it is.
 
     Args:
         case: the variants.
         repeats: turns of each.
 
-    Returns:
-        All samples in seconds, and of every variant: the first run (compilation included; see
-        `Variant.first_run_s`), items per second, and by what factor jist is faster, taken turn by
-        turn.
+    Yields:
+        After every turn all samples so far in seconds, and of every variant: the first run
+        (compilation included; see `Variant.first_run_s`), items per second, and by what factor jist
+        is faster, taken turn by turn.
     """
-    first = {
-        name: seconds(variant.run) if variant.first_run_s is None else variant.first_run_s
-        for name, variant in case.variants.items()
-    }
+    first = {}
+    for name, variant in case.variants.items():
+        say(f"{case.name}: first run of {name}")
+        taken = variant.first_run_s
+        first[name] = seconds(variant.run) if taken is None else taken
     for variant in case.variants.values():
         variant.run()
     samples: dict[str, list[float]] = {name: [] for name in case.variants}
-    for _ in range(repeats):
+    for repeat in range(1, repeats + 1):
+        say(f"{case.name}: repeat {repeat} of {repeats}")
         for name, variant in case.variants.items():
             samples[name].append(seconds(variant.run))
+        facts = case.conclude(samples) if repeat == repeats else {}
+        yield _summed_up(case, first, samples) | {"facts": {**case.facts, **facts}}
+
+
+def measure(case: Case, repeats: int) -> dict[str, Any]:
+    """The last of the measurements."""
+    *_, last = measurements(case, repeats)
+    return last
+
+
+def say(what: str) -> None:
+    """Where a benchmark is, on standard error: what is compiled takes minutes without a word."""
+    print(what, file=sys.stderr, flush=True)
+
+
+def _summed_up(
+    case: Case, first: Mapping[str, float], samples: Mapping[str, list[float]]
+) -> dict[str, Any]:
     items = {name: variant.items for name, variant in case.variants.items()}
     per_item = {name: [s / items[name] for s in values] for name, values in samples.items()}
     return {
         "name": case.name,
         "unit": case.unit,
         "dtype": case.dtype,
-        "facts": {**case.facts, **case.conclude(samples)},
         "variants": {
             name: {
                 "dtype": variant.dtype or case.dtype,
                 "flops_per_item": variant.flops or case.flops,
                 "items": items[name],
                 "first_run_s": first[name],
-                "samples_s": samples[name],
+                "samples_s": list(samples[name]),
                 "items_per_s": spread([1 / s for s in per_item[name]]),
                 "jist_is_faster_by": spread(
                     [

@@ -140,7 +140,8 @@ class TorchSteps:
         losses = []
         for rows in torch.from_numpy(order.astype(np.int64)).to(self._device):
             for group in self._optimizer.param_groups:
-                group["lr"] = self._rates[self._taken]
+                # Only times are wanted beyond the schedule, whose last rate stays.
+                group["lr"] = self._rates[min(self._taken, len(self._rates) - 1)]
             loss = self._loss(self._pixels[rows], self._keep[rows])
             self._optimizer.zero_grad()
             loss.backward()

@@ -99,7 +99,7 @@ def test_without_a_compiler_the_reason_is_noted(work, monkeypatch, capsys):
 
 
 def test_what_trains_is_held_in_full_float32_and_encoders_decide_themselves(monkeypatch):
-    def cases(device):
+    def cases(device, **given):
         precisions.append(jax.config.jax_default_matmul_precision)
         yield timing.Case("nothing", "images/s", {timing.JIST: timing.Variant(run, 1)})
 
@@ -169,7 +169,7 @@ def test_the_machine_is_measured_before_what_is_compared_with_it(monkeypatch, tm
     monkeypatch.setattr(roofline, "last_cache_bytes", lambda: 1024)
     variants = {timing.JIST: timing.Variant(lambda: sum(range(1000)), 5)}
     cases = [timing.Case("nothing", "images/s", variants, flops=10)]
-    monkeypatch.setattr(encode, "cases", lambda device: iter(cases))
+    monkeypatch.setattr(encode, "cases", lambda device, **given: iter(cases))
     out = tmp_path / "runs" / "bench.json"
     bench.main(bench.BenchOptions(only=("encode",), repeats=2, out=out))
     results = json.loads(out.read_text())["results"]

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from experiments.bench import __main__ as bench
 from experiments.bench import pretrain as bench_pretrain
-from experiments.bench import pretrain_steps as bench_sides
-from experiments.bench.hardware import commit, has_torch
-from experiments.bench.pretrain import BenchOptions
+from experiments.bench import pretrain_steps as bench_pretrain_steps
+from experiments.bench import roofline
+from experiments.bench.__main__ import BenchOptions
+from experiments.bench.hardware import commit, has_torch, take_device
+from experiments.bench.pretrain import PretrainOptions
 from experiments.runs import pretraining
 from jist.costs import matmul_flops
 from jist.models import DecoderConfig, ViTConfig
@@ -28,12 +31,14 @@ SIZE = (
 @pytest.fixture
 def work(monkeypatch):
     monkeypatch.setitem(pretraining.SIZES, "nano", SIZE)
-    return bench_sides.make_work("nano", batch_size=8, steps=5)
+    return bench_pretrain_steps.make_work("nano", batch_size=8, steps=5)
 
 
 def test_five_losses_agree_with_pytorch_and_fall(work):
     pytest.importorskip("torch", reason="the other variant")
-    checked = bench_sides.check(work.variants("float32", "cpu", compiled=False), work.order)
+    checked = bench_pretrain_steps.check(
+        work.variants("float32", "cpu", compiled=False), work.order
+    )
     assert checked["differences"].keys() == {"jist", "torch eager"}
     assert checked["differences"]["torch eager"] < 1e-5
     losses = checked["losses"]["jist"]
@@ -53,13 +58,13 @@ def test_other_masks_are_other_work(work):
         "torch eager": other.variants("float32", "cpu", compiled=False)["torch eager"],
     }
     with pytest.raises(RuntimeError, match=r"the loss of torch eager at step 0 is .* apart, so"):
-        bench_sides.check(variants, work.order[:1])
+        bench_pretrain_steps.check(variants, work.order[:1])
 
 
 def test_a_side_without_a_number_is_other_work(work):
     variants = {"jist": lambda order: np.ones(5), "other": lambda order: np.full(5, np.nan)}
     with pytest.raises(RuntimeError, match="the loss of other at step 0 is nan"):
-        bench_sides.check(variants, work.order)
+        bench_pretrain_steps.check(variants, work.order)
 
 
 def test_the_formula_counts_what_jax_multiplies(work):
@@ -74,45 +79,73 @@ def test_the_formula_counts_what_jax_multiplies(work):
     # The jaxpr names a gradient of the patches that nobody reads; XLA drops it.
     encoder = SIZE[0]
     unread = 2 * 8 * work.keep.shape[1] * 3 * encoder.patch_size**2 * encoder.dim
-    assert bench_sides.step_flops(*SIZE, 8) == traced - unread
+    assert bench_pretrain_steps.step_flops(*SIZE, 8) == traced - unread
 
 
-def test_it_measures_and_writes_all_samples(work, monkeypatch, tmp_path, capsys):
-    monkeypatch.setitem(bench_pretrain.MATMUL, "cpu", (64, 1))
-    out = tmp_path / "runs" / "bench.json"
-    options = BenchOptions(batch_size=8, steps=2, repeats=3, compile=False, out=out)
-    bench_pretrain.main(options)
-    report = json.loads(out.read_text())
-    assert all(len(samples) == 3 for samples in report["samples"]["step_s"].values())
-    assert report["results"]["jist"]["images_per_s"]["median"] > 0
+def small(tmp_path, **options):
+    given = {"batch_size": 8, "steps": 2} | options
+    return BenchOptions(
+        only=("pretrain",),
+        repeats=3,
+        compile=False,
+        pretrain=PretrainOptions(**given),
+        out=tmp_path / "runs" / "bench.json",
+    )
+
+
+@pytest.fixture
+def small_products(monkeypatch):
+    monkeypatch.setitem(roofline.MATMUL, "cpu", (64, 1))
+    monkeypatch.setitem(roofline.MEMORY, "cpu", (1000, 1))
+    monkeypatch.setattr(roofline, "last_cache_bytes", lambda: 1000)
+
+
+def test_it_measures_and_writes_all_samples(work, small_products, tmp_path, capsys):
+    options = small(tmp_path)
+    bench.main(options)
+    report = json.loads(options.out.read_text())
+    (row,) = report["results"]["pretrain"]
+    assert row["variants"].keys() == ({"jist", "torch eager"} if has_torch() else {"jist"})
+    for variant in row["variants"].values():
+        assert len(variant["samples_s"]) == 3
+        assert variant["items"] == 16
     assert report["commit"] == commit()
     # As in the other benchmarks: of the faster of two products.
-    products = report["products"]["variants"]
-    assert products.keys() == ({"jist", "torch"} if has_torch() else {"jist"})
+    (products,) = [
+        found["variants"]
+        for found in report["results"]["roofline"]
+        if found["name"].startswith("product") and found["dtype"] == "float32"
+    ]
     rate = 1e9 * max(variant["items_per_s"]["median"] for variant in products.values())
-    step = np.median(report["samples"]["step_s"]["jist"])
-    share = report["results"]["jist"]["share_of_matmul"]["median"]
-    assert share == pytest.approx(report["step_flops"] / step / rate)
-    assert "jist" in capsys.readouterr().out
+    jist = row["variants"]["jist"]
+    flops = bench_pretrain.step_flops(*SIZE, 8) / 8
+    expected = flops * jist["items_per_s"]["median"] / rate
+    assert jist["share_of_matmul"]["median"] == pytest.approx(expected)
+    printed = capsys.readouterr()
+    assert "images" in printed.out
+    assert "repeat 3 of 3" in printed.err
 
 
-def test_what_is_measured_outlives_what_comes_later(work, monkeypatch, tmp_path):
-    out = tmp_path / "bench.json"
-    monkeypatch.setitem(bench_pretrain.MATMUL, "cpu", (64, 1))
-    monkeypatch.setattr(bench_pretrain, "check_work", lambda options: {"differences": {}})
+def test_what_is_measured_outlives_what_comes_later(work, small_products, monkeypatch, tmp_path):
+    options = small(tmp_path)
+    turns = iter(range(100))
 
-    def stopped(options):
-        assert json.loads(out.read_text())["same_work"] == {"differences": {}}
-        yield {"step_s": {"jist": [1.0]}, "first_step_s": {"jist": 2.0}, "left_out": {}}
-        raise KeyboardInterrupt
+    def stopped(self, *given):
+        def take(order):
+            if next(turns) == 5:  # the check, the first step, warming up, two turns
+                raise KeyboardInterrupt
+            return np.ones(len(order))
 
-    monkeypatch.setattr(bench_pretrain, "take_turns", stopped)
+        return {"jist": take}
+
+    monkeypatch.setattr(bench_pretrain_steps.Work, "variants", stopped)
     with pytest.raises(KeyboardInterrupt):
-        bench_pretrain.main(BenchOptions(batch_size=8, out=out))
-    assert json.loads(out.read_text())["samples"]["step_s"] == {"jist": [1.0]}
+        bench.main(options)
+    (row,) = json.loads(options.out.read_text())["results"]["pretrain"]
+    assert len(row["variants"]["jist"]["samples_s"]) == 2
 
 
-def test_a_side_that_does_not_compile_is_left_out(work, monkeypatch, capsys):
+def test_a_variant_that_does_not_compile_is_left_out(work, monkeypatch, capsys):
     exceptions = pytest.importorskip("torch._dynamo.exc", reason="the other variant")
 
     def fails(order):
@@ -121,18 +154,18 @@ def test_a_side_that_does_not_compile_is_left_out(work, monkeypatch, capsys):
     def variants(self, *given):
         return {"jist": lambda order: np.ones(len(order)), "torch compiled": fails}
 
-    monkeypatch.setattr(bench_sides.Work, "variants", variants)
-    options = BenchOptions(batch_size=8, steps=1, repeats=2)
-    assert bench_pretrain.check_work(options)["left_out"] == {"torch compiled": "no C++ compiler"}
-    *_, measured = bench_pretrain.take_turns(options)
-    assert measured["left_out"] == {"torch compiled": "no C++ compiler"}
-    assert {name: len(found) for name, found in measured["step_s"].items()} == {"jist": 2}
+    monkeypatch.setattr(bench_pretrain_steps.Work, "variants", variants)
+    options = PretrainOptions(batch_size=8, steps=1)
+    (case,) = bench_pretrain.cases("cpu", options=options)
+    assert case.facts["left_out"] == {"torch compiled": "no C++ compiler"}
+    assert case.facts["torch compiled is left out"] == "no C++ compiler"
+    assert case.variants.keys() == {"jist"}
     assert "torch compiled is left out: no C++ compiler" in capsys.readouterr().out
 
 
 def test_without_pytorch_jist_goes_alone(work, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "torch", None)
-    bench_pretrain.take_device("cpu")
+    take_device("cpu")
     assert "PyTorch is not installed" in capsys.readouterr().out
     assert work.variants("float32", "cpu", compiled=True).keys() == {"jist"}
 
@@ -142,10 +175,21 @@ def test_without_pytorch_jist_goes_alone(work, monkeypatch, capsys):
     [
         ({"encoder": "huge"}, "encoder must be one of .*'base'.*, got 'huge'"),
         ({"dtype": "float16"}, "dtype must be one of .*, got 'float16'"),
-        ({"repeats": 0}, "repeats must be positive, got 0"),
-        ({"device": "gpu"}, "device=gpu, but JAX has only"),
+        ({"steps": 0}, "steps must be positive, got 0"),
     ],
 )
 def test_bad_options_are_told(options, message):
     with pytest.raises(ValueError, match=message):
-        bench_pretrain.main(BenchOptions(**options))
+        PretrainOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"repeats": 0}, "repeats must be positive, got 0"),
+        ({"device": "gpu"}, "device=gpu, but JAX has only"),
+    ],
+)
+def test_bad_options_of_all_benchmarks_are_told(options, message):
+    with pytest.raises(ValueError, match=message):
+        bench.main(BenchOptions(**options))
