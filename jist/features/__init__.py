@@ -5,13 +5,26 @@ Modules, in the order of the data: `visible` finds the visible patches of each i
 reads; `random_masks` encodes the images again in every epoch.
 """
 
-from jist.features.encoding import cls_vectors as cls_vectors
-from jist.features.encoding import encode_batches as encode_batches
-from jist.features.encoding import exact_products as exact_products
-from jist.features.encoding import in_parts as in_parts
-from jist.features.encoding import place_weights as place_weights
-from jist.features.extraction import extract as extract
-from jist.features.random_masks import EpochEncoder as EpochEncoder
-from jist.features.stored import CHUNK as CHUNK
-from jist.features.stored import Features as Features
-from jist.features.stored import load as load
+from jist.features.encoding import (
+    cls_vectors,
+    encode_batches,
+    exact_products,
+    in_parts,
+    place_weights,
+)
+from jist.features.extraction import extract
+from jist.features.random_masks import EpochEncoder
+from jist.features.stored import CHUNK, Features, load
+
+__all__ = [
+    "CHUNK",
+    "EpochEncoder",
+    "Features",
+    "cls_vectors",
+    "encode_batches",
+    "exact_products",
+    "extract",
+    "in_parts",
+    "load",
+    "place_weights",
+]

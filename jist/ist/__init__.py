@@ -12,18 +12,27 @@ A model names them in the metadata of its variables, one entry for each axis:
 `jist.ist.exchange`.
 """
 
-from jist.ist.assignment import Assignment as Assignment
-from jist.ist.check import check as check
-from jist.ist.exchange import average as average
-from jist.ist.exchange import slots_per_owner as slots_per_owner
-from jist.ist.neurons import Axes as Axes
-from jist.ist.neurons import layer_widths as layer_widths
-from jist.ist.neurons import neuron_axes as neuron_axes
-from jist.ist.neurons import optimizer_axes as optimizer_axes
-from jist.ist.neurons import unfolded as unfolded
-from jist.ist.partition import SCHEMES as SCHEMES
-from jist.ist.partition import partition as partition
-from jist.ist.subnet import Parts as Parts
-from jist.ist.subnet import cut as cut
-from jist.ist.subnet import paste as paste
-from jist.ist.subnet import subnet_shapes as subnet_shapes
+from jist.ist.assignment import Assignment
+from jist.ist.check import check
+from jist.ist.exchange import average, slots_per_owner
+from jist.ist.neurons import Axes, layer_widths, neuron_axes, optimizer_axes, unfolded
+from jist.ist.partition import SCHEMES, partition
+from jist.ist.subnet import Parts, cut, paste, subnet_shapes
+
+__all__ = [
+    "SCHEMES",
+    "Assignment",
+    "Axes",
+    "Parts",
+    "average",
+    "check",
+    "cut",
+    "layer_widths",
+    "neuron_axes",
+    "optimizer_axes",
+    "partition",
+    "paste",
+    "slots_per_owner",
+    "subnet_shapes",
+    "unfolded",
+]

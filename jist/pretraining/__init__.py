@@ -4,10 +4,16 @@ Modules, in the order of a step: `augment` makes random views, `step` masks them
 of the optimiser, `loop` repeats it over a data set, with checkpoints and metrics.
 """
 
-from jist.pretraining.augment import random_view as random_view
-from jist.pretraining.loop import Resident as Resident
-from jist.pretraining.loop import Streamed as Streamed
-from jist.pretraining.loop import pretrain as pretrain
-from jist.pretraining.step import Pretraining as Pretraining
-from jist.pretraining.step import PretrainingState as PretrainingState
-from jist.pretraining.step import adamw as adamw
+from jist.pretraining.augment import random_view
+from jist.pretraining.loop import Resident, Streamed, pretrain
+from jist.pretraining.step import Pretraining, PretrainingState, adamw
+
+__all__ = [
+    "Pretraining",
+    "PretrainingState",
+    "Resident",
+    "Streamed",
+    "adamw",
+    "pretrain",
+    "random_view",
+]

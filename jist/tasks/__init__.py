@@ -15,8 +15,14 @@ A task of one's own is a `Task` of two or three functions:
 >>> task = Task(loss, counts, f1, best="f1")
 """
 
-from jist.tasks.classification import classification as classification
-from jist.tasks.regression import regression as regression
-from jist.tasks.task import Examples as Examples
-from jist.tasks.task import Task as Task
-from jist.tasks.task import count as count
+from jist.tasks.classification import classification
+from jist.tasks.regression import regression
+from jist.tasks.task import Examples, Task, count
+
+__all__ = [
+    "Examples",
+    "Task",
+    "classification",
+    "count",
+    "regression",
+]
