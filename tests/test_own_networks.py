@@ -1,0 +1,163 @@
+"""Networks, losses and metrics that are not jist's, through the trainer, as a user writes them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from jist import trainer
+from jist.evaluation import evaluate
+from jist.metrics import MetricsLog
+from jist.strategies import IST, Centralized, DataParallel, Ensemble, LocalSGD
+from jist.tasks import Task, classification, regression
+
+GENERATOR = np.random.default_rng(3)
+X = GENERATOR.standard_normal((64, 3)).astype(np.float32)
+CLASSES = (X @ np.array([1.0, -2.0, 0.5]) > 0).astype(np.int32)
+
+
+def dense(inputs, outputs, rngs, axes):
+    """A dense layer that names its neurons: into the layer, or out of it."""
+    given = {"kernel_metadata": {"neurons": axes}}
+    given |= {"bias_metadata": {"neurons": axes[1:]}} if axes[1] else {}
+    return nnx.Linear(inputs, outputs, rngs=rngs, **given)
+
+
+class Dropped(nnx.Module):
+    """LayerNorm of the inputs, and dropout of the hidden layer."""
+
+    def __init__(self, rngs):
+        self.norm = nnx.LayerNorm(3, rngs=rngs)
+        self.hidden = dense(3, 8, rngs, (None, "hidden"))
+        self.dropout = nnx.Dropout(0.2, rngs=rngs)
+        self.out = dense(8, 2, rngs, ("hidden", None))
+
+    def __call__(self, x):
+        return self.out(self.dropout(nnx.relu(self.hidden(self.norm(x)))))
+
+
+class Batched(Dropped):
+    """Batch normalisation in place of both."""
+
+    def __init__(self, rngs):
+        super().__init__(rngs)
+        named = {"scale_metadata": {"neurons": ("hidden",)}}
+        named |= {"bias_metadata": {"neurons": ("hidden",)}}
+        self.batch_norm = nnx.BatchNorm(8, rngs=rngs, **named)
+
+    def __call__(self, x):
+        return self.out(nnx.relu(self.batch_norm(self.hidden(x))))
+
+
+class Convolved(nnx.Module):
+    """A convolution, flattened into a dense layer; its channels are the neurons."""
+
+    def __init__(self, rngs):
+        named = {"kernel_metadata": {"neurons": (None, None, "channels")}}
+        named |= {"bias_metadata": {"neurons": ("channels",)}}
+        self.conv = nnx.Conv(1, 4, (3,), rngs=rngs, **named)
+        self.out = dense(12, 2, rngs, ((3, "channels"), None))
+
+    def __call__(self, x):
+        return self.out(nnx.relu(self.conv(x[:, :, None])).reshape(len(x), -1))
+
+
+class Fitted(Dropped):
+    """One number for each example."""
+
+    def __init__(self, rngs):
+        super().__init__(rngs)
+        self.out = dense(8, 1, rngs, ("hidden", None))
+
+    def __call__(self, x):
+        return self.out(nnx.relu(self.hidden(x)))[:, 0]
+
+
+class TwoHeads(nnx.Module):
+    """A class and a number from one hidden layer."""
+
+    def __init__(self, rngs):
+        self.hidden = dense(3, 8, rngs, (None, "hidden"))
+        self.label = dense(8, 2, rngs, ("hidden", None))
+        self.value = dense(8, 1, rngs, ("hidden", None))
+
+    def __call__(self, x):
+        h = nnx.relu(self.hidden(x))
+        return self.label(h), self.value(h)[:, 0]
+
+
+def two_losses(model, batch):
+    logits, value = model(batch["x"])
+    entropy = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
+    return entropy.mean() + 0.5 * jnp.mean((value - batch["value"]) ** 2)
+
+
+def counts(model, batch):
+    found, true = model(batch["x"])[0].argmax(-1) == 1, batch["label"] == 1
+    return {"both": (found & true).sum(), "found": found.sum(), "true": true.sum()}
+
+
+def f1(sums):
+    return {"f1": 2 * sums["both"] / max(1, sums["found"] + sums["true"])}
+
+
+LABELLED = {"x": X, "y": CLASSES}
+NUMBERED = {"x": X, "y": X[:, 0] - X[:, 1]}
+BOTH = {"x": X, "label": CLASSES, "value": X[:, 0]}
+NETWORKS = {
+    "layer norm and dropout": (Dropped, classification(), LABELLED),
+    "batch norm": (Batched, classification(), LABELLED),
+    "convolution": (Convolved, classification(), LABELLED),
+    "regression": (Fitted, regression(), NUMBERED),
+    "two heads": (TwoHeads, Task(two_losses, counts, f1, best="f1"), BOTH),
+}
+METHODS = [
+    (Centralized, 1),
+    *((kind, 2) for kind in (DataParallel, LocalSGD, Ensemble)),
+    *((IST, workers) for workers in (1, 2, 4)),
+]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(("kind", "workers"), METHODS)
+def test_it_learns_and_a_resumed_training_ends_with_the_same_bits(name, kind, workers, tmp_path):
+    network, task, examples = NETWORKS[name]
+    strategy = kind(
+        network(nnx.Rngs(0)),
+        optax.adam(0.03),
+        workers=workers,
+        local_steps=2,
+        loss=task.loss,
+    )
+
+    def train(directory, epochs):
+        with MetricsLog(tmp_path / directory, "run") as log:
+            history = trainer.train(
+                strategy,
+                examples,
+                examples,
+                epochs=epochs,
+                batch_size=8,
+                seed=0,
+                checkpoints=tmp_path / directory / "checkpoints",
+                log=log,
+                task=task,
+            )
+        which = tmp_path / directory / "checkpoints"
+        return history, trainer.restore_model(strategy, which, "last", task=task)
+
+    history, model = train("whole", 4)
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+    best = f"test_{task.best}"
+    assert best in history[-1]
+    assert evaluate(model, examples, task)[best] == pytest.approx(history[-1][best], abs=1e-5)
+    train("in two", 2)
+    _, resumed = train("in two", 4)
+    for one, other in zip(*map(_numbers, (model, resumed)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def _numbers(model):
+    return jax.tree.leaves(nnx.to_pure_dict(nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat))))
