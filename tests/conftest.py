@@ -44,7 +44,7 @@ def fully_optimised():
     """For modules whose programs are to be compiled as users compile them."""
     import jax  # not before its environment is set
 
-    before = jax.config.jax_disable_most_optimizations
+    before = jax.config.values["jax_disable_most_optimizations"]
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
