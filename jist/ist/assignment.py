@@ -53,15 +53,9 @@ class Assignment:
         params, rest = (
             nnx.to_pure_dict(nnx.state(model, kind)) for kind in (nnx.Param, nnx.Not(nnx.Param))
         )
-        rest_axes = statistics_axes(model, self.axes)
+        self.rest_axes = statistics_axes(model, self.axes)
         self.widths = layer_widths(params, self.axes)
-        layer_widths((params, rest), (self.axes, rest_axes))  # raises if the rest has other widths
-        # Neurons without a parameter are not partitioned: every worker has all of them.
-        self.rest_axes = jax.tree.map(
-            lambda axes: tuple(axis if layer_of(axis) in self.widths else None for axis in axes),
-            rest_axes,
-            is_leaf=lambda node: isinstance(node, tuple),
-        )
+        layer_widths((params, rest), (self.axes, self.rest_axes))  # raises for other widths
         self._workers = workers
         self._scheme = scheme
         self._shares = shares

@@ -133,7 +133,8 @@ def statistics_axes(model: nnx.Module, axes: Any) -> Any:
     """The layer of neurons along each axis of the variables that are not parameters.
 
     A running average, such as those of `nnx.BatchNorm`, that names no neurons lies along those of
-    the parameters of its module that have its shape.
+    the parameters of its module that have its shape. Neurons without a parameter are not
+    partitioned: every worker has all of them, and their name is left out.
 
     Args:
         model: a module whose variables may carry `neurons` metadata.
@@ -157,7 +158,13 @@ def statistics_axes(model: nnx.Module, axes: Any) -> Any:
         ]
         if beside and not any(declared[path]):
             declared[path] = beside[0]
-    return traverse_util.unflatten_dict(declared)
+    layers = {layer_of(axis) for axes in named.values() for axis in axes}
+    return traverse_util.unflatten_dict(
+        {
+            path: tuple(axis if layer_of(axis) in layers else None for axis in axes)
+            for path, axes in declared.items()
+        }
+    )
 
 
 def _shapes(model: nnx.Module, kind: nnx.filterlib.Filter) -> dict[Any, tuple[int, ...]]:

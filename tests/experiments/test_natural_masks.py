@@ -155,7 +155,7 @@ def test_natural_masks_leave_no_ratio_to_choose():
             Plan(
                 experiment="x",
                 images=ImageOptions(natural_masks=True),
-                head=HeadOptions(),
+                head=HeadOptions(batch_size=64),
                 trainings=(training,),
             )
 
