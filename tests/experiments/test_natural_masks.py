@@ -161,7 +161,7 @@ def test_natural_masks_leave_no_ratio_to_choose():
 
 
 def test_a_plan_says_nothing_of_natural_masks_where_there_are_none():
-    plan = {"experiment": "x", "head": HeadOptions(), "trainings": ()}
+    plan = {"experiment": "x", "head": HeadOptions(batch_size=64), "trainings": ()}
     usual = Plan(images=ImageOptions(), **plan).config()["images"]
     assert not {"natural_masks", "no_data", "simulate_clouds", "max_missing"} & usual.keys()
     clouds = Plan(images=ImageOptions(simulate_clouds=0.5), **plan)
