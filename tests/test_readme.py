@@ -23,14 +23,13 @@ DOCUMENTS = (
 def test_the_code_in_the_readme_trains_a_network_that_tells_digits_apart(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    vectors, whole, loop, own_task, reading = blocks
+    vectors, whole, own_task, reading = blocks
     assert len(whole.splitlines()) <= 25
     names: dict = {}
     exec(vectors + whole, names)
     test = names["examples"]["test"]
     accuracy = (names["logits"].argmax(axis=-1) == test["y"]).mean()
     assert accuracy == max(metrics["test_accuracy"] for metrics in names["history"])
-    exec(loop, names)
     for found in (accuracy, evaluate(names["network"], test)["test_accuracy"]):
         assert found > 0.5  # chance: 0.1
     exec(own_task, names)

@@ -1,4 +1,27 @@
-"""How n workers train one model; one interface, so that a baseline is swapped by one word."""
+"""How n workers train one model; one interface, so that a baseline is swapped by one word.
+
+`jist.trainer` is the loop around a strategy; one of your own is short:
+
+>>> import jist, numpy as np, optax
+>>> from flax import nnx
+>>> from jist.data import worker_order
+>>> from jist.models import MLP
+>>> from jist.strategies import IST
+>>> x = np.random.default_rng(0).normal(size=(256, 4)).astype(np.float32)
+>>> y = (x[:, 0] > 0).astype(np.int32)
+>>> model = MLP((4, 16, 2), rngs=nnx.Rngs(0))
+>>> strategy = IST(model, optax.adam(1e-2), workers=2, local_steps=8)
+>>> state = strategy.init(seed=0)
+>>> for step in range(0, 64, 8):
+...     order = worker_order(
+...         0, examples=256, workers=2, batch_size=16, first_step=step, steps=8
+...     )  # i32 [workers, steps, batch]
+...     state, metrics = strategy.round(state, {"x": x, "y": y}, order)
+>>> network = strategy.model(state)
+>>> jist.calibrate(network, x)  # deployed statistics, of the full network
+>>> bool((network(x).argmax(-1) == y).mean() > 0.9)
+True
+"""
 
 from jist.placement import workers_mesh
 from jist.strategies.centralized import Centralized

@@ -67,6 +67,22 @@ def test_results_that_differ_are_told(what, value):
         compare("other", (*ours.values(),), (*theirs.values(),), start)
 
 
+def test_one_step_left_out_is_other_work(work):
+    """Of the five steps after which rounds are compared, by far more than rounding makes."""
+    order = work.order(2, ist.CHECK_STEPS)
+
+    def after(steps):
+        strategy = strategies.IST(
+            work.model, OPTIMIZERS["adam"], workers=2, local_steps=5, optimizer_state="reset"
+        )
+        rounds = Rounds(strategy, work)
+        return rounds(order[:, :steps]), rounds.arrays()
+
+    ours, theirs = after(ist.CHECK_STEPS), after(ist.CHECK_STEPS - 1)
+    with pytest.raises(RuntimeError, match="parameters of other and of jist are 0"):
+        compare("other", ours, (ours[0], theirs[1]), work.start)
+
+
 def test_a_round_agrees_with_pytorch(work):
     pytest.importorskip("torch", reason="the other variant")
     with contextlib.ExitStack() as stack:
