@@ -2,13 +2,13 @@
 
 `jist.trainer` is the loop around a strategy; one of your own is short:
 
->>> import jist, numpy as np, optax
+>>> import jax, jist, optax
 >>> from flax import nnx
 >>> from jist.data import worker_order
 >>> from jist.models import MLP
 >>> from jist.strategies import IST
->>> x = np.random.default_rng(0).normal(size=(256, 4)).astype(np.float32)
->>> y = (x[:, 0] > 0).astype(np.int32)
+>>> x = jax.random.normal(jax.random.key(0), (256, 4))
+>>> y = (x[:, 0] > 0).astype("int32")
 >>> model = MLP((4, 16, 2), rngs=nnx.Rngs(0))
 >>> strategy = IST(model, optax.adam(1e-2), workers=2, local_steps=8)
 >>> state = strategy.init(seed=0)
