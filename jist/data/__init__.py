@@ -2,10 +2,10 @@
 
 `loading` finds a data set by name; `dataset` defines what all of them have in common; `holdout`
 splits them; `pools` assigns examples to workers; `order` gives the order in which a worker sees
-them. Everything about images is in `images`.
+them. Everything about images is in `images`, about spoken words in `speech`.
 """
 
-from jist.data.dataset import Dataset, example_id
+from jist.data.dataset import Dataset, Examples, example_id
 from jist.data.errors import DataError, EmptyImageError, UnreadableImageError
 from jist.data.images.decoding import IMAGE_SUFFIXES, read_image, resize
 from jist.data.images.folder import is_image
@@ -22,6 +22,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "EmptyImageError",
+    "Examples",
     "MaskedImages",
     "NaturalMasks",
     "UnreadableImageError",

@@ -26,12 +26,12 @@ def example_id(key: str) -> int:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Dataset(abc.ABC):
-    """Labelled images, decoded one at a time.
+class Examples:
+    """Labelled examples, known by their keys.
 
     Attributes:
         name: the name given to `load_dataset`.
-        split: "train" or "test".
+        split: "train" or "test"; of data that bring one, "validation".
         class_names: the names of the C classes; labels index them.
         keys: unique names of the examples in the data set [N]; adding examples changes no key.
         labels: [N] int32, in [0, C).
@@ -50,6 +50,26 @@ class Dataset(abc.ABC):
     def example_ids(self) -> UInt32[np.ndarray, " examples"]:
         """The stable ids [N], as `example_id` of the keys."""
         return np.array([example_id(key) for key in self.keys], np.uint32)
+
+    def describe(self) -> dict[str, Any]:
+        """Description of the data, as JSON, for derived files; equal for equal examples."""
+        examples = hashlib.sha256(self.example_ids.tobytes() + self.labels.tobytes())
+        return {
+            "dataset": self.name,
+            "split": self.split,
+            "class_names": list(self.class_names),
+            "examples": len(self),
+            "examples_sha256": examples.hexdigest(),
+        }
+
+    def locate(self, index: int) -> str:
+        """Where an example comes from, for error messages."""
+        return self.keys[index]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Dataset(Examples, abc.ABC):
+    """Labelled images, decoded one at a time."""
 
     @abc.abstractmethod
     def open(self, index: int) -> Image.Image:
@@ -81,18 +101,3 @@ class Dataset(abc.ABC):
                 "holds 0 to 255"
             )
         return image, (np.asarray(image) == no_data).all(axis=-1)
-
-    def describe(self) -> dict[str, Any]:
-        """Description of the data, as JSON, for derived files; equal for equal examples."""
-        examples = hashlib.sha256(self.example_ids.tobytes() + self.labels.tobytes())
-        return {
-            "dataset": self.name,
-            "split": self.split,
-            "class_names": list(self.class_names),
-            "examples": len(self),
-            "examples_sha256": examples.hexdigest(),
-        }
-
-    def locate(self, index: int) -> str:
-        """Where an image comes from, for error messages."""
-        return self.keys[index]

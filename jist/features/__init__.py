@@ -2,7 +2,8 @@
 
 Modules, in the order of the data: `visible` finds the visible patches of each image, `encoding` and
 `by_length` encode them, `extraction` writes the features in the format that `stored` defines and
-reads; `random_masks` encodes the images again in every epoch.
+reads; `random_masks` encodes the images again in every epoch. `speech` writes the log-mel features
+of clips in the same format.
 """
 
 from jist.features.encoding import (
@@ -14,6 +15,7 @@ from jist.features.encoding import (
 )
 from jist.features.extraction import extract
 from jist.features.random_masks import EpochEncoder
+from jist.features.speech import extract_speech
 from jist.features.stored import CHUNK, Features, load
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "encode_batches",
     "exact_products",
     "extract",
+    "extract_speech",
     "in_parts",
     "load",
     "place_weights",

@@ -2,7 +2,8 @@
 
 A feature store is a Zarr v3 group: `cls` [N, D] float32, `label` [N] int32, `keep` [N, K] int32,
 `example_id` [N] uint32; its attributes say which data set, encoder and masks it belongs to. Under
-natural masks K is the number of all patches, and rows of `keep` are padded with -1.
+natural masks K is the number of all patches, and rows of `keep` are padded with -1. Features of
+clips have no `keep`; their `cls` are the log-mel features.
 """
 
 import dataclasses
@@ -80,6 +81,8 @@ def create(
 ) -> dict[str, ts.TensorStore]:
     """The arrays of a store of N rows, by name, to write; made if missing.
 
+    `keep` is among them if the attributes say how many patches are `kept`.
+
     Raises:
         ValueError: the store exists with other attributes (the fields are named).
     """
@@ -89,8 +92,9 @@ def create(
         "cls": (np.float32, (rows, dim)),
         "label": (np.int32, (rows,)),
         "example_id": (np.uint32, (rows,)),
-        "keep": (np.int32, (rows, attributes["kept"])),
     }
+    if "kept" in attributes:
+        layout["keep"] = (np.int32, (rows, attributes["kept"]))
     return {
         name: store.create_array(path, name, dtype, shape, chunk=CHUNK)
         for name, (dtype, shape) in layout.items()

@@ -1,0 +1,21 @@
+"""Spoken words: clips in the Speech Commands layout, their split by speaker, their features.
+
+`waveform` reads a file, `spectrogram` turns a waveform into features, `clips` finds the files of a
+split.
+"""
+
+from jist.data.speech.clips import Clips, load_speech
+from jist.data.speech.spectrogram import BANDS, FRAMES, log_mel
+from jist.data.speech.waveform import RATE, SAMPLES, UnreadableClipError, read_clip
+
+__all__ = [
+    "BANDS",
+    "FRAMES",
+    "RATE",
+    "SAMPLES",
+    "Clips",
+    "UnreadableClipError",
+    "load_speech",
+    "log_mel",
+    "read_clip",
+]

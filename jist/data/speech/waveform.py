@@ -1,0 +1,92 @@
+"""The waveform of an audio file: one second, one channel, 16 kHz.
+
+WAV files are read by the standard library: it needs no package, and it shows where a file is cut
+short, which libsndfile reads as a shorter clip. Only FLAC needs `soundfile` (`jist[speech]`).
+"""
+
+import math
+import os
+import wave
+
+import numpy as np
+from jaxtyping import Float
+from scipy.signal import resample_poly
+
+from jist.data.errors import DataError
+
+RATE = 16_000  # samples per second
+SAMPLES = 16_000  # of a clip
+SUFFIXES = frozenset({".wav", ".flac"})
+
+
+class UnreadableClipError(DataError):
+    """An audio file cannot be decoded; the message names it."""
+
+
+def read_clip(path: str | os.PathLike) -> Float[np.ndarray, "16000"]:
+    """Reads a clip: the mean of its channels, at `RATE`, padded with zeros or cut to `SAMPLES`.
+
+    Args:
+        path: a WAV file of 8, 16, 24 or 32 bits (integers), or a FLAC file.
+
+    Returns:
+        The samples [16000] float32, in [-1, 1] unless resampling overshoots.
+
+    Raises:
+        UnreadableClipError: it is missing, damaged, cut short, empty or of another encoding, or
+            FLAC without `soundfile`; the message names the file.
+    """
+    flac = os.path.splitext(path)[1].lower() == ".flac"
+    samples, rate = _read_flac(path) if flac else _read_wav(path)
+    if not len(samples):
+        raise _unreadable(path, "it holds no samples")
+    mono = samples.mean(axis=1)
+    if rate != RATE:
+        common = math.gcd(rate, RATE)
+        mono = resample_poly(mono, RATE // common, rate // common)
+    mono = mono[:SAMPLES].astype(np.float32)
+    return np.pad(mono, (0, SAMPLES - len(mono)))
+
+
+def _read_wav(path: str | os.PathLike) -> tuple[np.ndarray, int]:
+    """Samples [N, channels] float64 in [-1, 1), and their rate."""
+    try:
+        with wave.open(os.fspath(path), "rb") as file:
+            channels, width, rate, frames, *_ = file.getparams()
+            data = file.readframes(frames)
+    except (wave.Error, EOFError, OSError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or "the header is cut short"
+        raise _unreadable(path, reason) from error
+    if rate < 1:
+        raise _unreadable(path, f"its header says {rate} samples per second")
+    if width not in (1, 2, 3, 4):
+        raise _unreadable(path, f"samples of {8 * width} bits; 8, 16, 24 and 32 can be read")
+    if len(data) != frames * channels * width:
+        found = len(data) // (channels * width)
+        raise _unreadable(path, f"cut short: {found} of {frames} samples are there")
+    return _decode(data, width).reshape(frames, channels), rate
+
+
+def _decode(data: bytes, width: int) -> np.ndarray:
+    """Little-endian integers of `width` bytes as numbers in [-1, 1); 8 bits are unsigned."""
+    if width == 1:
+        return (np.frombuffer(data, np.uint8) - 128.0) / 128
+    # The bytes of a sample become the upper ones of 32 bits.
+    wide = np.zeros((len(data) // width, 4), np.uint8)
+    wide[:, 4 - width :] = np.frombuffer(data, np.uint8).reshape(-1, width)
+    return wide.view("<i4")[:, 0] / 2.0**31
+
+
+def _read_flac(path: str | os.PathLike) -> tuple[np.ndarray, int]:
+    try:
+        import soundfile
+    except ImportError as error:
+        raise _unreadable(path, "FLAC needs the package soundfile: jist[speech]") from error
+    try:
+        return soundfile.read(path, dtype="float64", always_2d=True)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise _unreadable(path, " ".join(str(error).split())) from error
+
+
+def _unreadable(path: str | os.PathLike, reason: str) -> UnreadableClipError:
+    return UnreadableClipError(f"cannot read clip {os.fspath(path)}: {reason}")
