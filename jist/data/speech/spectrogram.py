@@ -5,6 +5,7 @@ import functools
 import numpy as np
 from jaxtyping import Float
 from scipy.signal.windows import hann
+from scipy.sparse import csr_array
 
 from jist.data.speech.waveform import RATE, SAMPLES
 
@@ -42,7 +43,10 @@ def log_mel(clips: Float[np.ndarray, "*batch samples"]) -> Float[np.ndarray, "*b
     frames = np.lib.stride_tricks.sliding_window_view(padded, FFT, axis=-1)[..., ::HOP, :]
     spectrum = np.fft.rfft(frames * hann(FFT, sym=False))
     power = spectrum.real**2 + spectrum.imag**2  # [..., frames, FFT // 2 + 1]
-    mel = np.swapaxes(power @ mel_filters().T, -1, -2)
+    # A frequency lies in two bands at most. A dense product would be slower, and its threads would
+    # fight those that read clips.
+    mel = _sparse_filters() @ power.reshape(-1, power.shape[-1]).T  # [bands, clips · frames]
+    mel = np.moveaxis(mel.reshape(BANDS, *power.shape[:-1]), 0, -2)
     decibel = 10 * np.log10(np.maximum(mel, _LEAST))
     decibel -= decibel.max(axis=(-1, -2), keepdims=True)
     return np.maximum(decibel, -FLOOR).astype(np.float32)
@@ -62,6 +66,11 @@ def mel_filters() -> Float[np.ndarray, "bands frequencies"]:
     filters = np.maximum(0, np.minimum(rising, falling)) * 2 / (high - low)
     filters.setflags(write=False)  # everybody gets the same array
     return filters
+
+
+@functools.cache
+def _sparse_filters() -> csr_array:
+    return csr_array(mel_filters())
 
 
 # Slaney's scale: linear below 1000 Hz, which is mel 15, logarithmic above: 27 mel for a factor 6.4.

@@ -93,7 +93,7 @@ def test_bad_folders_and_arguments_are_named(tmp_path, words):
     with pytest.raises(ValueError, match=r"needs .*validation_list.txt"):
         load_speech(words, "validation")
     with pytest.raises(ValueError, match=r"test_share must lie in \(0, 1\), got 1"):
-        load_speech(words, "train", test_share=1)
+        load_speech(words, "train", test_share=1.0)
     make(words, "no/hello.wav")
     with pytest.raises(DataError, match=r"no/hello\.wav shows no speaker"):
         load_speech(words, "train")
