@@ -116,8 +116,7 @@ NETWORKS = {
 }
 METHODS = [
     (Centralized, 1),
-    *((kind, 2) for kind in (DataParallel, LocalSGD, Ensemble)),
-    *((IST, workers) for workers in (1, 2, 4)),
+    *((kind, n) for kind in (DataParallel, LocalSGD, Ensemble, IST) for n in (1, 2, 4)),
 ]
 
 
@@ -139,6 +138,41 @@ def test_every_strategy_trains_it(name, kind, workers):
         state, metrics = strategy.round(state, examples, order)
         losses.append(float(metrics["loss"].mean()))
     assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize("name", ["regression", "two heads"])
+def test_it_is_trained_as_by_pytorch(name):
+    torch = pytest.importorskip("torch", reason="an independent implementation")
+    network, task, examples = NETWORKS[name]
+    model = network(nnx.Rngs(0))
+    start = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(model, nnx.Param)))
+    heads = ("out",) if name == "regression" else ("label", "value")
+    layers = {}
+    for layer in ("hidden", *heads):
+        kernel = start[layer]["kernel"]
+        layers[layer] = torch.nn.Linear(*kernel.shape)
+        with torch.no_grad():
+            layers[layer].weight.copy_(torch.tensor(kernel.T))
+            layers[layer].bias.copy_(torch.tensor(start[layer]["bias"]))
+    order = worker_order(0, examples=64, workers=1, batch_size=8, first_step=0, steps=5)
+    strategy = Centralized(model, optax.sgd(0.1), local_steps=5, loss=task.loss)
+    state, _ = strategy.round(strategy.init(0), examples, order)
+    sgd = torch.optim.SGD([p for layer in layers.values() for p in layer.parameters()], 0.1)
+    for rows in order[0]:
+        batch = {key: torch.tensor(array[rows]) for key, array in examples.items()}
+        hidden = torch.relu(layers["hidden"](batch["x"]))
+        if name == "regression":
+            loss = ((layers["out"](hidden)[:, 0] - batch["y"]) ** 2).mean()
+        else:
+            label, value = layers["label"](hidden), layers["value"](hidden)[:, 0]
+            loss = torch.nn.functional.cross_entropy(label, batch["label"].long())
+            loss = loss + 0.5 * ((value - batch["value"]) ** 2).mean()
+        sgd.zero_grad()
+        loss.backward()
+        sgd.step()
+    for layer, theirs in layers.items():
+        expected = theirs.weight.detach().numpy().T
+        np.testing.assert_allclose(state.params[layer]["kernel"], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
