@@ -22,7 +22,7 @@ from jaxtyping import Array
 
 from experiments.bench.hardware import has_torch, unless_uncompilable
 from experiments.bench.roofline import DTYPES
-from experiments.bench.timing import JIST, Case, Variant, seconds, timed
+from experiments.bench.timing import JIST, Case, Variant, say, seconds, timed
 from jist.features import cls_vectors, place_weights
 from jist.masking import random_keep
 from jist.models import MAEEncoder, ViTConfig
@@ -179,6 +179,7 @@ def try_batches(prepare: Prepare, batches: Sequence[int], dtype: str) -> Tried:
     """Runs a variant with every batch twice: to compile, and to see how fast it is."""
     variants, outputs, rates = {}, [], {}
     for batch in batches:
+        say(f"encoding, {dtype}: compiling and trying a batch of {batch}")
         encode = prepare(batch)
         first, output = timed(encode)
         outputs.append(output)

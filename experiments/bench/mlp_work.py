@@ -11,7 +11,7 @@ import optax
 from flax import nnx
 
 from experiments.bench.hardware import unless_uncompilable
-from experiments.bench.timing import JIST, Case, Variant, timed
+from experiments.bench.timing import JIST, Case, Variant, say, timed
 from jist.data.order import worker_order
 from jist.models import MLP
 from jist.placement import place
@@ -126,10 +126,17 @@ def rounds_case(
         RuntimeError: a variant does other work.
     """
     work, first = jist.work, order[:, :check_steps]
+    workers, steps = order.shape[:2]
+    case = (
+        f"{'-'.join(map(str, work.model.widths))}, batch {work.batch}, {workers} workers, "
+        f"{steps} steps"
+    )
+    say(f"{case}: compiling and checking {JIST}")
     taken, ours = _first_round(jist, jist.arrays, first)
     variants = {JIST: Variant(functools.partial(jist, order), order.size, first_run_s=taken)}
     differences, left_out = {}, {}
     for name, start in others.items():
+        say(f"{case}: compiling and checking {name}")
         play, read = start()
         done = unless_uncompilable(name, functools.partial(_first_round, play, read, first))
         if isinstance(done, str):
@@ -138,10 +145,8 @@ def rounds_case(
         taken, theirs = done
         differences[name] = compare(name, ours, theirs, work.start)
         variants[name] = Variant(functools.partial(play, order), order.size, first_run_s=taken)
-    workers, steps = order.shape[:2]
     return Case(
-        f"{'-'.join(map(str, work.model.widths))}, batch {work.batch}, {workers} workers, "
-        f"{steps} steps",
+        case,
         "examples/s",
         variants,
         flops=flops_per_example(jist.strategy, work),

@@ -17,6 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Int
 
 from experiments.bench.hardware import unless_uncompilable
+from experiments.bench.timing import say
 from experiments.runs.pretraining import SIZES
 from jist.masking import patches_kept, random_keep
 from jist.models import MAE, DecoderConfig, ViTConfig
@@ -134,6 +135,7 @@ def check(variants: dict[str, Steps], order: np.ndarray) -> dict[str, Any]:
     """
     losses, left_out, differences = {}, {}, {}
     for name, steps in variants.items():
+        say(f"pre-training: compiling and checking {name}, {len(order)} steps")
         found = unless_uncompilable(name, functools.partial(steps, order))
         if isinstance(found, str):
             left_out[name] = found

@@ -1,4 +1,4 @@
-"""Sides take turns and are timed; lines are fitted to what came out.
+"""Runs take turns and are timed; lines are fitted to what came out.
 
 On the CPU the clock counts processor time, of all threads: it is the work that grows, and other
 programs on the machine do not enter. On a GPU, where the processor waits, it is the wall clock.
