@@ -32,6 +32,7 @@ JIST = (
     "fingerprint",
     "staging",
     "placement",
+    "ragged",
     "ist",
     "masking",
     "models",

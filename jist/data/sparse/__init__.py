@@ -1,0 +1,9 @@
+"""Sparse examples: the Extreme Classification Repository's text, and matrices of SciPy.
+
+`text` parses sparse rows, `repository` finds the files of a split, `matrix` reads a SciPy matrix.
+"""
+
+from jist.data.sparse.matrix import load_csr
+from jist.data.sparse.repository import SparseExamples, load_xc
+
+__all__ = ["SparseExamples", "load_csr", "load_xc"]
