@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.command.cli import Options, run
-from experiments.runs.classification import restore_encoder, restore_head
+from experiments.runs.classification import restore_head, restore_inputs
 from experiments.runs.directory import features_of, read_part, write_json
 from experiments.runs.heads import TASK, examples
-from experiments.runs.images import prepare_features, progress_bar
+from experiments.runs.images import progress_bar
 from experiments.runs.plan import Plan
 from jist.evaluation import evaluate, predict
 
@@ -44,17 +44,17 @@ def main(options: EvaluateOptions) -> None:
     results = {r["run"]: r for r in read_part(options.run_dir, "summary.json")["results"]}
     images = dataclasses.replace(plan.images, data_dir=options.data_dir)
     features_dir = options.features_dir or features_of(options.run_dir)
-    encoder = restore_encoder(options.run_dir, images)
+    inputs = restore_inputs(options.run_dir, images)
     evaluations = {}
     for training in plan.trainings:
         if not plan.is_done(training, results):
             print(f"left out, not trained to the end: {training.name}")
             continue
         model, class_names = restore_head(
-            options.run_dir, plan, training, encoder, options.checkpoint
+            options.run_dir, plan, training, inputs, options.checkpoint
         )
         with progress_bar() as progress:
-            stores = prepare_features(images, training.mask_ratio, encoder, features_dir, progress)
+            stores = inputs.features(training.mask_ratio, features_dir, progress)
         test = examples(stores["test"])
         right = np.asarray(jnp.argmax(predict(model, test["x"]), axis=-1) == test["y"])
         labels = stores["test"].label

@@ -13,7 +13,8 @@ import pathlib
 
 from experiments.command.cli import Options, run
 from experiments.command.options import ImageOptions
-from experiments.runs.images import build_encoder, prepare_features, progress_bar
+from experiments.runs.images import progress_bar
+from experiments.runs.inputs import open_inputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,13 +27,13 @@ class ExtractOptions(Options, ImageOptions):
 
 def main(options: ExtractOptions) -> None:
     """Extracts both splits."""
-    encoder = build_encoder(options)
+    inputs = open_inputs(options)
     with progress_bar() as progress:
-        stores = prepare_features(options, options.ratio, encoder, options.features_dir, progress)
+        stores = inputs.features(options.ratio, options.features_dir, progress)
     for split, store in stores.items():
         print(
-            f"{split}: {len(store.label)} CLS vectors of {encoder.config.dim} numbers, "
-            f"{len(store.attributes['skipped'])} images skipped"
+            f"{split}: {len(store.label)} vectors of {inputs.dim} numbers, "
+            f"{len(store.attributes['skipped'])} examples skipped"
         )
         if options.natural:
             print(

@@ -1,4 +1,4 @@
-"""Classes of any image files, by a trained run.
+"""Classes of any image files, clips or vectors, by a trained run.
 
     python -m experiments.predict --run-dir runs/cifar10-ist-4 --images cat.jpg photos/
 
@@ -6,6 +6,8 @@ Masks images as in training: removes the same share of patches or, for a run wit
 patches that each image lacks; a run on masked images reads the masks from that data set. Encodes
 the rest, and prints the most likely class of every image with its probability, as text or, with
 `--json-lines`, as one JSON object a line with the probabilities of all classes.
+
+Of a run on speech, give audio files; of one on vectors, files of vectors.
 
 Fixed masks are drawn from the file's name, not from the key in the run's data set, so an image of
 the run may show other patches here. Probabilities are those of the deployed head. A head trained by
@@ -16,6 +18,7 @@ Expected: seconds, and as long as the images take to encode.
 import dataclasses
 import json
 import pathlib
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -24,10 +27,12 @@ from flax import nnx
 
 from experiments.command.cli import Options, run
 from experiments.command.options import ImageOptions
-from experiments.runs.classification import restore_encoder, restore_head
+from experiments.runs.classification import restore_head, restore_inputs
+from experiments.runs.clips import ClipInputs
 from experiments.runs.directory import read_part
-from experiments.runs.images import masks_of
+from experiments.runs.images import ImageInputs, masks_of
 from experiments.runs.plan import Plan, Training
+from experiments.runs.vectors import VectorInputs
 from jist.data import (
     IMAGE_SUFFIXES,
     MaskedImages,
@@ -56,7 +61,8 @@ class PredictOptions(Options):
     run_dir: pathlib.Path
     """The run directory."""
     images: tuple[pathlib.Path, ...]
-    """Image files, or folders of images (searched recursively)."""
+    """Image files, or folders of them (searched recursively); clips or files of vectors of a run on
+    those."""
     training: str | None = None
     """Which training of the run, if it has several; by default the one with the best accuracy: by
     validation, else on the test images at the chosen checkpoint."""
@@ -72,21 +78,34 @@ def main(options: PredictOptions) -> None:
     """Restores, encodes and prints."""
     if options.batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {options.batch_size}")
-    paths = image_paths(options.images)
     plan = Plan.from_config(read_part(options.run_dir, "config.json"))
     training = choose(plan, options)
-    encoder = restore_encoder(options.run_dir, plan.images)
-    encoder.eval()
-    head, class_names = restore_head(options.run_dir, plan, training, encoder, options.checkpoint)
-    masks = masks_of_run(plan.images, training.mask_ratio, encoder)
-    for start in range(0, len(paths), options.batch_size):
-        batch = paths[start : start + options.batch_size]
+    inputs = restore_inputs(options.run_dir, plan.images)
+    head, class_names = restore_head(options.run_dir, plan, training, inputs, options.checkpoint)
+    if isinstance(inputs, ImageInputs):
+        paths = image_paths(options.images)
+        found = encoded(inputs, training.mask_ratio, paths, options.batch_size)
+    else:
+        assert isinstance(inputs, ClipInputs | VectorInputs)
+        found = map(inputs.read, files_in(options.images, inputs.takes, inputs.kind))
+    for names, x in found:
+        for name, row in zip(names, np.asarray(jax.nn.softmax(predict(head, x))), strict=True):
+            show(name, row, class_names, options.json_lines)
+
+
+def encoded(
+    inputs: ImageInputs, mask_ratio: float, paths: list[pathlib.Path], batch_size: int
+) -> Iterator[tuple[list[str], jax.Array]]:
+    """Names and CLS vectors of some images at a time, masked as the run's images are."""
+    inputs.encoder.eval()
+    masks = masks_of_run(inputs.options, mask_ratio, inputs.encoder)
+    for start in range(0, len(paths), batch_size):
+        batch = paths[start : start + batch_size]
         if isinstance(masks, NaturalMasks):
-            cls = encode_visible(encoder, masks, batch)
+            cls = encode_visible(inputs.encoder, masks, batch)
         else:
-            cls = encode(encoder, masks, batch)
-        for path, row in zip(batch, np.asarray(jax.nn.softmax(predict(head, cls))), strict=True):
-            show(path, row, class_names, options.json_lines)
+            cls = encode(inputs.encoder, masks, batch)
+        yield [str(path) for path in batch], cls
 
 
 def masks_of_run(
@@ -145,20 +164,28 @@ def image_paths(given: tuple[pathlib.Path, ...]) -> list[pathlib.Path]:
     Raises:
         ValueError: a path does not exist, or there is no image.
     """
+    return files_in(given, is_image, f"image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+
+
+def files_in(
+    given: tuple[pathlib.Path, ...], wanted: Callable[[str], bool], kind: str
+) -> list[pathlib.Path]:
+    """The given files, and those in the given folders that are of a kind by their names.
+
+    Raises:
+        ValueError: a path does not exist, or there is no such file.
+    """
     paths = []
     for path in given:
         if path.is_dir():
             inside = sorted(path.rglob("*"))
-            paths += [path for path in inside if path.is_file() and is_image(path.name)]
+            paths += [path for path in inside if path.is_file() and wanted(path.name)]
         elif path.is_file():
             paths.append(path)
         else:
             raise ValueError(f"images must be files or folders, {path} does not exist")
     if not paths:
-        raise ValueError(
-            f"images holds no image, given {[str(p) for p in given]}; a folder may hold "
-            f"{', '.join(sorted(IMAGE_SUFFIXES))}"
-        )
+        raise ValueError(f"images holds no {kind}, given {[str(p) for p in given]}")
     return paths
 
 
@@ -175,19 +202,15 @@ def choose(plan: Plan, options: PredictOptions) -> Training:
     return trainings[options.training]
 
 
-def show(
-    path: pathlib.Path, probabilities: np.ndarray, class_names: list[str], json_lines: bool
-) -> None:
-    """Prints the prediction for one image."""
+def show(name: str, probabilities: np.ndarray, class_names: list[str], json_lines: bool) -> None:
+    """Prints the prediction for one example."""
     best = int(np.argmax(probabilities))
     if json_lines:
-        every = {
-            name: round(float(p), 6) for name, p in zip(class_names, probabilities, strict=True)
-        }
-        record = {"image": str(path), "class": class_names[best], "probabilities": every}
+        every = {of: round(float(p), 6) for of, p in zip(class_names, probabilities, strict=True)}
+        record = {"image": name, "class": class_names[best], "probabilities": every}
         print(json.dumps(record | {"probability": every[class_names[best]]}))
     else:
-        print(f"{path}\t{class_names[best]}\t{probabilities[best]:.4f}")
+        print(f"{name}\t{class_names[best]}\t{probabilities[best]:.4f}")
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def main(options: ProbeOptions) -> None:
                     f"{type(encoder).__name__}"
                 )
             if options.encoder not in RANDOM_ENCODERS:  # a random encoder differs with every seed
-                results.pin_encoder(digest(encoder))
+                results.pin({"encoder_sha256": digest(encoder)})
             for ratio in options.ratios:
                 probe(results, datasets, encoder, ratio, seed, options, progress)
     print_table(list(results.results().values()))

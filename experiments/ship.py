@@ -25,7 +25,7 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 from experiments.command.cli import Options, run
-from experiments.runs.directory import COMMAND, ENCODER, read_json
+from experiments.runs.directory import COMMAND, read_json
 from experiments.runs.pretraining import PretrainOptions
 from experiments.runs.probing import PROBES, ProbeOptions, mean_and_deviation
 from jist.metrics import read_metrics
@@ -88,7 +88,7 @@ def check_probe(probe_dir: pathlib.Path, encoder: MAEEncoder) -> None:
         ValueError: they belong to another encoder, or to an earlier state of this one.
     """
     probed = read_json(probe_dir / "config.json")
-    if probed.get(ENCODER) != digest(encoder):
+    if probed.get("encoder_sha256") != digest(encoder):
         raise ValueError(
             f"probe_dir must hold the probe of the encoder in pretrain_dir, as it is now; got that "
             f"of another, {probed['encoder']}"

@@ -35,6 +35,9 @@ NATURAL: dict[str, Any] = {
     field.name: field.default for field in dataclasses.fields(NaturalOptions)
 }
 NATURAL["skip_empty"] = False
+# Further options that only images have.
+_ENCODED = ("data_dir", "encoder", "mask_ratio", "skip_unreadable", "encode_batch", "encode_dtype")
+OF_IMAGES = (*NATURAL, *_ENCODED)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,12 +45,17 @@ class ImageOptions(NaturalOptions):
     """Images, the encoder, and the masking ratio."""
 
     dataset: str = "digits"
-    """digits, cifar10, resisc45, aid, folder:PATH (one directory per class, below train/ and test/
-    or not), or masked:PATH (written by experiments.mask_dataset)."""
+    """Images: digits, cifar10, resisc45, aid, folder:PATH (one directory per class, below train/
+    and test/ or not), or masked:PATH (written by experiments.mask_dataset). Without images:
+    features:PATH (your vectors: .npz, .npy, .parquet, a Zarr store; or TRAIN,TEST), or speech:PATH
+    (clips, one directory per word)."""
     data_dir: pathlib.Path | None = None
     """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45 or aid."""
+    labels: str | None = None
+    """features:PATH: the column or array of the labels, or a .npy or .txt file of them; by default
+    y or label."""
     test_share: float = 0.2
-    """Share of the images held out for testing, if the data set comes without a split."""
+    """Share of the examples held out for testing, if the data set comes without a split."""
     encoder: str = "mae-nano-cifar10"
     """Name of a shipped encoder, directory of another, or random-nano, -tiny, -small, -base."""
     mask_ratio: float | None = None
@@ -66,6 +74,10 @@ class ImageOptions(NaturalOptions):
     hardware multiplies it faster (GPUs, CPUs with AMX)."""
 
     def __post_init__(self) -> None:
+        if self.labels is not None and not self.dataset.startswith("features:"):
+            raise ValueError(f"--labels needs --dataset features:PATH, got {self.dataset}")
+        if not self.of_images:
+            self._check_without_images()
         if self.dataset.startswith("images:"):
             raise ValueError(
                 f"dataset={self.dataset} has neither labels nor test images, so it serves "
@@ -87,6 +99,21 @@ class ImageOptions(NaturalOptions):
         if not 0 <= self.ratio < 1:
             raise ValueError(f"mask_ratio must lie in [0, 1), got {self.mask_ratio}")
 
+    def _check_without_images(self) -> None:
+        """Options of images are refused where there are none."""
+        for field in dataclasses.fields(ImageOptions):
+            value = getattr(self, field.name)
+            if field.name in OF_IMAGES and value != field.default:
+                raise ValueError(
+                    f"--{field.name.replace('_', '-')} {value} has no effect: "
+                    f"{self.dataset} holds no images"
+                )
+
+    @property
+    def of_images(self) -> bool:
+        """Whether the examples are images, which an encoder sees and masks hide in part."""
+        return not self.dataset.startswith(("features:", "speech:"))
+
     @property
     def natural(self) -> bool:
         """Whether images come with their masks, so that no masking ratio is chosen."""
@@ -100,8 +127,8 @@ class ImageOptions(NaturalOptions):
 
     @property
     def ratio(self) -> float:
-        """The chosen masking ratio; 0 with natural masks."""
-        if self.natural:
+        """The chosen masking ratio; 0 with natural masks, and where there are no images."""
+        if self.natural or not self.of_images:
             return 0.0
         return 0.75 if self.mask_ratio is None else self.mask_ratio
 

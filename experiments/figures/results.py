@@ -45,7 +45,7 @@ def print_results(results: list[dict[str, Any]]) -> None:
     """
     metric = metric_of(results[0])
     table = Table(
-        title=f"Test images: {metric}, and what each worker needs for it",
+        title=f"Test examples: {metric}, and what each worker needs for it",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
@@ -61,7 +61,7 @@ def print_results(results: list[dict[str, Any]]) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     for result in results:
         table.add_row(
-            f"{result['ratio']:.0%}",
+            "–" if result["mask"] == "none" else f"{result['ratio']:.0%}",
             str(result["workers"]),
             result["strategy"],
             f"{result[f'last_test_{metric}']:.1%}",

@@ -80,8 +80,8 @@ class Method:
         name = {"centralized": "centralised", "ist": "IST"}.get(self.strategy, self.strategy)
         options = f", {self.options}" if self.options else ""
         if self.strategy == "centralized":
-            return f"{name}, {self.mask} masks{options}"
-        mask = "" if self.mask == "fixed" else f", {self.mask} masks"
+            return f"{name}{'' if self.mask == 'none' else f', {self.mask} masks'}{options}"
+        mask = "" if self.mask in ("fixed", "none") else f", {self.mask} masks"
         return f"{name}, {self.workers} worker{'s' if self.workers > 1 else ''}{mask}{options}"
 
 

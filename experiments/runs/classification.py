@@ -1,4 +1,4 @@
-"""A classification run: images -> features -> trained heads -> results.
+"""A classification run: examples -> features -> trained heads -> results.
 
 Under `jax.distributed` every process trains; only the first extracts features, prints and writes,
 on a file system that all share.
@@ -13,7 +13,7 @@ from flax import nnx
 from rich.progress import Progress
 
 from experiments.command.options import BATCH_SIZE, ImageOptions, StrategyOptions
-from experiments.runs.directory import RunDirectory, check_encoder, read_part
+from experiments.runs.directory import RunDirectory, check_pinned, read_part
 from experiments.runs.heads import (
     TASK,
     build_strategy,
@@ -21,35 +21,27 @@ from experiments.runs.heads import (
     validation_rows,
     worker_pools,
 )
-from experiments.runs.images import (
-    RANDOM_ENCODERS,
-    build_encoder,
-    check_sees_patches,
-    dataset_of,
-    prepare_features,
-    progress_bar,
-    random_masks,
-)
+from experiments.runs.images import RANDOM_ENCODERS, progress_bar
+from experiments.runs.inputs import Inputs, open_inputs
 from experiments.runs.plan import Plan, Training
 from jist import costs, features, trainer
 from jist.metrics import MetricsLog
-from jist.models import Encoder, digest
 from jist.tasks import Examples, Task
 
 
-def restore_encoder(run_dir: pathlib.Path, images: ImageOptions) -> Encoder:
-    """The encoder of a run.
+def restore_inputs(run_dir: pathlib.Path, images: ImageOptions) -> Inputs:
+    """What a run was trained on: its encoder, say.
 
     Raises:
         ValueError: it has been replaced since.
     """
-    encoder = build_encoder(images)
-    check_encoder(read_part(run_dir, "config.json"), digest(encoder))
-    return encoder
+    inputs = open_inputs(images)
+    check_pinned(read_part(run_dir, "config.json"), inputs.pinned)
+    return inputs
 
 
 def restore_head(
-    run_dir: pathlib.Path, plan: Plan, training: Training, encoder: Encoder, which: str
+    run_dir: pathlib.Path, plan: Plan, training: Training, inputs: Inputs, which: str
 ) -> tuple[nnx.Module, list[str]]:
     """The trained and calibrated head of a run, and the names of its classes.
 
@@ -57,7 +49,7 @@ def restore_head(
         run_dir: the run directory.
         plan: its plan.
         training: which of the plan's trainings.
-        encoder: the run's encoder.
+        inputs: the run's inputs.
         which: "last", or "best" by the task's metric: on the validation examples if the run has
             any, else on the test examples.
 
@@ -67,9 +59,7 @@ def restore_head(
     """
     class_names = read_part(run_dir, "summary.json")["class_names"]
     head, seed = plan.head_of(training), plan.images.seed
-    strategy = build_strategy(
-        encoder.config.dim, len(class_names), head, training.how, seed, devices=1
-    )
+    strategy = build_strategy(inputs.dim, len(class_names), head, training.how, seed, devices=1)
     checkpoints = run_dir / "checkpoints" / training.name
     model = trainer.restore_model(
         strategy, checkpoints, which, task=TASK, validation=head.validation > 0
@@ -106,12 +96,12 @@ def run_plan(
         if first:
             print(f"nothing to do: {run_dir} holds the results of all its trainings")
     else:
-        encoder = build_encoder(plan.images)
-        check_trainings(plan, todo, encoder, devices)
-        run.pin_encoder(digest(encoder))
+        inputs = open_inputs(plan.images)
+        check_trainings(plan, todo, inputs, devices)
+        run.pin(inputs.pinned)
         features_dir = features_dir or run_dir / "features"
         run.note_features(features_dir)
-        if first and plan.images.encoder in RANDOM_ENCODERS:
+        if first and inputs.facts["encoder"] in RANDOM_ENCODERS:
             print(
                 "the encoder is randomly initialised, not pre-trained: accuracies show that the "
                 "system works, not what it can do"
@@ -120,33 +110,33 @@ def run_plan(
             print("the clouds are simulated: results are marked so")
         with progress_bar() as progress:
             for ratio in dict.fromkeys(training.mask_ratio for training in todo):
-                stores = prepare_features(plan.images, ratio, encoder, features_dir, progress)
+                stores = inputs.features(ratio, features_dir, progress)
                 for training in todo:
                     if training.mask_ratio == ratio:
-                        result = train_head(run, stores, plan, training, encoder, progress, devices)
+                        result = train_head(run, stores, plan, training, inputs, progress, devices)
                         run.add_result(result, stores["train"].attributes["class_names"])
     results = run.results()
     return [results[training.name] for training in plan.trainings]
 
 
 def check_trainings(
-    plan: Plan, trainings: list[Training], encoder: Encoder, devices: int | None
+    plan: Plan, trainings: list[Training], inputs: Inputs, devices: int | None
 ) -> None:
-    """Checks the options of trainings before any image is encoded.
+    """Checks the options of trainings before any feature is computed.
 
     Raises:
-        ValueError: as `build_strategy`, `HeadOptions.batch_of` and `worker_pools`; a random mask on
-            an encoder that sees images whole.
+        ValueError: as `build_strategy`, `HeadOptions.batch_of` and `worker_pools`; a random mask
+            where nothing can be masked.
         DataError: the data set is not there, or is none.
     """
-    dataset, seed = dataset_of(plan.images, "train"), plan.images.seed
+    dataset, seed = inputs.examples("train"), plan.images.seed
     for training in trainings:
         how, head = training.how, plan.head_of(training)
-        build_strategy(encoder.config.dim, len(dataset.class_names), head, how, seed, devices)
+        build_strategy(inputs.dim, len(dataset.class_names), head, how, seed, devices)
         head.batch_of(how.workers, round(len(dataset) * (1 - head.validation)))
         worker_pools(how, dataset.labels, seed)
         if training.mask == "random" and training.mask_ratio:
-            check_sees_patches(plan.images, encoder)
+            inputs.renewed(training.mask_ratio)
 
 
 def train_head(
@@ -154,7 +144,7 @@ def train_head(
     stores: dict[str, features.Features],
     plan: Plan,
     training: Training,
-    encoder: Encoder,
+    inputs: Inputs,
     progress: Progress,
     devices: int | None,
 ) -> dict[str, Any]:
@@ -163,9 +153,8 @@ def train_head(
     Random masks apply to training images only; evaluation uses the stored features.
     """
     how, head, seed = training.how, plan.head_of(training), plan.images.seed
-    inputs = stores["train"].cls.shape[1]
     classes = len(stores["train"].attributes["class_names"])
-    strategy = build_strategy(inputs, classes, head, how, seed, devices)
+    strategy = build_strategy(inputs.dim, classes, head, how, seed, devices)
     held = validation_rows(stores["train"], head.validation, seed)
     fixed = examples(stores["train"], ~held)
     batch_size = head.batch_of(how.workers, len(fixed["y"]))
@@ -178,8 +167,8 @@ def train_head(
     train: Examples | trainer.Renewed = fixed
     # If no patch is removed, random and fixed masks are the same.
     if training.mask == "random" and training.mask_ratio:
-        encode = random_masks(plan.images, training.mask_ratio, encoder)
-        train = trainer.Renewed(fixed, lambda epoch: {**fixed, "x": encode(epoch)[~held]})
+        renewed = inputs.renewed(training.mask_ratio)
+        train = trainer.Renewed(fixed, lambda epoch: {**fixed, "x": renewed(epoch)[~held]})
     mask, ratio = masks_seen(stores["train"], training)
     tags = {"strategy": how.strategy, "workers": how.workers, "ratio": ratio}
     with MetricsLog(run.path, training.name, tags) as log:
@@ -196,19 +185,16 @@ def train_head(
             validation_examples=examples(stores["train"], held) if held.any() else None,
             pools=worker_pools(how, stores["train"].label[~held], seed),
             progress=progress,
-            description=f"{how.strategy}, {how.workers} worker(s), {mask} masks, ratio {ratio:g}",
+            description=f"{how.strategy}, {how.workers} worker(s)"
+            + ("" if mask == "none" else f", {mask} masks, ratio {ratio:g}"),
         )
     last = history[-1]
-    widths = (inputs, *head.hidden, classes)
-    shape = stores["train"].attributes["encoder"]
+    widths = (inputs.dim, *head.hidden, classes)
     return {
         "run": training.name,
         "dataset": plan.images.dataset,
-        "encoder": plan.images.encoder_name,
-        "encoder_sha256": stores["train"].attributes["encoder_sha256"],
-        "image_size": shape["image_size"],
-        "patch_size": shape["patch_size"],
-        "feature_dim": inputs,
+        **inputs.facts,
+        "feature_dim": inputs.dim,
         "mask": mask,
         "ratio": ratio,
         "max_missing": plan.images.max_missing,
@@ -250,8 +236,11 @@ def bytes_by_paper(
 def masks_seen(store: features.Features, training: Training) -> tuple[str, float]:
     """The name of the masks in results, and the share of patches that they remove.
 
-    For natural masks and masked data sets both are read from the features.
+    For natural masks and masked data sets both are read from the features; clips and vectors have
+    none.
     """
+    if "masks" not in store.attributes:  # no images
+        return "none", 0.0
     masks = store.attributes["masks"]
     if "missing_share" not in store.attributes:
         return training.mask, training.mask_ratio

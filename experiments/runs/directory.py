@@ -13,8 +13,8 @@ from jax.experimental import multihost_utils
 
 from jist.staging import write_text
 
-# In config.json, and no part of the configuration.
-ENCODER = "encoder_sha256"
+# In config.json, and no part of the configuration; and whatever ends in `DIGEST`.
+DIGEST = "_sha256"
 FEATURES = "features_dir"
 COMMAND = "command"
 # Descriptors of the locks that this process holds; any end of the process releases them.
@@ -57,8 +57,9 @@ class RunDirectory:
         # Before its first epoch a run has nothing to lose: a mistyped option may be corrected.
         if file.exists() and (self.path / "metrics.jsonl").exists():
             there = read_json(file)
-            for noted in (ENCODER, FEATURES, COMMAND):
-                there.pop(noted, None)
+            for noted in [*there]:
+                if noted in (FEATURES, COMMAND) or noted.endswith(DIGEST):
+                    there.pop(noted)
             grown = [name for name in growing if grows(there, self.config, name)]
             differ = differences(there, self.config, besides=grown, reasons=reasons)
             if differ:
@@ -71,21 +72,21 @@ class RunDirectory:
         elif jax.process_index() == 0:
             write_json(file, self.config | _command_noted())
 
-    def pin_encoder(self, sha256: str) -> None:
-        """Records the encoder of the run, or checks that it is still the same.
+    def pin(self, digests: Mapping[str, str]) -> None:
+        """Records digests of what the run works on, or checks that they are still the same.
 
-        The path is not enough: pre-training replaces the encoder in its directory.
+        Paths are not enough: pre-training replaces the encoder in its directory.
 
         Args:
-            sha256: `jist.models.digest` of the encoder.
+            digests: SHA-256 of the encoder ("encoder_sha256"), say.
 
         Raises:
-            ValueError: the run began with another one.
+            ValueError: the run began with others.
         """
         if jax.process_index() == 0:
             config = read_json(self.path / "config.json")
-            check_encoder(config, sha256)
-            write_json(self.path / "config.json", config | {ENCODER: sha256})
+            check_pinned(config, digests)
+            write_json(self.path / "config.json", config | dict(digests))
 
     def note_features(self, directory: pathlib.Path) -> None:
         """Records where the run's features are kept, for `features_of`.
@@ -128,22 +129,23 @@ def _command_noted() -> dict[str, list[str]]:
     return {COMMAND: command} if command else {}
 
 
-def check_encoder(config: dict[str, Any], sha256: str) -> None:
-    """Checks that an encoder is the one of a run.
+def check_pinned(config: Mapping[str, Any], digests: Mapping[str, str]) -> None:
+    """Checks that encoder or features are those of a run.
 
     Args:
-        config: the configuration of the run; those of earlier versions name no encoder.
-        sha256: `jist.models.digest` of the encoder.
+        config: the configuration of the run; those of earlier versions hold no digests.
+        digests: as of `RunDirectory.pin`.
 
     Raises:
-        ValueError: it is another.
+        ValueError: one is another.
     """
-    if config.get(ENCODER, sha256) != sha256:
-        raise ValueError(
-            "encoder is not the one that the run began with, though it has the same name: it has "
-            f"the SHA-256 {sha256[:8]}..., the run's had {config[ENCODER][:8]}...; choose another "
-            "--run-dir or put the old one back"
-        )
+    for name, sha256 in digests.items():
+        if config.get(name, sha256) != sha256:
+            raise ValueError(
+                f"{name.removesuffix('_sha256').replace('_', ' ')}: not what the run began with, "
+                f"though the name is the same: the SHA-256 is {sha256[:8]}..., the run's was "
+                f"{config[name][:8]}...; choose another --run-dir or put the old one back"
+            )
 
 
 def features_of(run_dir: pathlib.Path) -> pathlib.Path:

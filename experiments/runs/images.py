@@ -1,17 +1,22 @@
-"""Images -> features: the encoder that the options name, and the features of a data set."""
+"""Images -> features: the encoder and the masks that the options name, and the extraction."""
 
+import dataclasses
+import functools
 import pathlib
-import re
-import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from experiments.command.options import ImageOptions, NaturalOptions
+from experiments.runs.stores import shared, store_paths
 from jist import features
 from jist.data import Dataset, NaturalMasks, load_dataset
+from jist.features import Features
 from jist.masking import FixedMask
 from jist.models import (
     Encoder,
@@ -43,6 +48,64 @@ def progress_bar() -> Progress:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class ImageInputs:
+    """CLS features of images by a frozen encoder."""
+
+    options: ImageOptions
+
+    @functools.cached_property
+    def encoder(self) -> Encoder:
+        """The encoder of the options."""
+        return build_encoder(self.options)
+
+    @functools.cached_property
+    def _digest(self) -> str:
+        return digest(self.encoder)
+
+    @property
+    def dim(self) -> int:
+        """Length D of a CLS vector."""
+        return self.encoder.config.dim
+
+    @property
+    def pinned(self) -> Mapping[str, str]:
+        """The encoder's digest: pre-training replaces the encoder in its directory."""
+        return {"encoder_sha256": self._digest}
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """The encoder, and the size of its images and patches in pixels."""
+        shape = self.encoder.config
+        return {
+            "encoder": self.options.encoder_name,
+            **self.pinned,
+            "image_size": shape.image_size,
+            "patch_size": shape.patch_size,
+        }
+
+    def examples(self, split: str) -> Dataset:
+        """The images."""
+        return dataset_of(self.options, split)
+
+    def features(
+        self, mask_ratio: float, directory: pathlib.Path, progress: Progress
+    ) -> dict[str, Features]:
+        """CLS features; `directory` holds one store for each data set, split, encoder and mask."""
+        of = f"{self._digest[:8]}-{masks_slug(self.options, mask_ratio)}"
+        paths = store_paths(self.options, directory, f"{of}-seed-{self.options.seed}")
+
+        def extract(split: str, path: pathlib.Path) -> None:
+            extract_images(self.options, mask_ratio, self.encoder, split, path, progress)
+
+        return shared(paths, extract)
+
+    def renewed(self, mask_ratio: float) -> Callable[[int], np.ndarray]:
+        """The images encoded again for every epoch."""
+        encoder = check_sees_patches(self.options, self.encoder)
+        return random_masks(self.options, mask_ratio, encoder)
+
+
 def build_encoder(options: ImageOptions) -> Encoder:
     """The encoder that the options name; a random one is drawn from the seed.
 
@@ -66,33 +129,6 @@ def build_encoder(options: ImageOptions) -> Encoder:
     return load_any_encoder(options.encoder, dtype=dtype)
 
 
-def prepare_features(
-    options: ImageOptions,
-    mask_ratio: float,
-    encoder: Encoder,
-    directory: pathlib.Path,
-    progress: Progress,
-) -> dict[str, features.Features]:
-    """The features of both splits, read from `directory` or extracted into it.
-
-    Of many processes the first extracts, and the others wait for the files: a collective operation
-    would time out after half a minute. `directory` is on a file system that all of them share.
-    """
-    slug = re.sub(r"\W+", "-", options.dataset.rstrip("/").rsplit("/", 1)[-1])
-    of_encoder = f"{digest(encoder)[:8]}-{_masks_slug(options, mask_ratio)}-seed-{options.seed}"
-    paths = {split: directory / f"{slug}-{split}-{of_encoder}" for split in ("train", "test")}
-    if jax.process_index() == 0:
-        for split, path in paths.items():
-            _extract(options, mask_ratio, encoder, split, path, progress)
-    while True:
-        try:
-            return {split: features.load(path) for split, path in paths.items()}
-        except FileNotFoundError:
-            if jax.process_index() == 0:
-                raise
-            time.sleep(1)
-
-
 def masks_of(
     options: ImageOptions, mask_ratio: float, encoder: Encoder
 ) -> FixedMask | NaturalMasks:
@@ -114,7 +150,8 @@ def natural_masks(options: NaturalOptions, preprocessing: Preprocessing, seed: i
     )
 
 
-def _masks_slug(options: ImageOptions, mask_ratio: float) -> str:
+def masks_slug(options: ImageOptions, mask_ratio: float) -> str:
+    """The masks in the name of a feature store."""
     if not options.natural:
         return f"ratio-{mask_ratio:g}"
     clouds = options.simulate_clouds
@@ -135,7 +172,7 @@ def dataset_of(options: ImageOptions, split: str) -> Dataset:
     )
 
 
-def _extract(
+def extract_images(
     options: ImageOptions,
     mask_ratio: float,
     encoder: Encoder,
@@ -143,6 +180,7 @@ def _extract(
     path: pathlib.Path,
     progress: Progress,
 ) -> None:
+    """Extracts the CLS features of a split into a store, and says which images it left out."""
     store = features.extract(
         encoder,
         dataset_of(options, split),

@@ -7,6 +7,7 @@ from typing import Any
 from experiments.command.options import (
     BATCH_SIZE,
     NATURAL,
+    OF_IMAGES,
     HeadOptions,
     ImageOptions,
     StrategyOptions,
@@ -63,6 +64,10 @@ class Plan:
 
     def __post_init__(self) -> None:
         drawn = any(training.mask_ratio or training.mask != "fixed" for training in self.trainings)
+        if drawn and not self.images.of_images:
+            raise ValueError(
+                f"masking ratios and random masks need images, got dataset {self.images.dataset}"
+            )
         if self.images.natural and drawn:
             raise ValueError(
                 "images that come with their masks leave no ratio to choose and no mask to draw: "
@@ -83,8 +88,11 @@ class Plan:
     def config(self) -> dict[str, Any]:
         """The plan as JSON, without options that do not change the results."""
         config = dataclasses.asdict(self)
-        unused = () if self.images.natural else NATURAL
-        for option in ("data_dir", "encode_batch", "mask_ratio", *unused):
+        unused = {"data_dir", "encode_batch", "mask_ratio"}
+        unused |= {"labels"} if self.images.labels is None else set()
+        unused |= set() if self.images.natural else {*NATURAL}
+        unused |= set() if self.images.of_images else {*OF_IMAGES}
+        for option in unused:
             del config["images"][option]
         config["head"]["batch_size"] = self.head.batch_size or BATCH_SIZE
         config["trainings"] = [

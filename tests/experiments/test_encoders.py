@@ -15,7 +15,7 @@ from rich.progress import Progress
 from experiments import encoders
 from experiments.command.options import ImageOptions
 from experiments.encoders import EncodersOptions
-from experiments.runs import images
+from experiments.runs import images, inputs
 from jist.models import ResNet50, ViTConfig, resnet, save_resnet
 
 # Convolutions take far longer to compute where they are not optimised.
@@ -75,7 +75,7 @@ def test_a_masked_autoencoder_and_a_resnet_are_compared(dataset, directory, tmp_
     assert isinstance(whole, ResNet50)
     wanted = ImageOptions(dataset=f"folder:{dataset}", encoder=str(directory))
     with Progress(disable=True) as progress:
-        stores = images.prepare_features(wanted, 0.0, whole, tmp_path / "features", progress)
+        stores = inputs.open_inputs(wanted).features(0.0, tmp_path / "features", progress)
     files = [*dataset.glob("*/*.png")]
     pixels = jnp.stack([jnp.asarray(Image.open(file)) for file in files])
     averages = jax.jit(lambda x: whole(whole.preprocessing.normalize(x)))(pixels)
@@ -92,9 +92,8 @@ def test_an_encoder_may_compute_in_bfloat16(encoder, dataset, directory, tmp_pat
     for dtype in ("float32", "bfloat16"):
         options = ImageOptions(dataset=f"folder:{dataset}", encoder=name, encode_dtype=dtype)
         names[dtype] = options.encoder_name
-        built = images.build_encoder(options)
         with Progress(disable=True) as progress:
-            stores = images.prepare_features(options, 0.0, built, tmp_path, progress)
+            stores = inputs.open_inputs(options).features(0.0, tmp_path, progress)
         found[dtype] = stores["train"].cls
     exact, rounded = found["float32"], found["bfloat16"]
     error = np.linalg.norm(rounded - exact, axis=1) / np.linalg.norm(exact, axis=1)
@@ -111,7 +110,7 @@ def test_a_resnet_goes_without_masks(dataset, directory, tmp_path):
         pytest.raises(ValueError, match=r"ratio 0\.5 keeps none of the 1 patches"),
         Progress(disable=True) as progress,
     ):
-        images.prepare_features(options, 0.5, whole, tmp_path, progress)
+        inputs.open_inputs(options).features(0.5, tmp_path, progress)
     with pytest.raises(ValueError, match="needs whole images"):
         images.random_masks(options, 0.0, whole)
 

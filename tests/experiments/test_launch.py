@@ -18,8 +18,9 @@ from PIL import Image
 from experiments import distributed, pretrain
 from experiments.command import processes
 from experiments.command.options import HeadOptions, ProcessOptions, StrategyOptions
-from experiments.runs import classification, heads, images, pretraining
+from experiments.runs import classification, heads, pretraining
 from experiments.runs.directory import read_json
+from experiments.runs.inputs import open_inputs
 from experiments.runs.plan import Plan
 from jist.models import DecoderConfig, ViTConfig, load_mae
 
@@ -128,9 +129,10 @@ def arguments(tmp_path_factory):
 def trained(run_dir):
     """The parameters and statistics of a run's checkpoint, and the line of its one epoch."""
     plan = Plan.from_config(read_json(run_dir / "config.json"))
-    encoder = images.build_encoder(plan.images)
     (training,) = plan.trainings
-    model, _ = classification.restore_head(run_dir, plan, training, encoder, "last")
+    model, _ = classification.restore_head(
+        run_dir, plan, training, open_inputs(plan.images), "last"
+    )
     (line,) = (run_dir / "metrics.jsonl").read_text().splitlines()  # one process writes
     return nnx.to_pure_dict(nnx.state(model)), json.loads(line)
 
@@ -150,7 +152,7 @@ def test_training_does_not_depend_on_the_number_of_processes(
     given = [*arguments, "--run-dir", str(tmp_path / "run"), "--exchange", exchange]
     code, out, err = finish(launcher(number, "experiments.distributed", *given))
     assert code == 0, err
-    assert "Test images" in out
+    assert "Test examples" in out
     # Gloo itself prints messages about its connections.
     said = [line for line in out.splitlines() if "[Gloo]" not in line]
     assert all(line.startswith("[0]") for line in said)

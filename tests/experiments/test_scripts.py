@@ -141,7 +141,7 @@ def test_train_evaluate_and_predict(run, images, tmp_path):
         of_images = ("--images", images) if script is predict else ()
         code, _, err = run(script, "--run-dir", tmp_path / "r", *of_images)
         assert code == 2
-        assert "encoder is not the one that the run began with" in err
+        assert "encoder: not what the run began with" in err
     file.write_text(json.dumps(config))
 
     code, _, err = run(distributed, *arguments, "--seed", 1)
@@ -155,7 +155,7 @@ def test_features_are_shared_between_scripts(run, images, tmp_path):
     shared = ("--features-dir", tmp_path / "features")
     code, out, _ = run(extract, *data, *shared)
     assert code == 0
-    assert "train: 48 CLS vectors of 192 numbers, 0 images skipped" in out
+    assert "train: 48 vectors of 192 numbers, 0 examples skipped" in out
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "features").rglob("c/**/*")}
     head = ("--hidden", 5, "--batch-size", 8, "--epochs", 1)
     code, _, err = run(centralized, *data, *shared, *head, "--run-dir", tmp_path / "r")
@@ -250,7 +250,7 @@ def test_an_unreadable_image_is_named_or_skipped(run, images, tmp_path):
     code, out, _ = run(extract, *base, "--skip-unreadable")
     assert code == 0
     assert f"skipped, unreadable: {root / 'red' / '05.png'}" in out
-    assert "1 images skipped" in out
+    assert "1 examples skipped" in out
 
 
 def test_an_empty_class_directory_is_told(run, images, tmp_path):

@@ -6,13 +6,14 @@ split.
 
 from jist.data.speech.clips import Clips, load_speech
 from jist.data.speech.spectrogram import BANDS, FRAMES, log_mel
-from jist.data.speech.waveform import RATE, SAMPLES, UnreadableClipError, read_clip
+from jist.data.speech.waveform import RATE, SAMPLES, SUFFIXES, UnreadableClipError, read_clip
 
 __all__ = [
     "BANDS",
     "FRAMES",
     "RATE",
     "SAMPLES",
+    "SUFFIXES",
     "Clips",
     "UnreadableClipError",
     "load_speech",

@@ -135,7 +135,7 @@ def test_without_a_patch_removed_random_masks_are_the_fixed_ones(images, tmp_pat
         Training(mask_ratio=0.0, how=CENTRAL, mask=mask) for mask in ("fixed", "random")
     )
     # Encoding the images again would need this function.
-    monkeypatch.delattr(classification, "random_masks")
+    monkeypatch.delattr("experiments.runs.images.random_masks")
     wanted = Plan(experiment="x", images=images, head=HEAD, trainings=trainings)
     fixed, random = classification.run_plan(wanted, tmp_path)
     assert random["mask"] == "random"

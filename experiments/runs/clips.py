@@ -1,0 +1,62 @@
+"""Clips -> log-mel features."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from rich.progress import Progress
+
+from experiments.command.options import ImageOptions
+from experiments.runs.stores import no_masks, shared, store_paths
+from jist import features
+from jist.data.speech import BANDS, FRAMES, SUFFIXES, Clips, load_speech, log_mel, read_clip
+from jist.features import Features
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipInputs:
+    """Log-mel features of clips (VLDB 2022, §3.1)."""
+
+    options: ImageOptions
+    dim = BANDS * FRAMES
+    kind = "clip (.flac, .wav)"
+
+    @property
+    def pinned(self) -> Mapping[str, str]:
+        """Nothing: feature stores know their clips."""
+        return {}
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """The features' name in the place of an encoder's."""
+        return {"encoder": "log-mel"}
+
+    def examples(self, split: str) -> Clips:
+        """The clips."""
+        path = self.options.dataset.removeprefix("speech:")
+        return load_speech(path, split, test_share=self.options.test_share)
+
+    def features(
+        self, mask_ratio: float, directory: pathlib.Path, progress: Progress
+    ) -> dict[str, Features]:
+        """Log-mel features; clips have no patches to mask."""
+        paths = store_paths(self.options, directory, f"log-mel-share-{self.options.test_share:g}")
+
+        def extract(split: str, path: pathlib.Path) -> None:
+            features.extract_speech(self.examples(split), path, progress=progress)
+
+        return shared(paths, extract)
+
+    def renewed(self, mask_ratio: float) -> Callable[[int], np.ndarray]:
+        """Clips have no masks."""
+        raise ValueError(no_masks(self.options))
+
+    def takes(self, name: str) -> bool:
+        """Whether a file is a clip by its name."""
+        return pathlib.Path(name).suffix.lower() in SUFFIXES
+
+    def read(self, path: pathlib.Path) -> tuple[list[str], np.ndarray]:
+        """The name and the features [1, D] of a clip that need not be of the data set."""
+        return [str(path)], log_mel(read_clip(path)).reshape(1, self.dim)

@@ -1,0 +1,69 @@
+"""What heads are trained on: features of images, clips or vectors, by the name of a data set."""
+
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from rich.progress import Progress
+
+from experiments.command.options import ImageOptions
+from experiments.runs.clips import ClipInputs
+from experiments.runs.images import ImageInputs
+from experiments.runs.vectors import VectorInputs
+from jist.data import Examples
+from jist.features import Features
+
+
+class Inputs(Protocol):
+    """The features of a run, whatever they are of."""
+
+    @property
+    def dim(self) -> int:
+        """Numbers D in a feature vector."""
+        ...
+
+    @property
+    def pinned(self) -> Mapping[str, str]:
+        """What must not change between two calls that work on one run: name -> SHA-256."""
+        ...
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What results say of the features, beside the name of the data set."""
+        ...
+
+    def examples(self, split: str) -> Examples:
+        """The examples of a split, with their labels and without their features.
+
+        Raises:
+            DataError: the data set is not there, or is none.
+        """
+        ...
+
+    def features(
+        self, mask_ratio: float, directory: pathlib.Path, progress: Progress
+    ) -> dict[str, Features]:
+        """The features of both splits, computed into `directory` or read from it."""
+        ...
+
+    def renewed(self, mask_ratio: float) -> Callable[[int], np.ndarray]:
+        """Maps an epoch to the features [N, D] of the training examples under its random masks.
+
+        Raises:
+            ValueError: there are none.
+        """
+        ...
+
+
+def open_inputs(options: ImageOptions) -> Inputs:
+    """The inputs that the options name.
+
+    Raises:
+        ValueError: an unknown data set, or as `build_encoder`.
+    """
+    if options.dataset.startswith("speech:"):
+        return ClipInputs(options)
+    if options.dataset.startswith("features:"):
+        return VectorInputs(options)
+    return ImageInputs(options)

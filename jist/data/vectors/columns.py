@@ -1,0 +1,111 @@
+"""What a file of vectors holds, and what is common to reading any format."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from jist.data.errors import DataError
+
+# How the arrays or columns of a file may be called; the first one that is there counts.
+X = ("x", "X", "features", "embeddings", "embedding", "cls")
+Y = ("y", "label", "labels", "class", "target")
+SPLIT, KEY = ("split",), ("id", "key")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Columns:
+    """What a file holds, unchecked but for the shapes.
+
+    Attributes:
+        path: the file, for messages.
+        x: vectors [N, D] of floats or integers, in memory or mapped.
+        label: [N], of any type; None where the file names none.
+        split: [N], names of splits, if the file has them.
+        key: [N], names of the rows, if the file has them.
+        class_names: the names of the classes, if the file has them.
+    """
+
+    path: pathlib.Path
+    x: np.ndarray
+    label: np.ndarray | None
+    split: np.ndarray | None = None
+    key: np.ndarray | None = None
+    class_names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.x.ndim != 2 or self.x.dtype.kind not in "fiub":
+            raise DataError(
+                f"{self.path}: features must be numbers [N, D], got {self.x.dtype} "
+                f"{list(self.x.shape)}"
+            )
+        for name in ("label", "split", "key"):
+            column = getattr(self, name)
+            if column is not None and column.shape != self.x.shape[:1]:
+                raise DataError(
+                    f"{self.path}: there are {len(self.x)} rows of features, and {name}s "
+                    f"{list(column.shape)}; there must be one for each row"
+                )
+
+
+def label_file(path: pathlib.Path) -> np.ndarray:
+    """Labels [N] in a file: a NumPy array, or a line of text for each row."""
+    if not path.is_file():
+        raise DataError(f"labels: {path} does not exist")
+    if path.suffix.lower() == ".npy":
+        return load_array(path)
+    try:
+        return np.array(path.read_text("utf-8").splitlines())
+    except UnicodeDecodeError as error:
+        raise DataError(f"labels: {path} is no text in UTF-8: {error.reason}") from error
+
+
+def find_labels(
+    labels: str | None,
+    column: Callable[[str | None], np.ndarray | None],
+    there: tuple[str, ...],
+) -> np.ndarray | None:
+    """The labels by their name in the file or, if it has no such column, by their file."""
+    if labels is not None and labels not in there and os.path.splitext(labels)[1]:
+        return label_file(pathlib.Path(labels).expanduser())
+    return column(labels)
+
+
+def find(
+    path: pathlib.Path, there: tuple[str, ...], names: tuple[str, ...], wanted: str | None
+) -> str | None:
+    """The name that is wanted or, without one, the first of some names that is there."""
+    if wanted is not None:
+        if wanted not in there:
+            raise DataError(f"{path} has no labels called {wanted!r}; {has(there)}")
+        return wanted
+    return next((name for name in names if name in there), None)
+
+
+def has(there: tuple[str, ...]) -> str:
+    """What a file has, for messages."""
+    return f"it has {listed(there[:20])}" if there else "it is empty"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names between commas."""
+    return ", ".join(names)
+
+
+def load_array(path: pathlib.Path, **options: Any) -> np.ndarray:
+    """A `.npy` file; `options` are those of `numpy.load`."""
+    try:
+        array = np.load(path, allow_pickle=False, **options)
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(f"{path} cannot be read: {short(error)}") from error
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{path} is no .npy file: it holds several arrays")
+    return array
+
+
+def short(error: BaseException) -> str:
+    """The text of an error of a library, in one line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,195 @@
+"""Vectors with classes, and which of them are for testing."""
+
+import dataclasses
+import functools
+import hashlib
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from jist.data.dataset import Examples
+from jist.data.errors import DataError
+from jist.data.holdout import held_out
+from jist.data.vectors.columns import Columns
+from jist.data.vectors.labelling import classes_of, indices
+from jist.data.vectors.numpy_files import read_npz, splits_of_npz
+from jist.data.vectors.reading import SUFFIXES, read_columns
+
+SPLITS = ("train", "test")
+_BLOCK_BYTES = 64e6  # read at a time, so that checking needs no memory
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Vectors(Examples):
+    """Vectors of one split. Keys are the file's, or numbers of its rows.
+
+    Attributes:
+        path: their file.
+        rows: which rows of `table` they are, ascending [N].
+        table: the vectors of the file, numbers of any type, in memory or mapped.
+    """
+
+    path: pathlib.Path
+    rows: np.ndarray
+    table: np.ndarray
+
+    @property
+    def dim(self) -> int:
+        """The length D of a vector."""
+        return self.table.shape[1]
+
+    def read(self) -> Float[np.ndarray, "examples dim"]:
+        """All vectors [N, D] float32, in memory."""
+        whole = len(self.rows) == len(self.table)
+        return np.asarray(self.table if whole else self.table[self.rows], np.float32)
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Digest of the vectors.
+
+        Raises:
+            DataError: a number is not finite; file and row are named.
+        """
+        digest = hashlib.sha256(f"{self.table.dtype} {self.table.shape}".encode())
+        block = max(1, int(_BLOCK_BYTES / max(1, self.table.itemsize * self.dim)))
+        for start in range(0, len(self.rows), block):
+            rows = self.rows[start : start + block]
+            whole = rows[-1] - rows[0] + 1 == len(rows)
+            values = self.table[rows[0] : rows[-1] + 1] if whole else self.table[rows]
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                row, column = np.argwhere(~np.isfinite(values))[0]
+                raise DataError(
+                    f"{self.path}, row {rows[row]}: feature {column} is {values[row, column]}"
+                )
+            digest.update(np.ascontiguousarray(values).data)
+        return digest.hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """As of other examples; and the digest of the vectors."""
+        return super().describe() | {"features_sha256": self.sha256}
+
+    def locate(self, index: int) -> str:
+        """File and row."""
+        return f"{self.path}, row {self.rows[index]}"
+
+
+def load_vectors(
+    path: str | os.PathLike,
+    split: str,
+    *,
+    labels: str | None = None,
+    seed: int = 0,
+    test_share: float = 0.2,
+) -> Vectors:
+    """One split of somebody's own vectors.
+
+    The split is, in this order: two paths with a comma between them, of training and of test
+    vectors; a directory with `train` and `test` (`train.npz`, `train.parquet`, the Zarr store
+    `train`, or `x_train.npy` and `y_train.npy`); arrays `x_train`, `y_train`, `x_test`, `y_test` of
+    a `.npz` file; a column or array `split` of "train" and "test"; else a share of every class,
+    drawn from the seed and the rows' keys.
+
+    Args:
+        path: a file as `jist.data.vectors.reading.read_columns` takes it, or as above.
+        split: "train" or "test".
+        labels: the column, array or file of the labels, if they have no usual name.
+        seed: decides the split of a file that brings none.
+        test_share: share of every class held out for testing there.
+
+    Raises:
+        ValueError: no such split, or a share outside (0, 1).
+        DataError: the files cannot be used; the message says which and why.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {SPLITS}, got {split!r}")
+    name = f"features:{os.fspath(path)}"
+    files = _files(os.fspath(path), labels)
+    if len(files) == 2:
+        wide = [part.x.shape[1] for part in files]
+        if wide[0] != wide[1]:
+            raise DataError(
+                f"{files[0].path} has {wide[0]} features in a row, {files[1].path} has {wide[1]}"
+            )
+        part = files[SPLITS.index(split)]
+        names = classes_of(files)
+        return _vectors(name, split, part, np.arange(len(part.x)), names, indices(part, names))
+    (part,) = files
+    names = classes_of(files)
+    found = indices(part, names)
+    if part.split is not None:
+        test = _tested(part)
+    else:
+        test = held_out(_keys(part), found, names, share=test_share, seed=seed)
+    rows = np.flatnonzero(test if split == "test" else ~test)
+    return _vectors(name, split, part, rows, names, found[rows])
+
+
+def _files(path: str, labels: str | None) -> list[Columns]:
+    """The one file, or those of the training and of the test vectors."""
+    if not path:
+        raise DataError("features:PATH needs the path of a file or directory")
+    whole = pathlib.Path(path).expanduser()
+    if "," in path and not whole.exists():
+        parts = [pathlib.Path(part).expanduser() for part in path.split(",")]
+        if len(parts) != 2:
+            raise DataError(f"features:{path}: expected TRAIN,TEST, got {len(parts)} paths")
+        return [read_columns(part, labels) for part in parts]
+    if whole.is_dir() and not (whole / "zarr.json").is_file():
+        return [read_columns(_of_split(whole, split), labels) for split in SPLITS]
+    if whole.suffix.lower() == ".npz" and whole.is_file() and splits_of_npz(whole):
+        return [read_npz(whole, labels, f"_{split}") for split in SPLITS]
+    return [read_columns(whole, labels)]
+
+
+def _of_split(directory: pathlib.Path, split: str) -> pathlib.Path:
+    names = [split, *(f"{split}{suffix}" for suffix in sorted(SUFFIXES))]
+    names += [f"{x}_{split}.npy" for x in ("x", "X")]
+    found = [directory / name for name in names if (directory / name).exists()]
+    if len(found) != 1:
+        raise DataError(
+            f"{directory} must hold one of {', '.join(names)}, it holds "
+            + (", ".join(path.name for path in found) or "none")
+        )
+    return found[0]
+
+
+def _tested(part: Columns) -> np.ndarray:
+    assert part.split is not None
+    names = np.char.lower(part.split.astype(str))
+    wrong = np.flatnonzero(~np.isin(names, SPLITS))
+    if len(wrong):
+        row = int(wrong[0])
+        raise DataError(
+            f"{part.path}, row {row}: split must be train or test, got {part.split[row]!s}"
+        )
+    return names == "test"
+
+
+def _keys(part: Columns) -> list[str]:
+    return [str(key) for key in (range(len(part.x)) if part.key is None else part.key)]
+
+
+def _vectors(
+    name: str,
+    split: str,
+    part: Columns,
+    rows: np.ndarray,
+    class_names: tuple[str, ...],
+    labels: np.ndarray,
+) -> Vectors:
+    if not len(rows):
+        raise DataError(f"{part.path} holds no vectors to {split}")
+    keys = _keys(part)
+    return Vectors(
+        name=name,
+        split=split,
+        class_names=class_names,
+        keys=tuple(keys[row] for row in rows),
+        labels=labels,
+        path=part.path,
+        rows=rows,
+        table=part.x,
+    )

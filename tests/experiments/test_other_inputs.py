@@ -1,0 +1,147 @@
+"""What is no image: vectors and clips through the scripts, as a user runs them."""
+
+import json
+import sys
+import wave
+
+import numpy as np
+import pytest
+
+from experiments import centralized, compare, distributed, evaluate, extract, predict
+from experiments.command import cli
+from experiments.command.options import ImageOptions
+
+SMALL = ("--hidden", "8", "--batch-size", "8", "--epochs", "1")
+ROWS, DIM, CLASSES = 60, 6, 3
+
+
+@pytest.fixture(scope="module")
+def vectors(tmp_path_factory):
+    """Three clouds of points, written as the README says."""
+    y = np.arange(ROWS) % CLASSES
+    x = np.random.default_rng(0).normal(5.0 * np.eye(CLASSES, DIM)[y])
+    path = tmp_path_factory.mktemp("vectors") / "mine.npz"
+    np.savez(path, x=x.astype(np.float32), y=np.array(["ash", "elm", "oak"])[y])
+    return path
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Two words, a low and a high tone, by twelve speakers."""
+    root = tmp_path_factory.mktemp("clips")
+    seconds = np.arange(16_000) / 16_000
+    for word, hertz in (("low", 300), ("high", 3000)):
+        (root / word).mkdir()
+        for speaker in range(12):
+            tone = 8000 * np.sin(2 * np.pi * (hertz + 10 * speaker) * seconds)
+            with wave.open(str(root / word / f"{speaker:08x}_nohash_0.wav"), "wb") as file:
+                file.setparams((1, 2, 16_000, 0, "NONE", ""))
+                file.writeframes(tone.astype("<i2").tobytes())
+    return root
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs a script; returns its exit code, its output and its messages."""
+
+    def call(script, options, *arguments):
+        monkeypatch.setattr(sys, "argv", [script.__name__, *map(str, arguments)])
+        try:
+            cli.run(script.main, options, script.__doc__ or "")
+        except SystemExit as stopped:
+            return stopped.code, *capsys.readouterr()
+        return 0, *capsys.readouterr()
+
+    return call
+
+
+def test_vectors_are_trained_evaluated_and_predicted(run, vectors, tmp_path):
+    own = ("--dataset", f"features:{vectors}", *SMALL, "--epochs", "8", "--learning-rate", "0.03")
+    arguments = (*own, "--workers", "2", "--run-dir", tmp_path / "r")
+    code, out, err = run(distributed, distributed.DistributedOptions, *arguments)
+    assert (code, err) == (0, "")
+    assert "–" in out  # no patches
+    summary = json.loads((tmp_path / "r" / "summary.json").read_text())
+    assert summary["class_names"] == ["ash", "elm", "oak"]
+    (result,) = summary["results"]
+    assert (result["feature_dim"], result["mask"], result["encoder"]) == (DIM, "none", "none")
+    assert result["last_test_accuracy"] == 1.0
+
+    code, _, err = run(evaluate, evaluate.EvaluateOptions, "--run-dir", tmp_path / "r")
+    assert (code, err) == (0, "")
+    (measured,) = json.loads((tmp_path / "r" / "evaluation.json").read_text()).values()
+    assert measured["test_accuracy"] == result["last_test_accuracy"]
+
+    np.save(tmp_path / "new.npy", 5 * np.eye(CLASSES, DIM))  # without labels
+    wanted = ("--run-dir", tmp_path / "r", "--images", tmp_path / "new.npy")
+    code, out, err = run(predict, predict.PredictOptions, *wanted)
+    assert (code, err) == (0, "")
+    found = [line.split("\t")[:2] for line in out.splitlines()]
+    assert found == [[f"{tmp_path}/new.npy:{i}", w] for i, w in enumerate(("ash", "elm", "oak"))]
+
+    np.save(tmp_path / "other.npy", np.eye(2))
+    wanted = (*wanted[:-1], tmp_path / "other.npy")
+    code, _, err = run(predict, predict.PredictOptions, *wanted)
+    assert code == 1
+    assert "other.npy has 2 features in a row, the run's 6" in err
+
+
+def test_vectors_written_anew_under_their_name_are_noticed(run, vectors, tmp_path):
+    path = tmp_path / "mine.npz"
+    path.write_bytes(vectors.read_bytes())
+    arguments = ("--dataset", f"features:{path}", *SMALL, "--run-dir", tmp_path / "r")
+    assert run(centralized, centralized.CentralizedOptions, *arguments)[0] == 0
+    with np.load(vectors) as arrays:
+        np.savez(path, x=arrays["x"] + 1, y=arrays["y"])
+    code, _, err = run(evaluate, evaluate.EvaluateOptions, "--run-dir", tmp_path / "r")
+    assert code == 2
+    assert "train features: not what the run began with" in err
+
+
+def test_strategies_are_compared_on_vectors(run, vectors, tmp_path):
+    own = ("--dataset", f"features:{vectors}", *SMALL, "--workers", "2")
+    code, out, _ = run(compare, compare.CompareOptions, *own, "--run-dir", tmp_path)
+    assert code == 0
+    assert "ensemble" in out
+    assert (tmp_path / "comparison.png").stat().st_size
+
+
+def test_clips_are_extracted_trained_and_predicted(run, clips, tmp_path):
+    own, kept = ("--dataset", f"speech:{clips}"), ("--features-dir", tmp_path / "features")
+    code, out, err = run(extract, extract.ExtractOptions, *own, *kept)
+    assert (code, err) == (0, "")
+    assert "vectors of 4096 numbers" in out
+    arguments = (*own, *kept, *SMALL, "--epochs", "6", "--run-dir", tmp_path / "r")
+    code, _, err = run(centralized, centralized.CentralizedOptions, *arguments)
+    assert (code, err) == (0, "")
+    (result,) = json.loads((tmp_path / "r" / "summary.json").read_text())["results"]
+    assert (result["feature_dim"], result["encoder"]) == (4096, "log-mel")
+    assert result["last_test_accuracy"] == 1.0
+    wanted = ("--run-dir", tmp_path / "r", "--images", clips / "high")
+    code, out, err = run(predict, predict.PredictOptions, *wanted)
+    assert (code, err) == (0, "")
+    assert [line.split("\t")[1] for line in out.splitlines()] == ["high"] * 12
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"mask_ratio": 0.5}, "--mask-ratio 0.5 has no effect: features:x holds no images"),
+        ({"encoder": "random-nano"}, "--encoder random-nano has no effect"),
+        ({"simulate_clouds": 0.5}, "--simulate-clouds 0.5 has no effect"),
+        ({"encode_dtype": "bfloat16"}, "--encode-dtype bfloat16 has no effect"),
+    ],
+)
+def test_options_of_images_are_refused(option, message):
+    with pytest.raises(ValueError, match=message):
+        ImageOptions(dataset="features:x", **option)
+    with pytest.raises(ValueError, match="--labels needs --dataset features:PATH, got digits"):
+        ImageOptions(labels="kind")
+
+
+def test_random_masks_are_refused(run, vectors, tmp_path):
+    arguments = ("--dataset", f"features:{vectors}", *SMALL, "--run-dir", tmp_path / "r")
+    code, _, err = run(centralized, centralized.CentralizedOptions, *arguments, "--mask", "random")
+    assert code == 2
+    assert "random masks need images" in err
+    assert not (tmp_path / "r").exists()
