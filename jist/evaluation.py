@@ -6,22 +6,21 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from jist.ragged import take
 from jist.tasks import Examples, Task, classification, count
 
 _CLASSIFICATION = classification()
 
 
 @nnx.jit
-def _outputs(model: nnx.Module, x: Array | np.ndarray) -> Array:
+def _outputs(model: nnx.Module, x: Examples) -> Array:
     return model(x)  # type: ignore[operator]  # any module
 
 
-def predict(
-    model: nnx.Module, x: Array | np.ndarray, batch_size: int = 8192
-) -> Float[Array, "batch ..."]:
+def predict(model: nnx.Module, x: Examples, batch_size: int = 8192) -> Float[Array, "batch ..."]:
     """Outputs [N, ...] of a model, a classifier's logits say, `batch_size` examples at a time."""
     return jnp.concatenate(
-        [_outputs(model, x[i : i + batch_size]) for i in range(0, len(x), batch_size)]
+        [_outputs(model, take(x, slice(i, i + batch_size))) for i in range(0, count(x), batch_size)]
     )
 
 
@@ -48,7 +47,7 @@ def evaluate(
         raise ValueError(f"{split} examples must be at least 1, got 0")
     losses, sizes, sums = [], [], None
     for first in range(0, total, task.examples_at_once):
-        part = jax.tree.map(lambda x, i=first: x[i : i + task.examples_at_once], examples)
+        part = take(examples, slice(first, first + task.examples_at_once))
         loss, measured = jax.tree.map(_widened, _part(task, model, part))
         losses.append(loss)
         sizes.append(count(part))

@@ -37,6 +37,7 @@ from jist.fingerprint import optimizer_fingerprint
 from jist.metrics import MetricsLog
 from jist.models import calibrate
 from jist.placement import place
+from jist.ragged import take
 from jist.strategies import State, Strategy
 from jist.tasks import Examples, Task, classification, count
 
@@ -296,14 +297,14 @@ def calibration_subset(x: Examples, size: int, seed: int) -> Examples:
     """Random rows of x: the first ones of a data set sorted by class give wrong statistics.
 
     Args:
-        x: tree of arrays [N, ...].
+        x: tree of arrays [N, ...] and of ragged rows.
         size: how many of the N, all if there are fewer.
         seed: decides which.
     """
     total = count(x)
     generator = np.random.default_rng([seed, 0xCA11B])
     rows = np.sort(generator.choice(total, min(size, total), replace=False))
-    return jax.tree.map(lambda array: array[rows], x)
+    return take(x, rows)
 
 
 def _validate(model: nnx.Module, examples: Examples | None, task: Task) -> dict[str, float]:

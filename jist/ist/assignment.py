@@ -70,22 +70,18 @@ class Assignment:
         """The neurons of every worker, {layer: i32 [workers, part]}, as `partition`."""
         return partition(key, self.widths, self._workers, self._scheme, shares=self._shares)
 
-    def check(self, loss: Callable[[nnx.Module, Any], Any], examples: Any, batch: int) -> None:
+    def check(self, loss: Callable[[nnx.Module, Any], Any], batch: Any) -> None:
         """Checks once, on the shapes of a batch, that the model can be cut (`jist.ist.check`).
 
         Args:
             loss: maps a model and a batch to a scalar.
-            examples: tree of arrays [N, ...], or of their shapes.
-            batch: examples in a batch.
+            batch: tree of the batch's shapes [B, ...].
 
         Raises:
             ValueError: it cannot.
         """
         if not self._checked:
-            shapes = jax.tree.map(
-                lambda array: jax.ShapeDtypeStruct((batch, *array.shape[1:]), array.dtype), examples
-            )
-            check(self._model, loss, shapes)
+            check(self._model, loss, batch)
             self._checked = True
 
     def own(self, parts: dict[str, Array], local: int) -> dict[str, Array]:

@@ -7,6 +7,7 @@ from jist.models.preprocessing import Preprocessing
 from jist.models.probe import LinearProbe
 from jist.models.resnet import ResNet50
 from jist.models.shipped import shipped_encoders
+from jist.models.sparse_mlp import SparseMLP
 from jist.models.standardize import Scale, Standardize, Statistic, calibrate
 from jist.models.vit import MAEEncoder, ViTConfig
 from jist.models.weights import (
@@ -31,6 +32,7 @@ __all__ = [
     "Preprocessing",
     "ResNet50",
     "Scale",
+    "SparseMLP",
     "Standardize",
     "Statistic",
     "ViTConfig",

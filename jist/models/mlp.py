@@ -22,10 +22,13 @@ class MLP(nnx.Module):
         norm: how subnetworks are corrected for missing inputs: "standardize" each hidden
             pre-activation, "scale" each hidden activation, or None. Hidden layers have no bias
             where they are standardised.
-        rngs: initialisation of the kernels (LeCun normal); biases are zero.
+        dropout: share of a hidden layer's activations that is dropped in training.
+        rngs: initialisation of the kernels (LeCun normal), biases are zero; and the random numbers
+            of dropout.
 
     Raises:
-        ValueError: fewer than two widths, a width that is not positive, an unknown norm.
+        ValueError: fewer than two widths, a width that is not positive, an unknown norm, a share
+            outside [0, 1).
     """
 
     def __init__(
@@ -33,12 +36,15 @@ class MLP(nnx.Module):
         widths: tuple[int, ...] = (768, 1000, 1000, 10),
         *,
         norm: str | None = "standardize",
+        dropout: float = 0.0,
         rngs: nnx.Rngs,
     ):
         if len(widths) < 2 or min(widths) < 1:
             raise ValueError(f"widths must be at least two positive integers, got {widths}")
         if norm not in NORMS:
             raise ValueError(f"norm must be one of {NORMS}, got {norm!r}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
         self.widths = tuple(widths)
         self.norm = norm
         hidden = [f"hidden{i}" for i in range(1, len(widths) - 1)]
@@ -66,14 +72,28 @@ class MLP(nnx.Module):
             for width, name in zip(widths[1:-1], hidden, strict=True)
             if correction is not None
         )
+        self.dropout = nnx.Dropout(dropout, rngs=rngs) if dropout else None
 
     def __call__(self, x: Float[Array, "batch features"]) -> Float[Array, "batch classes"]:
         """Logits [B, C] of the features x [B, D]."""
+        return self.last(self.hidden(x))
+
+    @property
+    def last(self) -> nnx.Linear:
+        """The output layer, for losses that compute some of its outputs at a time."""
+        return self.layers[-1]
+
+    def hidden(self, x: Float[Array, "batch features"]) -> Float[Array, "batch width"]:
+        """What the output layer is given."""
         for i, layer in enumerate(self.layers[:-1]):
-            x = layer(x)
-            if self.norm == "standardize":
-                x = self.corrections[i](x)
-            x = jax.nn.relu(x)
-            if self.norm == "scale":
-                x = self.corrections[i](x)
-        return self.layers[-1](x)
+            x = self._activations(i, layer(x))
+        return x
+
+    def _activations(self, i: int, z: Float[Array, "batch width"]) -> Float[Array, "batch width"]:
+        """The activations of a hidden layer, from its linear map's outputs."""
+        if self.norm == "standardize":
+            z = self.corrections[i](z)
+        x = jax.nn.relu(z)
+        if self.norm == "scale":
+            x = self.corrections[i](x)
+        return x if self.dropout is None else self.dropout(x)

@@ -6,9 +6,10 @@ the deployed full network it receives all. §2.2 corrects this by standardising 
 Appendix A by scaling the activations up.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -74,11 +75,11 @@ class Scale(nnx.Module):
 
 
 @nnx.jit
-def _forward(model: nnx.Module, x: Array | np.ndarray) -> None:
+def _forward(model: nnx.Module, x: Any) -> None:
     model(x)  # type: ignore[operator]  # any module that takes a batch
 
 
-def calibrate(model: nnx.Module, x: Array | np.ndarray) -> None:
+def calibrate(model: nnx.Module, x: Any) -> None:
     """Measures every neuron's deployed mean and variance, in place (VLDB 2022, §2.2).
 
     One pass of the full network over `x`, in which every `Standardize` and every `nnx.BatchNorm`
@@ -88,14 +89,16 @@ def calibrate(model: nnx.Module, x: Array | np.ndarray) -> None:
 
     Args:
         model: the full network.
-        x: training examples [B, ...], B ≥ 2, drawn at random: the first rows of a data set that is
-            sorted by class give wrong statistics.
+        x: what the model is called with for training examples, [B, ...] or a tree of such arrays,
+            B ≥ 2, drawn at random: the first rows of a data set that is sorted by class give wrong
+            statistics.
 
     Raises:
         ValueError: fewer than two examples, or running averages of a module that is neither.
     """
-    if len(x) < 2:
-        raise ValueError(f"x must hold at least 2 examples, got {len(x)}")
+    examples = len(jax.tree.leaves(x)[0])
+    if examples < 2:
+        raise ValueError(f"x must hold at least 2 examples, got {examples}")
     norms = [module for _, module in nnx.iter_modules(model) if isinstance(module, nnx.BatchNorm)]
     _check_averages(model, norms)
     model.eval()

@@ -17,6 +17,7 @@ from jaxtyping import Array
 
 from jist import ist
 from jist.models import Scale
+from jist.ragged import batch_shapes
 from jist.strategies.local import Examples, Loss, softmax_cross_entropy, worker_metrics
 from jist.strategies.strategy import State, Strategy
 
@@ -77,7 +78,7 @@ class Ensemble(Strategy):
         return State(P("workers"), P("workers"), P(), P())
 
     def _check(self, examples: Examples, batch_size: int) -> None:
-        self._assignment.check(self._local.loss, examples, batch_size)
+        self._assignment.check(self._local.loss, batch_shapes(examples, batch_size))
 
     def _worker_shapes(self) -> tuple[Any, Any]:
         return self._assignment.subnet_shapes(self._params, self._rest)

@@ -21,6 +21,7 @@ from jaxtyping import Array
 
 from jist import costs, ist
 from jist.ist import exchange as travel
+from jist.ragged import batch_shapes
 from jist.strategies.fresh import FreshState
 from jist.strategies.local import Examples, Loss, softmax_cross_entropy, worker_metrics
 from jist.strategies.strategy import OPTIMIZER_STATES, State, Strategy
@@ -127,7 +128,7 @@ class IST(Strategy):
         return State(self._param_specs(), opt_state, P(), P())
 
     def _check(self, examples: Examples, batch_size: int) -> None:
-        self._assignment.check(self._local.loss, examples, batch_size)
+        self._assignment.check(self._local.loss, batch_shapes(examples, batch_size))
 
     def _worker_shapes(self) -> tuple[Any, Any]:
         return self._assignment.subnet_shapes(self._params, self._rest)

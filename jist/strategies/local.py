@@ -10,13 +10,14 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
+from jist.ragged import take
 from jist.strategies.streams import step_keys, with_streams
 
-Examples = Any  # tree of arrays [N, ...]
+Examples = Any  # tree of arrays [N, ...] and of `jist.ragged.Ragged` rows
 Loss = Callable[[nnx.Module, Any], Float[Array, ""]]
 
 
-def softmax_cross_entropy(model: nnx.Module, batch: dict[str, Array]) -> Float[Array, ""]:
+def softmax_cross_entropy(model: nnx.Module, batch: dict[str, Any]) -> Float[Array, ""]:
     """Mean cross-entropy of a classifier on {"x": [B, ...], "y": i32 [B]}, in nats."""
     logits = model(batch["x"])  # type: ignore[operator]  # any classifier module
     return optax.softmax_cross_entropy_with_integer_labels(logits, batch["y"]).mean()
@@ -53,7 +54,7 @@ class LocalTraining:
             rows: which of them make up the batch [B].
             key: what random streams are drawn from, if there are any.
         """
-        batch = jax.tree.map(lambda array: array[rows], examples)
+        batch = take(examples, rows)
         if key is not None:
             rest = with_streams(rest, key)
         return self.loss(nnx.merge(self.graphdef, params, rest), batch)

@@ -15,9 +15,10 @@ A task of one's own is a `Task` of two or three functions:
 >>> task = Task(loss, counts, f1, best="f1")
 """
 
+from jist.ragged import count
 from jist.tasks.classification import classification
 from jist.tasks.regression import regression
-from jist.tasks.task import Examples, Task, count
+from jist.tasks.task import Examples, Task
 
 __all__ = [
     "Examples",

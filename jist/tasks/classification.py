@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array
 
+from jist.ragged import batch_shapes
 from jist.strategies.local import Examples, softmax_cross_entropy
 from jist.tasks.task import Task
 
@@ -21,7 +20,7 @@ def classification() -> Task:
     return Task(softmax_cross_entropy, _correct, _accuracy, best="accuracy", check=_check)
 
 
-def _correct(model: nnx.Module, batch: dict[str, Array]) -> dict[str, Any]:
+def _correct(model: nnx.Module, batch: dict[str, Any]) -> dict[str, Any]:
     logits = model(batch["x"])  # type: ignore[operator]  # any classifier module
     correct = jnp.argmax(logits, axis=-1) == batch["y"]
     return {"correct": jnp.sum(correct), "count": len(correct)}
@@ -37,8 +36,8 @@ def _check(model: nnx.Module, examples: Examples) -> None:
         raise ValueError(
             f'examples["y"] must be integers [N], got {labels.dtype} {list(labels.shape)}'
         )
-    shape = jax.ShapeDtypeStruct(examples["x"].shape, examples["x"].dtype)
-    logits = nnx.eval_shape(lambda model, x: model(x), model, shape)
+    shapes = batch_shapes(examples["x"], len(labels))
+    logits = nnx.eval_shape(lambda model, x: model(x), model, shapes)
     if logits.ndim != 2:
         raise ValueError(f"model must return logits [N, C], got {list(logits.shape)}")
     lowest, highest = (labels.min(), labels.max()) if labels.size else (0, 0)

@@ -77,21 +77,3 @@ class Task:
             raise ValueError(f"examples_at_once must be at least 1, got {self.examples_at_once}")
         if self.higher_is_better is None:
             object.__setattr__(self, "higher_is_better", self.best != "loss")
-
-
-def count(examples: Examples) -> int:
-    """The number N of examples in a tree of arrays [N, ...], or of their shapes.
-
-    Raises:
-        ValueError: there is no array, or they differ in N.
-    """
-    shapes = {
-        jax.tree_util.keystr(path): leaf.shape
-        for path, leaf in jax.tree_util.tree_leaves_with_path(examples)
-    }
-    if len({shape[:1] for shape in shapes.values()}) != 1 or () in shapes.values():
-        raise ValueError(
-            "examples must be a tree of arrays [N, ...] that agree in N, got "
-            + (", ".join(f"{list(shape)} at {path}" for path, shape in shapes.items()) or "none")
-        )
-    return next(iter(shapes.values()))[0]
