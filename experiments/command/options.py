@@ -54,6 +54,8 @@ class ImageOptions(NaturalOptions):
     labels: str | None = None
     """features:PATH: the column or array of the labels, or a .npy or .txt file of them; by default
     y or label."""
+    augment: bool = False
+    """speech:PATH: move every training clip and add noise to it, anew in every epoch."""
     test_share: float = 0.2
     """Share of the examples held out for testing, if the data set comes without a split."""
     encoder: str = "mae-nano-cifar10"
@@ -76,6 +78,8 @@ class ImageOptions(NaturalOptions):
     def __post_init__(self) -> None:
         if self.labels is not None and not self.dataset.startswith("features:"):
             raise ValueError(f"--labels needs --dataset features:PATH, got {self.dataset}")
+        if self.augment and not self.dataset.startswith("speech:"):
+            raise ValueError(f"--augment needs --dataset speech:PATH, got {self.dataset}")
         if not self.of_images:
             self._check_without_images()
         if self.dataset.startswith("images:"):
@@ -134,6 +138,9 @@ class ImageOptions(NaturalOptions):
 
 
 BATCH_SIZE = 64  # CPAL 2024, Table 3
+OPTIMIZERS = ("adam", "sgd")
+# Widths of the hidden layers of VLDB 2022, §3.1.
+PRESETS = {"speech-2-layer": (4096,), "speech-3-layer": (8192, 8192)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,8 +151,13 @@ class HeadOptions:
     """Widths of the hidden layers."""
     norm: str = "standardize"
     """How subnetworks are corrected for missing inputs: standardize, scale or none."""
+    preset: str | None = None
+    """A network of the papers, in the place of --hidden: speech-2-layer (VLDB 2022: one hidden
+    layer of 4096) or speech-3-layer (8192-8192)."""
+    optimizer: str = "adam"
+    """adam, with betas 0.9 and 0.999, or sgd, without momentum; no weight decay."""
     learning_rate: float = 1e-3
-    """Learning rate of Adam, with betas 0.9 and 0.999 and no weight decay."""
+    """Learning rate."""
     batch_size: int | None = None
     """Examples in a worker's batch. By default 64, or as many as all workers together have examples
     for."""
@@ -156,6 +168,16 @@ class HeadOptions:
     by the test images, as the paper does; that accuracy is biased upwards."""
 
     def __post_init__(self) -> None:
+        if self.preset is not None:
+            if self.preset not in PRESETS:
+                raise ValueError(f"preset must be one of {(*PRESETS,)}, got {self.preset!r}")
+            if self.hidden not in (type(self).hidden, PRESETS[self.preset]):
+                raise ValueError(
+                    f"--preset {self.preset} has widths of its own, got --hidden {self.hidden}, too"
+                )
+            object.__setattr__(self, "hidden", PRESETS[self.preset])
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer must be one of {OPTIMIZERS}, got {self.optimizer!r}")
         for name, values in (("hidden", self.hidden), ("epochs", (self.epochs,))):
             if min(values, default=1) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")

@@ -32,7 +32,8 @@ class Study:
         epochs: epochs of training.
         hidden: widths of the hidden layers.
         norm: how subnetworks are corrected for missing inputs.
-        learning_rate: of Adam.
+        optimizer: adam or sgd.
+        learning_rate: its learning rate.
         batch_size: examples in a worker's batch.
         worker_data: examples of each worker, shared or sharded.
     """
@@ -44,6 +45,7 @@ class Study:
     epochs: int
     hidden: tuple[int, ...]
     norm: str
+    optimizer: str
     learning_rate: float
     batch_size: int
     worker_data: str
@@ -56,7 +58,7 @@ class Study:
     @property
     def options(self) -> str:
         """The options of the heads that are not the defaults, without the epochs, in words."""
-        names = ("hidden", "norm", "learning_rate", "batch_size", "worker_data")
+        names = ("hidden", "norm", "optimizer", "learning_rate", "batch_size", "worker_data")
         return _in_words({name: getattr(self, name) for name in names})
 
 

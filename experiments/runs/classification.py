@@ -135,8 +135,7 @@ def check_trainings(
         build_strategy(inputs.dim, len(dataset.class_names), head, how, seed, devices)
         head.batch_of(how.workers, round(len(dataset) * (1 - head.validation)))
         worker_pools(how, dataset.labels, seed)
-        if training.mask == "random" and training.mask_ratio:
-            inputs.renewed(training.mask_ratio)
+        inputs.renewed(training.mask, training.mask_ratio)
 
 
 def train_head(
@@ -150,7 +149,8 @@ def train_head(
 ) -> dict[str, Any]:
     """Trains one head, or resumes training it, and returns its result.
 
-    Random masks apply to training images only; evaluation uses the stored features.
+    Random masks and augmentation apply to training examples only; evaluation uses the stored
+    features.
     """
     how, head, seed = training.how, plan.head_of(training), plan.images.seed
     classes = len(stores["train"].attributes["class_names"])
@@ -165,9 +165,8 @@ def train_head(
         )
     head = dataclasses.replace(head, batch_size=batch_size)
     train: Examples | trainer.Renewed = fixed
-    # If no patch is removed, random and fixed masks are the same.
-    if training.mask == "random" and training.mask_ratio:
-        renewed = inputs.renewed(training.mask_ratio)
+    renewed = inputs.renewed(training.mask, training.mask_ratio)
+    if renewed is not None:
         train = trainer.Renewed(fixed, lambda epoch: {**fixed, "x": renewed(epoch)[~held]})
     mask, ratio = masks_seen(stores["train"], training)
     tags = {"strategy": how.strategy, "workers": how.workers, "ratio": ratio}
@@ -200,7 +199,7 @@ def train_head(
         "max_missing": plan.images.max_missing,
         "no_data": plan.images.no_data,
         **dataclasses.asdict(how),
-        **dataclasses.asdict(head),
+        **{name: of for name, of in dataclasses.asdict(head).items() if name != "preset"},
         "seed": seed,
         "train_examples": len(fixed["y"]),
         "validation_examples": int(held.sum()),

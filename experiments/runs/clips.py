@@ -9,7 +9,7 @@ import numpy as np
 from rich.progress import Progress
 
 from experiments.command.options import ImageOptions
-from experiments.runs.stores import no_masks, shared, store_paths
+from experiments.runs.stores import shared, store_paths
 from jist import features
 from jist.data.speech import BANDS, FRAMES, SUFFIXES, Clips, load_speech, log_mel, read_clip
 from jist.features import Features
@@ -31,7 +31,7 @@ class ClipInputs:
     @property
     def facts(self) -> Mapping[str, Any]:
         """The features' name in the place of an encoder's."""
-        return {"encoder": "log-mel"}
+        return {"encoder": "log-mel, augmented" if self.options.augment else "log-mel"}
 
     def examples(self, split: str) -> Clips:
         """The clips."""
@@ -49,9 +49,11 @@ class ClipInputs:
 
         return shared(paths, extract)
 
-    def renewed(self, mask_ratio: float) -> Callable[[int], np.ndarray]:
-        """Clips have no masks."""
-        raise ValueError(no_masks(self.options))
+    def renewed(self, mask: str, mask_ratio: float) -> Callable[[int], np.ndarray] | None:
+        """Clips augmented anew for every epoch."""
+        if not self.options.augment:
+            return None
+        return features.AugmentedClips(self.examples("train"), seed=self.options.seed)
 
     def takes(self, name: str) -> bool:
         """Whether a file is a clip by its name."""

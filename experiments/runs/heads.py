@@ -61,7 +61,7 @@ def build_strategy(
         norm=None if head.norm == "none" else head.norm,
         rngs=nnx.Rngs(seed),
     )
-    optimizer = optax.adam(head.learning_rate)
+    optimizer = {"adam": optax.adam, "sgd": optax.sgd}[head.optimizer](head.learning_rate)
     given = dataclasses.asdict(how) | {
         "exchange_dtype": EXCHANGE_DTYPES[how.exchange_dtype],
         "shares": parse_shares(how.shares),

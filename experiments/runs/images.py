@@ -100,8 +100,13 @@ class ImageInputs:
 
         return shared(paths, extract)
 
-    def renewed(self, mask_ratio: float) -> Callable[[int], np.ndarray]:
-        """The images encoded again for every epoch."""
+    def renewed(self, mask: str, mask_ratio: float) -> Callable[[int], np.ndarray] | None:
+        """The images encoded again for every epoch under random masks.
+
+        If no patch is removed, random and fixed masks are the same.
+        """
+        if mask == "fixed" or not mask_ratio:
+            return None
         encoder = check_sees_patches(self.options, self.encoder)
         return random_masks(self.options, mask_ratio, encoder)
 

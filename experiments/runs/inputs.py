@@ -47,11 +47,13 @@ class Inputs(Protocol):
         """The features of both splits, computed into `directory` or read from it."""
         ...
 
-    def renewed(self, mask_ratio: float) -> Callable[[int], np.ndarray]:
-        """Maps an epoch to the features [N, D] of the training examples under its random masks.
+    def renewed(self, mask: str, mask_ratio: float) -> Callable[[int], np.ndarray] | None:
+        """Maps an epoch to the features [N, D] of the training examples in it.
+
+        None if they are the same in every epoch: without random masks, and without augmentation.
 
         Raises:
-            ValueError: there are none.
+            ValueError: the encoder cannot leave patches out.
         """
         ...
 

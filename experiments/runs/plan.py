@@ -90,10 +90,14 @@ class Plan:
         config = dataclasses.asdict(self)
         unused = {"data_dir", "encode_batch", "mask_ratio"}
         unused |= {"labels"} if self.images.labels is None else set()
+        unused |= set() if self.images.augment else {"augment"}
         unused |= set() if self.images.natural else {*NATURAL}
         unused |= set() if self.images.of_images else {*OF_IMAGES}
         for option in unused:
             del config["images"][option]
+        del config["head"]["preset"]  # its widths are there
+        if self.head.optimizer == HeadOptions.optimizer:  # as in runs before there was a choice
+            del config["head"]["optimizer"]
         config["head"]["batch_size"] = self.head.batch_size or BATCH_SIZE
         config["trainings"] = [
             {"mask_ratio": t.mask_ratio, "mask": t.mask, "how": dataclasses.asdict(t.how), **t.own}

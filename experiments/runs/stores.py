@@ -38,8 +38,3 @@ def shared(
             if jax.process_index() == 0:
                 raise
             time.sleep(1)
-
-
-def no_masks(options: ImageOptions) -> str:
-    """Why random masks are refused."""
-    return f"--mask random needs images, got --dataset {options.dataset}"

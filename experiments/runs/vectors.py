@@ -10,7 +10,7 @@ import numpy as np
 from rich.progress import Progress
 
 from experiments.command.options import ImageOptions
-from experiments.runs.stores import SPLITS, no_masks
+from experiments.runs.stores import SPLITS
 from jist.data import DataError
 from jist.data.vectors import SUFFIXES, Vectors, load_vectors, read_columns
 from jist.features import Features
@@ -68,9 +68,9 @@ class VectorInputs:
             for split, vectors in self._splits.items()
         }
 
-    def renewed(self, mask_ratio: float) -> Callable[[int], np.ndarray]:
-        """Vectors have no masks."""
-        raise ValueError(no_masks(self.options))
+    def renewed(self, mask: str, mask_ratio: float) -> Callable[[int], np.ndarray] | None:
+        """Vectors stay the same."""
+        return None
 
     def takes(self, name: str) -> bool:
         """Whether a file holds vectors by its name."""

@@ -3,9 +3,10 @@
 Modules, in the order of the data: `visible` finds the visible patches of each image, `encoding` and
 `by_length` encode them, `extraction` writes the features in the format that `stored` defines and
 reads; `random_masks` encodes the images again in every epoch. `speech` writes the log-mel features
-of clips in the same format.
+of clips in the same format, `augmented_speech` computes them anew in every epoch.
 """
 
+from jist.features.augmented_speech import AugmentedClips
 from jist.features.encoding import (
     cls_vectors,
     encode_batches,
@@ -20,6 +21,7 @@ from jist.features.stored import CHUNK, Features, load
 
 __all__ = [
     "CHUNK",
+    "AugmentedClips",
     "EpochEncoder",
     "Features",
     "cls_vectors",

@@ -9,7 +9,7 @@ import pytest
 
 from experiments import centralized, compare, distributed, evaluate, extract, predict
 from experiments.command import cli
-from experiments.command.options import ImageOptions
+from experiments.command.options import HeadOptions, ImageOptions
 
 SMALL = ("--hidden", "8", "--batch-size", "8", "--epochs", "1")
 ROWS, DIM, CLASSES = 60, 6, 3
@@ -137,6 +137,29 @@ def test_options_of_images_are_refused(option, message):
         ImageOptions(dataset="features:x", **option)
     with pytest.raises(ValueError, match="--labels needs --dataset features:PATH, got digits"):
         ImageOptions(labels="kind")
+
+
+def test_a_preset_is_the_papers_network():
+    assert HeadOptions(preset="speech-3-layer").hidden == (8192, 8192)
+    with pytest.raises(ValueError, match="--preset speech-2-layer has widths of its own"):
+        HeadOptions(preset="speech-2-layer", hidden=(8,))
+    for wrong in ({"preset": "speech"}, {"optimizer": "adamw"}):
+        with pytest.raises(ValueError, match=r"must be one of .*, got"):
+            HeadOptions(**wrong)
+
+
+def test_augmented_clips_differ_by_epoch_and_resume(run, clips, tmp_path):
+    own = ("--dataset", f"speech:{clips}", "--augment", "--optimizer", "sgd", *SMALL)
+    kept, results = ("--features-dir", tmp_path / "features"), []
+    for name, epochs in (("whole", (3,)), ("longer", (2, 3))):
+        for number in epochs:
+            arguments = (*own, *kept, "--epochs", number, "--run-dir", tmp_path / name)
+            code, _, err = run(centralized, centralized.CentralizedOptions, *arguments)
+            assert (code, err) == (0, "")
+        (result,) = json.loads((tmp_path / name / "summary.json").read_text())["results"]
+        results.append({k: v for k, v in result.items() if k != "training_seconds"})
+    assert results[0] == results[1]
+    assert (results[0]["encoder"], results[0]["optimizer"]) == ("log-mel, augmented", "sgd")
 
 
 def test_random_masks_are_refused(run, vectors, tmp_path):

@@ -4,9 +4,16 @@
 split.
 """
 
-from jist.data.speech.clips import Clips, load_speech
+from jist.data.speech.clips import Clips, load_speech, noise_recordings
 from jist.data.speech.spectrogram import BANDS, FRAMES, log_mel
-from jist.data.speech.waveform import RATE, SAMPLES, SUFFIXES, UnreadableClipError, read_clip
+from jist.data.speech.waveform import (
+    RATE,
+    SAMPLES,
+    SUFFIXES,
+    UnreadableClipError,
+    read_clip,
+    read_recording,
+)
 
 __all__ = [
     "BANDS",
@@ -18,5 +25,7 @@ __all__ = [
     "UnreadableClipError",
     "load_speech",
     "log_mel",
+    "noise_recordings",
     "read_clip",
+    "read_recording",
 ]

@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from jist.data.dataset import Examples
 from jist.data.errors import DataError
-from jist.data.speech.waveform import SUFFIXES, read_clip
+from jist.data.speech.waveform import SAMPLES, SUFFIXES, read_clip, read_recording
 
 SILENCE = "_silence_"
 NOISE = "_background_noise_"  # recordings to mix in, no class
@@ -104,6 +104,20 @@ def load_speech(path: str | os.PathLike, split: str, *, test_share: float = 0.2)
         labels=labels[rows],
         root=root,
     )
+
+
+def noise_recordings(clips: Clips) -> list[Float[np.ndarray, " samples"]]:
+    """The recordings of background noise beside some clips, each at least as long as a clip.
+
+    Raises:
+        UnreadableClipError: one cannot be decoded.
+    """
+    directory = clips.root / NOISE
+    if not directory.is_dir():
+        return []
+    names = sorted(p for p in directory.iterdir() if p.suffix.lower() in SUFFIXES)
+    found = [read_recording(path) for path in names]
+    return [noise for noise in found if len(noise) >= SAMPLES and noise.any()]
 
 
 def _clips(root: pathlib.Path, word: str) -> list[str]:

@@ -36,6 +36,16 @@ def read_clip(path: str | os.PathLike) -> Float[np.ndarray, "16000"]:
         UnreadableClipError: it is missing, damaged, cut short, empty or of another encoding, or
             FLAC without `soundfile`; the message names the file.
     """
+    mono = read_recording(path)[:SAMPLES]
+    return np.pad(mono, (0, SAMPLES - len(mono)))
+
+
+def read_recording(path: str | os.PathLike) -> Float[np.ndarray, " samples"]:
+    """Reads a recording of any length: the mean of its channels, at `RATE`, float32.
+
+    Raises:
+        UnreadableClipError: as `read_clip`.
+    """
     flac = os.path.splitext(path)[1].lower() == ".flac"
     samples, rate = _read_flac(path) if flac else _read_wav(path)
     if not len(samples):
@@ -44,8 +54,7 @@ def read_clip(path: str | os.PathLike) -> Float[np.ndarray, "16000"]:
     if rate != RATE:
         common = math.gcd(rate, RATE)
         mono = resample_poly(mono, RATE // common, rate // common)
-    mono = mono[:SAMPLES].astype(np.float32)
-    return np.pad(mono, (0, SAMPLES - len(mono)))
+    return mono.astype(np.float32)
 
 
 def _read_wav(path: str | os.PathLike) -> tuple[np.ndarray, int]:
