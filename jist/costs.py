@@ -16,6 +16,7 @@ from jax.extend.core import jaxprs_in_params
 
 from jist.ist import slots_per_owner, subnet_shapes, unfolded
 from jist.masking import patches_kept
+from jist.models.sparse_rows import BLOCK
 
 BYTES = 4  # of a float32, the type in which the paper counts
 
@@ -142,6 +143,32 @@ def ist_bytes_paper(widths: Sequence[int], workers: int, local_steps: int) -> fl
     hidden = widths[1:-1]
     inner = sum(a * b for a, b in itertools.pairwise(hidden))
     return BYTES * (outer + inner / workers) / (workers * local_steps)
+
+
+def label_step_bytes(
+    widths: Sequence[int], batch: int, longest: int, chunk: int, *, moments: int = 0
+) -> int:
+    """Peak bytes of an optimiser step with one hidden layer between sparse rows and many labels.
+
+    Held are the parameters P, their gradient and the optimiser's moments; of a chunk of c labels
+    its part of the kernel and that part's gradient, its logits and theirs: 2 c (d + B); and the
+    entries of the batch, put together, with a block of the first kernel's rows. Logits of all
+    labels, B × L, are not among them. Of a subnetwork, d is its own width. The first layer has no
+    bias (`norm="standardize"`). XLA may copy a chunk's part of the kernel once more.
+
+    Args:
+        widths: features F, hidden neurons d, labels L.
+        batch: examples B in a batch.
+        longest: entries of the longest row, to which a batch is padded.
+        chunk: labels whose logits are computed at a time.
+        moments: arrays like the parameters that the optimiser holds: 0 of SGD, 2 of Adam.
+    """
+    features, hidden, labels = widths
+    chunk = min(chunk, labels)
+    parameters = features * hidden + hidden * labels + labels
+    chunks = 2 * chunk * (hidden + batch)
+    entries = 3 * batch * longest + BLOCK * hidden
+    return BYTES * ((2 + moments) * parameters + chunks + entries)
 
 
 def dataset_bytes_paper(image_size: int, ratio: float, examples: int) -> float:

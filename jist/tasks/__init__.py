@@ -17,6 +17,7 @@ A task of one's own is a `Task` of two or three functions:
 
 from jist.ragged import count
 from jist.tasks.classification import classification
+from jist.tasks.multilabel import inverse_propensities, multilabel, predict_labels
 from jist.tasks.regression import regression
 from jist.tasks.task import Examples, Task
 
@@ -25,5 +26,8 @@ __all__ = [
     "Task",
     "classification",
     "count",
+    "inverse_propensities",
+    "multilabel",
+    "predict_labels",
     "regression",
 ]
