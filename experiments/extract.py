@@ -1,10 +1,12 @@
-r"""Images -> CLS features on disk, once, for any number of trainings.
+r"""Images or clips -> features on disk, once, for any number of trainings.
 
     python -m experiments.extract --dataset folder:data/cifar10 \
         --mask-ratio 0.75 --features-dir features
 
 Writes one Zarr group for each split. Killed and started again, it resumes with the first missing
-chunk of 1,024 images. Give the same `--features-dir` to the training scripts. Expected:
+chunk of 1,024 images. Give the same `--features-dir` to the training scripts. `--out FILE.parquet`
+or `.npz` writes both splits into one file as well, for other programs or for `--dataset
+features:FILE`: `x`, `y` (the name of the class), `split` and `example_id`. Expected:
 60,000 CIFAR-10 images through mae-nano-cifar10 at ratio 0.75 take about a minute on 2 CPU cores.
 """
 
@@ -15,6 +17,7 @@ from experiments.command.cli import Options, run
 from experiments.command.options import ImageOptions
 from experiments.runs.images import progress_bar
 from experiments.runs.inputs import open_inputs
+from jist.features.tables import check_suffix, write_table
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,10 +26,14 @@ class ExtractOptions(Options, ImageOptions):
 
     features_dir: pathlib.Path = pathlib.Path("features")
     """Where the features are written, one directory for each data set, split, encoder and mask."""
+    out: pathlib.Path | None = None
+    """A file to write both splits to as well: .npz or .parquet."""
 
 
 def main(options: ExtractOptions) -> None:
     """Extracts both splits."""
+    if options.out is not None:
+        check_suffix(options.out)
     inputs = open_inputs(options)
     with progress_bar() as progress:
         stores = inputs.features(options.ratio, options.features_dir, progress)
@@ -41,6 +48,9 @@ def main(options: ExtractOptions) -> None:
                 f"{store.attributes['missing_share']:.1%} of the patches missing, "
                 f"{len(store.attributes['empty'])} images with nothing visible left out"
             )
+    if options.out is not None:
+        write_table(stores, options.out)
+        print(f"written: {options.out}")
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ from jist.features.visible import NO_PATCH, natural_keep, nothing_visible
 from jist.masking import FixedMask
 from jist.models import Encoder, MAEEncoder
 
-_cls_vectors = nnx.jit(cls_vectors)
+_cls_vectors = nnx.jit(cls_vectors, static_argnames="pool")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,9 +102,9 @@ def encoded(
     for start in range(0, len(paths), batch_size):
         batch = paths[start : start + batch_size]
         if isinstance(masks, NaturalMasks):
-            cls = encode_visible(inputs.encoder, masks, batch)
+            cls = encode_visible(inputs.encoder, masks, batch, inputs.options.pool)
         else:
-            cls = encode(inputs.encoder, masks, batch)
+            cls = encode(inputs.encoder, masks, batch, inputs.options.pool)
         yield [str(path) for path in batch], cls
 
 
@@ -123,16 +123,20 @@ def masks_of_run(
     return NaturalMasks(**made)
 
 
-def encode(encoder: Encoder, masks: FixedMask, paths: list[pathlib.Path]) -> jax.Array:
-    """CLS vectors of images under fixed masks, at the run's masking ratio."""
+def encode(
+    encoder: Encoder, masks: FixedMask, paths: list[pathlib.Path], pool: str = "cls"
+) -> jax.Array:
+    """Feature vectors of images under fixed masks, at the run's masking ratio."""
     side, wanted = encoder.config.image_size, encoder.preprocessing
     pixels = np.stack([resize(read_image(path), side, wanted.interpolation) for path in paths])
     keep = masks(jnp.asarray([example_id(path.name) for path in paths], jnp.uint32))
-    return _cls_vectors(encoder, jnp.asarray(pixels), keep)
+    return _cls_vectors(encoder, jnp.asarray(pixels), keep, pool=pool)
 
 
-def encode_visible(encoder: Encoder, masks: NaturalMasks, paths: list[pathlib.Path]) -> jax.Array:
-    """CLS vectors of images under natural masks.
+def encode_visible(
+    encoder: Encoder, masks: NaturalMasks, paths: list[pathlib.Path], pool: str = "cls"
+) -> jax.Array:
+    """Feature vectors of images under natural masks.
 
     Raises:
         ValueError: the encoder needs whole images.
@@ -155,7 +159,7 @@ def encode_visible(encoder: Encoder, masks: NaturalMasks, paths: list[pathlib.Pa
     for path, row in zip(paths, keep, strict=True):
         if row[0] == NO_PATCH:
             raise nothing_visible(str(path), "leave it out of --images")
-    return jnp.asarray(ByLength(encoder, len(paths))(pixels, keep))
+    return jnp.asarray(ByLength(encoder, len(paths), pool=pool)(pixels, keep))
 
 
 def image_paths(given: tuple[pathlib.Path, ...]) -> list[pathlib.Path]:

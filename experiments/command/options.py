@@ -36,7 +36,15 @@ NATURAL: dict[str, Any] = {
 }
 NATURAL["skip_empty"] = False
 # Further options that only images have.
-_ENCODED = ("data_dir", "encoder", "mask_ratio", "skip_unreadable", "encode_batch", "encode_dtype")
+_ENCODED = (
+    "data_dir",
+    "encoder",
+    "pool",
+    "mask_ratio",
+    "skip_unreadable",
+    "encode_batch",
+    "encode_dtype",
+)
 OF_IMAGES = (*NATURAL, *_ENCODED)
 
 
@@ -60,6 +68,8 @@ class ImageOptions(NaturalOptions):
     """Share of the examples held out for testing, if the data set comes without a split."""
     encoder: str = "mae-nano-cifar10"
     """Name of a shipped encoder, directory of another, or random-nano, -tiny, -small, -base."""
+    pool: str = "cls"
+    """What represents an image: cls, mean (of its visible patch tokens), or both."""
     mask_ratio: float | None = None
     """Share of the patches of every image that is removed, in [0, 1): 0.75 by default. Natural
     masks leave none to choose."""
@@ -126,8 +136,9 @@ class ImageOptions(NaturalOptions):
     @property
     def encoder_name(self) -> str:
         """The name of the encoder in results."""
-        exact = self.encode_dtype == "float32"
-        return self.encoder if exact else f"{self.encoder} in {self.encode_dtype}"
+        pool = "" if self.pool == "cls" else f", {self.pool}"
+        dtype = "" if self.encode_dtype == "float32" else f" in {self.encode_dtype}"
+        return f"{self.encoder}{pool}{dtype}"
 
     @property
     def ratio(self) -> float:
@@ -176,6 +187,7 @@ class HeadOptions:
                     f"--preset {self.preset} has widths of its own, got --hidden {self.hidden}, too"
                 )
             object.__setattr__(self, "hidden", PRESETS[self.preset])
+            object.__setattr__(self, "preset", None)  # so that `replace` may change the widths
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer must be one of {OPTIMIZERS}, got {self.optimizer!r}")
         for name, values in (("hidden", self.hidden), ("epochs", (self.epochs,))):

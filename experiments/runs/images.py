@@ -65,8 +65,8 @@ class ImageInputs:
 
     @property
     def dim(self) -> int:
-        """Length D of a CLS vector."""
-        return self.encoder.config.dim
+        """Numbers in a feature vector."""
+        return features.feature_dim(self.encoder, self.options.pool)
 
     @property
     def pinned(self) -> Mapping[str, str]:
@@ -92,7 +92,8 @@ class ImageInputs:
         self, mask_ratio: float, directory: pathlib.Path, progress: Progress
     ) -> dict[str, Features]:
         """CLS features; `directory` holds one store for each data set, split, encoder and mask."""
-        of = f"{self._digest[:8]}-{masks_slug(self.options, mask_ratio)}"
+        pool = "" if self.options.pool == "cls" else f"-{self.options.pool}"
+        of = f"{self._digest[:8]}{pool}-{masks_slug(self.options, mask_ratio)}"
         paths = store_paths(self.options, directory, f"{of}-seed-{self.options.seed}")
 
         def extract(split: str, path: pathlib.Path) -> None:
@@ -191,6 +192,7 @@ def extract_images(
         dataset_of(options, split),
         path,
         keep_for=masks_of(options, mask_ratio, encoder),
+        pool=options.pool,
         batch_size=options.encode_batch,
         skip_unreadable=options.skip_unreadable,
         skip_empty=options.skip_empty,
@@ -225,6 +227,7 @@ def random_masks(
         dataset_of(options, "train"),
         ratio=mask_ratio,
         seed=options.seed,
+        pool=options.pool,
         batch_size=options.encode_batch,
         skip_unreadable=options.skip_unreadable,
     )

@@ -90,11 +90,11 @@ class Plan:
         config = dataclasses.asdict(self)
         unused = {"data_dir", "encode_batch", "mask_ratio"}
         unused |= {"labels"} if self.images.labels is None else set()
+        unused |= {"pool"} if self.images.pool == "cls" else set()
         unused |= set() if self.images.augment else {"augment"}
         unused |= set() if self.images.natural else {*NATURAL}
         unused |= set() if self.images.of_images else {*OF_IMAGES}
-        for option in unused:
-            del config["images"][option]
+        config["images"] = {k: v for k, v in config["images"].items() if k not in unused}
         del config["head"]["preset"]  # its widths are there
         if self.head.optimizer == HeadOptions.optimizer:  # as in runs before there was a choice
             del config["head"]["optimizer"]

@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from jist.features.encoding import cls_vectors, place_weights
+from jist.features.encoding import cls_vectors, feature_dim, place_weights
 from jist.features.visible import NO_PATCH
 from jist.models import MAEEncoder
 from jist.placement import split_batch
@@ -31,9 +31,16 @@ class ByLength:
         batch_size: images encoded at a time; split over the devices that divide it.
         length: the number of visible patches if it is the same for every image; they are then
             encoded without padding, like images with fixed masks.
+        pool: as `jist.features.cls_vectors`.
     """
 
-    def __init__(self, encoder: MAEEncoder, batch_size: int, length: int | None = None):
+    def __init__(
+        self,
+        encoder: MAEEncoder,
+        batch_size: int,
+        length: int | None = None,
+        pool: str = "cls",
+    ):
         patches = encoder.config.patches
         steps = range(1, LENGTHS + 1)
         self.lengths = [length] if length else [-(-patches * step // LENGTHS) for step in steps]
@@ -41,7 +48,8 @@ class ByLength:
         self.batch_size = batch_size
         self.encoder = encoder
         graphdef, weights = place_weights(encoder, batch_size)
-        self._encode = functools.partial(_encode, graphdef, weights)
+        self._encode = functools.partial(_encode, graphdef, pool, weights)
+        self._dim = feature_dim(encoder, pool)
 
     def __call__(
         self,
@@ -56,7 +64,7 @@ class ByLength:
                 gets zeros.
         """
         counts = (keep != NO_PATCH).sum(axis=1)
-        cls = np.zeros((len(images), self.encoder.config.dim), np.float32)
+        cls = np.zeros((len(images), self._dim), np.float32)
         order = np.argsort(-counts, kind="stable")
         order = order[counts[order] > 0]
         pending = [
@@ -86,12 +94,13 @@ class ByLength:
         return jax.device_put((padded, shown, valid if self.padded else None), sharding)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _encode(
     graphdef: Any,
+    pool: str,
     weights: Any,
     images: UInt8[Array, "batch side side 3"],
     keep: Int[Array, "batch kept"],
     valid: Bool[Array, "batch kept"] | None,
 ) -> Float[Array, "batch dim"]:
-    return cls_vectors(nnx.merge(graphdef, weights), images, keep, valid)
+    return cls_vectors(nnx.merge(graphdef, weights), images, keep, valid, pool)

@@ -1,4 +1,4 @@
-"""Images -> CLS vectors, for any encoder."""
+"""Images -> CLS vectors, or pooled patch tokens, for any encoder."""
 
 import collections
 import contextlib
@@ -17,6 +17,22 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from jist.data import Batch, UnreadableImageError
 from jist.models import Encoder, MAEEncoder
 from jist.placement import at_once, split_batch
+
+# What a feature vector is made of: the CLS token, the mean of the visible patch tokens, or both.
+POOLS = ("cls", "mean", "both")
+
+
+def feature_dim(encoder: Encoder, pool: str = "cls") -> int:
+    """Numbers in a feature vector.
+
+    Raises:
+        ValueError: an unknown `pool`, or one of patch tokens that the encoder does not have.
+    """
+    if pool not in POOLS:
+        raise ValueError(f"pool must be one of {POOLS}, got {pool!r}")
+    if pool != "cls" and not isinstance(encoder, MAEEncoder):
+        raise ValueError(f"pool={pool} needs an encoder with patch tokens, this one has none")
+    return encoder.config.dim * (2 if pool == "both" else 1)
 
 
 def place_weights(encoder: Encoder, batch_size: int) -> tuple[Any, Any]:
@@ -44,14 +60,16 @@ def cls_vectors(
     images: UInt8[Array, "batch side side 3"],
     keep: Int[Array, "batch kept"],
     valid: Bool[Array, "batch kept"] | None = None,
+    pool: str = "cls",
 ) -> Float[Array, "batch dim"]:
-    """The CLS vectors [B, D] of some images; traceable.
+    """The CLS vectors [B, D] of some images, or what `pool` says in their place; traceable.
 
     Args:
         encoder: the frozen encoder.
         images: [B, S, S, 3] uint8.
         keep: indices of the visible patches [B, K]; for a ResNet-50, patch 0 is the whole image.
         valid: which of `keep` are no padding, as in `MAEEncoder`; None if all are.
+        pool: one of `POOLS`; "both" is CLS first, [B, 2 D].
     """
     if not isinstance(encoder, MAEEncoder):
         with exact_products(encoder.dtype):
@@ -59,8 +77,13 @@ def cls_vectors(
 
     def encode(rows: tuple[Array, Array, Array | None]) -> Array:
         images, keep, valid = rows
-        cls = encoder(encoder.preprocessing.normalize(images), keep, valid, wanted=1)
-        return cls[:, 0].astype(jnp.float32)
+        wanted = 1 if pool == "cls" else None
+        tokens = encoder(encoder.preprocessing.normalize(images), keep, valid, wanted=wanted)
+        tokens = tokens.astype(jnp.float32)
+        if pool == "cls":
+            return tokens[:, 0]
+        mean = jnp.mean(tokens[:, 1:], axis=1, where=None if valid is None else valid[:, :, None])
+        return mean if pool == "mean" else jnp.concatenate([tokens[:, 0], mean], axis=1)
 
     with exact_products(encoder.dtype):
         return in_parts(encode, (images, keep, valid), tokens=1 + keep.shape[1])

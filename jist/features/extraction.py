@@ -19,7 +19,7 @@ from rich.progress import Progress
 from jist import store
 from jist.data import Dataset, MaskedImages, NaturalMasks, batches
 from jist.features.by_length import ByLength
-from jist.features.encoding import cls_vectors, encode_batches, place_weights
+from jist.features.encoding import cls_vectors, encode_batches, feature_dim, place_weights
 from jist.features.stored import CHUNK, Features, create, describe, finish, load
 from jist.features.visible import KeepFor, visible_batches
 from jist.models import Encoder, MAEEncoder
@@ -33,6 +33,7 @@ def extract(
     out: str | os.PathLike,
     *,
     keep_for: KeepFor | NaturalMasks,
+    pool: str = "cls",
     batch_size: int = 256,
     skip_unreadable: bool = False,
     skip_empty: bool = False,
@@ -48,6 +49,7 @@ def extract(
         keep_for: maps example ids [B] to the kept patches [B, K], as `jist.masking.FixedMask` does;
             traceable, and a function of the ids alone. Or a `NaturalMasks`, which finds the missing
             regions of the images; `jist.masking.visible_patches` are then kept.
+        pool: what is stored: "cls", "mean" (of the visible patch tokens) or "both".
         batch_size: images encoded at a time; split over the devices that divide it.
         skip_unreadable: leave out images that cannot be decoded, and list them in the attributes,
             instead of stopping at the first.
@@ -66,7 +68,7 @@ def extract(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    length = None
+    dim, length = feature_dim(encoder, pool), None
     if isinstance(dataset, MaskedImages):
         dataset.check(encoder.config.image_size, encoder.config.patch_size)
         length = dataset.kept
@@ -77,16 +79,16 @@ def extract(
     if isinstance(keep_for, NaturalMasks):
         if not isinstance(encoder, MAEEncoder):
             raise ValueError(f"keep_for={keep_for} needs an encoder that can leave patches out")
-        by_length = ByLength(encoder, batch_size, length)
+        by_length = ByLength(encoder, batch_size, length, pool)
         skip = {"skip_unreadable": skip_unreadable, "skip_empty": skip_empty}
         encode = functools.partial(_encode_natural, dataset, keep_for, by_length, skip)
     else:
         encode = functools.partial(
-            _encode_fixed, dataset, keep_for, encoder, batch_size, skip_unreadable
+            _encode_fixed, dataset, keep_for, encoder, pool, batch_size, skip_unreadable
         )
     out = pathlib.Path(out)
-    attributes = describe(encoder, dataset, keep_for)
-    arrays = create(out, len(dataset), encoder.config.dim, attributes)
+    attributes = describe(encoder, dataset, keep_for, pool)
+    arrays = create(out, len(dataset), dim, attributes)
     todo = store.chunks_to_do(out, "cls", arrays["cls"], CHUNK)
     rows = [row for chunk in todo for row in chunk]
     shown = "the visible ones" if isinstance(keep_for, NaturalMasks) else attributes["kept"]
@@ -163,6 +165,7 @@ def _encode_fixed(
     dataset: Dataset,
     keep_for: KeepFor,
     encoder: Encoder,
+    pool: str,
     batch_size: int,
     skip_unreadable: bool,
     rows: list[int],
@@ -177,19 +180,20 @@ def _encode_fixed(
         skip_unreadable=skip_unreadable,
     )
     graphdef, weights = place_weights(encoder, batch_size)
-    encode = functools.partial(_encode, graphdef, keep_for, weights)
+    encode = functools.partial(_encode, graphdef, keep_for, pool, weights)
     for batch, (cls, keep) in encode_batches(images, encode, batch_size):
         yield {"cls": cls, "keep": keep, "label": batch.labels, "example_id": batch.example_ids}
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _encode(
     graphdef: Any,
     keep_for: KeepFor,
+    pool: str,
     weights: Any,
     images: UInt8[Array, "batch side side 3"],
     example_ids: Array,
 ) -> tuple[Array, Array]:
     encoder = nnx.merge(graphdef, weights)
     keep = keep_for(example_ids)
-    return cls_vectors(encoder, images, keep), keep
+    return cls_vectors(encoder, images, keep, pool=pool), keep

@@ -63,6 +63,7 @@ class EpochEncoder:
         dataset: the images.
         ratio: masking ratio r in [0, 1).
         seed: seed of the masks.
+        pool: as `jist.features.cls_vectors`.
         batch_size: images encoded at a time; split over the devices that divide it.
         skip_unreadable: leave out images that cannot be decoded instead of stopping at the first.
         in_memory: whether decoded images are kept in memory; by default their size decides.
@@ -78,6 +79,7 @@ class EpochEncoder:
         *,
         ratio: float,
         seed: int,
+        pool: str = "cls",
         batch_size: int = 256,
         skip_unreadable: bool = False,
         in_memory: bool | None = None,
@@ -92,7 +94,7 @@ class EpochEncoder:
         self.in_memory = self._fits() if in_memory is None else in_memory
         self._decoded: list[Batch] = []
         graphdef, self._weights = place_weights(encoder, batch_size)
-        self._encode = functools.partial(_encode, graphdef, ratio, seed)
+        self._encode = functools.partial(_encode, graphdef, ratio, seed, pool)
 
     def __call__(self, epoch: int) -> Float[np.ndarray, "examples dim"]:
         """The CLS vectors of all readable images in an epoch, in the order of the data set."""
@@ -123,11 +125,12 @@ class EpochEncoder:
 
 
 # The epoch is an argument, not a constant: all epochs run one compiled program.
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _encode(
     graphdef: Any,
     ratio: float,
     seed: int,
+    pool: str,
     weights: Any,
     epoch: Array,
     images: UInt8[Array, "batch side side 3"],
@@ -135,4 +138,4 @@ def _encode(
 ) -> Array:
     encoder = nnx.merge(graphdef, weights)
     keep = epoch_keep(seed, epoch, example_ids, encoder.config.patches, ratio)
-    return cls_vectors(encoder, images, keep)
+    return cls_vectors(encoder, images, keep, pool=pool)

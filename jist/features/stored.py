@@ -52,7 +52,7 @@ class Features:
 
 
 def describe(
-    encoder: Encoder, dataset: Dataset, keep_for: KeepFor | NaturalMasks
+    encoder: Encoder, dataset: Dataset, keep_for: KeepFor | NaturalMasks, pool: str = "cls"
 ) -> dict[str, Any]:
     """The attributes of a new store; `kept` is its K.
 
@@ -61,6 +61,7 @@ def describe(
     attributes = dataset.describe() | {
         "encoder": dataclasses.asdict(encoder.config),
         "encoder_sha256": digest(encoder),
+        **({} if pool == "cls" else {"pool": pool}),  # as in stores before there was a choice
         "masks": None,
         "versions": store.versions("jist", "jax", "flax"),
     }

@@ -10,6 +10,8 @@ import pytest
 from experiments import centralized, compare, distributed, evaluate, extract, predict
 from experiments.command import cli
 from experiments.command.options import HeadOptions, ImageOptions
+from jist.data.vectors import load_vectors
+from jist.features import load
 
 SMALL = ("--hidden", "8", "--batch-size", "8", "--epochs", "1")
 ROWS, DIM, CLASSES = 60, 6, 3
@@ -111,6 +113,18 @@ def test_clips_are_extracted_trained_and_predicted(run, clips, tmp_path):
     code, out, err = run(extract, extract.ExtractOptions, *own, *kept)
     assert (code, err) == (0, "")
     assert "vectors of 4096 numbers" in out
+    for name in ("table.npz", "table.parquet"):  # what leaves can come in again
+        wanted = (*own, *kept, "--out", tmp_path / name)
+        assert run(extract, extract.ExtractOptions, *wanted)[0] == 0
+        for split in ("train", "test"):
+            (path,) = (tmp_path / "features").glob(f"*-{split}-*")
+            stored, again = load(path), load_vectors(tmp_path / name, split)
+            np.testing.assert_array_equal(again.read(), stored.cls)
+            assert [again.class_names[label] for label in again.labels] == [
+                stored.attributes["class_names"][label] for label in stored.label
+            ]
+    code, _, err = run(extract, extract.ExtractOptions, *own, "--out", tmp_path / "table.csv")
+    assert (code, "out must end in .npz or .parquet, got" in err) == (2, True)
     arguments = (*own, *kept, *SMALL, "--epochs", "6", "--run-dir", tmp_path / "r")
     code, _, err = run(centralized, centralized.CentralizedOptions, *arguments)
     assert (code, err) == (0, "")

@@ -6,7 +6,7 @@ from flax import nnx
 
 from experiments import probe
 from jist import placement
-from jist.features import cls_vectors, extraction, place_weights
+from jist.features import cls_vectors, extraction, feature_dim, place_weights
 from jist.masking import FixedMask, random_keep
 from jist.models import MAEEncoder, ViTConfig
 from jist.placement import split_batch
@@ -49,6 +49,22 @@ def test_parts_of_a_batch_keep_their_images_and_devices(monkeypatch, batch, part
         np.testing.assert_allclose(cls[i], alone(encoder, jnp.asarray(images[i]), kept), atol=1e-5)
 
 
+def test_patch_tokens_are_pooled_without_padding():
+    encoder = MAEEncoder(CONFIG, rngs=nnx.Rngs(0))
+    images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8))
+    keep = random_keep(jax.random.key(0), 2, 16, 0.5)
+    valid = jnp.arange(8) < jnp.array([[8], [5]])
+    tokens = encoder(encoder.preprocessing.normalize(images), keep, valid)
+    cls = np.asarray(tokens[:, 0])
+    mean = np.stack([tokens[0, 1:].mean(axis=0), tokens[1, 1:6].mean(axis=0)])
+    for pool, wanted in (("mean", mean), ("both", np.concatenate([cls, mean], axis=1))):
+        found = cls_vectors(encoder, images, keep, valid, pool)
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+        assert feature_dim(encoder, pool) == wanted.shape[1]
+    with pytest.raises(ValueError, match=r"pool must be one of .*, got 'max'"):
+        feature_dim(encoder, "max")
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_placed_weights_are_those_that_would_be_multiplied(dtype):
     encoder = MAEEncoder(CONFIG, dtype=dtype, rngs=nnx.Rngs(0))
@@ -67,8 +83,8 @@ def test_float32_is_multiplied_as_such_on_every_backend(dtype):
     graphdef, weights = place_weights(encoder, 2)
     images, mask = jnp.zeros((2, 8, 8, 3), jnp.uint8), FixedMask(CONFIG.patches, 0.5)
     ids = jnp.arange(2, dtype=jnp.uint32)
-    for encode in (extraction._encode, probe._encode):
-        program = encode.lower(graphdef, mask, weights, images, ids).as_text()
+    for encode, how in ((extraction._encode, (mask, "cls")), (probe._encode, (mask,))):
+        program = encode.lower(graphdef, *how, weights, images, ids).as_text()
         products = [line for line in program.splitlines() if "dot_general" in line]
         assert len(products) > 2 * 4  # four linear maps a block, and attention
         exact = ["precision = [HIGHEST, HIGHEST]" in line for line in products]
