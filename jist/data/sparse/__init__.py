@@ -1,6 +1,7 @@
 """Sparse examples: the Extreme Classification Repository's text, and matrices of SciPy.
 
-`text` parses sparse rows, `repository` finds the files of a split, `matrix` reads a SciPy matrix.
+`text` parses sparse rows, `repository` finds the files of a split, `matrix` reads a SciPy matrix;
+`synthetic` makes examples of the size of Amazon-670k up.
 """
 
 from jist.data.sparse.matrix import load_csr
