@@ -8,8 +8,8 @@ A model names them in the metadata of its variables, one entry for each axis:
     nnx.Linear(100, 10, rngs=rngs, kernel_metadata={"neurons": ("hidden", None)})
 
 `("heads", 64)` is an axis of 64 numbers for every head, `(49, "channels")` what flattening maps of
-7 × 7 pixels makes of their channels. `check` says whether the names fit. How pieces travel is in
-`jist.ist.exchange`.
+7 × 7 pixels makes of their channels; of the neurons of `"blocks?"` a worker may have none. `check`
+says whether the names fit. How pieces travel is in `jist.ist.exchange`.
 """
 
 from jist.ist.assignment import Assignment

@@ -5,8 +5,12 @@ A layer says it once, in the metadata of its variables: `neurons=(None, "hidden1
 Everything else about subnetworks follows from these names.
 
 An axis that holds more than one number of each neuron says how it is made up, in the order of
-`reshape`: `("heads", 64)` is 64 numbers of every head; `(49, "channels")` is what flattening maps
-of 7 × 7 pixels, channels last, makes of it.
+`reshape`: `("heads", 64)` is 64 numbers of every head; `(3, "heads", 64)` the same of fused
+queries, keys and values; `(49, "channels")` is what flattening maps of 7 × 7 pixels, channels last,
+makes of it.
+
+A name that ends in `?`, `"blocks?"`, is of neurons that a residual connection passes by; a worker
+may have none of them (`jist.ist.partition`).
 """
 
 import math

@@ -2,6 +2,10 @@
 
 Yuan et al. (VLDB 2022), §2.1: every hidden neuron goes to exactly one site, uniformly at random,
 independently for each layer.
+
+A layer whose name ends in `?` has a residual connection beside it (attention heads, whole blocks):
+a worker without any of its neurons goes round it. It may have fewer neurons than there are workers,
+and the rows of its partition ascend, so that blocks keep their order.
 """
 
 import zlib
@@ -46,23 +50,23 @@ def partition(
         {layer: i32 [workers, ceil(N / workers)]}: row w holds the neurons of worker w. Where n does
         not divide N, some rows are one short and end with the index N, which is out of range: a
         gather fills zeros there, a scatter drops it. Which rows are short is drawn as well. With
-        `shares`, rows are as long as the largest.
+        `shares`, rows are as long as the largest. Rows of a layer that may be absent ascend.
 
     Raises:
-        ValueError: an unknown scheme, fewer than one worker, more workers than neurons, or shares
-            that are not positive, do not sum to 1, leave a worker without a neuron, or are given
-            for a stratified partition.
+        ValueError: an unknown scheme, fewer than one worker, more workers than neurons of a layer
+            that may not be absent, or shares that are not positive, do not sum to 1, leave a worker
+            without a neuron of such a layer, or are given for a stratified partition.
     """
     if scheme not in SCHEMES:
         raise ValueError(f"scheme must be one of {SCHEMES}, got {scheme!r}")
     if shares is not None and scheme != "uniform":
         raise ValueError(f"shares go with scheme='uniform', got {scheme!r}")
     for layer, width in widths.items():
-        if not 1 <= workers <= width:
+        if workers < 1 or (workers > width and not may_be_absent(layer)):
             raise ValueError(
                 f"workers must be between 1 and the {width} neurons of {layer!r}, got {workers}"
             )
-    return {
+    parts = {
         layer: _draw(
             jax.random.fold_in(key, zlib.crc32(layer.encode())),
             width,
@@ -72,6 +76,15 @@ def partition(
         )
         for layer, width in widths.items()
     }
+    return {
+        layer: jnp.sort(rows, axis=1) if may_be_absent(layer) else rows
+        for layer, rows in parts.items()
+    }
+
+
+def may_be_absent(layer: str) -> bool:
+    """Whether a worker may have none of a layer's neurons."""
+    return layer.endswith("?")
 
 
 def slots(
@@ -102,7 +115,7 @@ def slots(
     # Rounded so that every neuron is assigned: the n-th end is always N.
     ends = np.round(np.cumsum(shares) * width).astype(int)
     counts = np.diff(ends, prepend=0)
-    if counts.min() == 0:
+    if counts.min() == 0 and not may_be_absent(layer):
         raise ValueError(
             f"shares must leave every worker a neuron, got {tuple(shares)} of the {width} neurons "
             f"of {layer!r}"

@@ -1,8 +1,10 @@
 """Flax NNX modules; independent of workers, image files and devices."""
 
+from jist.models.classifier import Classifier
 from jist.models.decoder import DecoderConfig
 from jist.models.mae import MAE
 from jist.models.mlp import MLP
+from jist.models.neurons import name_neurons, unnamed
 from jist.models.preprocessing import Preprocessing
 from jist.models.probe import LinearProbe
 from jist.models.resnet import ResNet50
@@ -25,6 +27,7 @@ from jist.models.weights import (
 __all__ = [
     "MAE",
     "MLP",
+    "Classifier",
     "DecoderConfig",
     "Encoder",
     "LinearProbe",
@@ -42,8 +45,10 @@ __all__ = [
     "load_encoder",
     "load_mae",
     "load_resnet",
+    "name_neurons",
     "save_encoder",
     "save_mae",
     "save_resnet",
     "shipped_encoders",
+    "unnamed",
 ]

@@ -69,9 +69,10 @@ class Scale(nnx.Module):
         # A subnetwork's part of this is 1 for each of its neurons and 0 for padding.
         self.present = Statistic(jnp.ones(width), neurons=(neurons,))
 
-    def __call__(self, x: Float[Array, "batch width"]) -> Float[Array, "batch width"]:
-        """The scaled activations."""
-        return x * (self.width / jnp.sum(self.present[...]))
+    def __call__(self, x: Float[Array, "*rows numbers"]) -> Float[Array, "*rows numbers"]:
+        """The scaled activations, one number or several of every neuron that is there."""
+        # A worker without any neuron has nothing to scale, but must not divide by zero.
+        return x * (self.width / jnp.maximum(jnp.sum(self.present[...]), 1)).astype(x.dtype)
 
 
 @nnx.jit
@@ -99,9 +100,12 @@ def calibrate(model: nnx.Module, x: Any) -> None:
     examples = len(jax.tree.leaves(x)[0])
     if examples < 2:
         raise ValueError(f"x must hold at least 2 examples, got {examples}")
-    norms = [module for _, module in nnx.iter_modules(model) if isinstance(module, nnx.BatchNorm)]
+    modules = [module for _, module in nnx.iter_modules(model)]
+    norms = [module for module in modules if isinstance(module, nnx.BatchNorm)]
     _check_averages(model, norms)
     model.eval()
+    if not norms and not any(isinstance(module, Standardize) for module in modules):
+        return
     model.set_attributes(use_running_average=False, raise_if_not_found=False)
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from jist.models.primitives import gelu, layer_norm, linear
+from jist.models.standardize import Scale
 
 
 def new_layer_norm(
@@ -25,13 +26,18 @@ def new_layer_norm(
 
 
 class Attention(nnx.Module):
-    """Multi-head self-attention with one fused projection to queries, keys and values."""
+    """Multi-head self-attention with one fused projection to queries, keys and values.
+
+    How many heads there are is read from the kernels, so a subnetwork may have fewer. `correction`
+    scales what they give; `jist.models.name_neurons` sets it.
+    """
 
     def __init__(self, dim: int, heads: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         new_linear = functools.partial(
             nnx.Linear, kernel_init=nnx.initializers.xavier_uniform(), dtype=dtype, rngs=rngs
         )
-        self.heads = heads
+        self.width = dim // heads  # of a head
+        self.correction: Scale | None = nnx.data(None)
         self.qkv = new_linear(dim, 3 * dim)
         self.out = new_linear(dim, dim)
 
@@ -45,7 +51,7 @@ class Attention(nnx.Module):
 
         [B, T, D] -> [B, wanted, D].
         """
-        dim = x.shape[-1]
+        dim = self.out.kernel.shape[0]  # of all heads together
         if wanted is None:
             query, key, value = self._by_head(linear(self.qkv, x))
         else:
@@ -54,24 +60,30 @@ class Attention(nnx.Module):
         attended = None if valid is None else valid[:, None, None, :]
         if jax.default_backend() != "cpu":
             x = jax.nn.dot_product_attention(query, key, value, mask=attended)
-            return linear(self.out, x.reshape(*x.shape[:2], dim))
+            return self._joined(x)
         # XLA:CPU multiplies small matrices fastest if they are contiguous in memory.
         query, key, value = (tokens.swapaxes(1, 2) for tokens in (query, key, value))
-        query = query * (dim // self.heads) ** -0.5
+        query = query * self.width**-0.5
         scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
         if attended is not None:
             scores = jnp.where(attended, scores, -jnp.inf)
         weights = jax.nn.softmax(scores).astype(value.dtype)
         x = jnp.einsum("bhqk,bhkd->bhqd", weights, value, preferred_element_type=jnp.float32)
-        x = x.astype(value.dtype).swapaxes(1, 2)
-        return linear(self.out, x.reshape(*x.shape[:2], dim))
+        return self._joined(x.astype(value.dtype).swapaxes(1, 2))
+
+    def _joined(
+        self, x: Float[Array, "batch tokens heads width"]
+    ) -> Float[Array, "batch tokens dim"]:
+        """Projects the outputs of all heads."""
+        x = x.reshape(*x.shape[:2], -1)
+        return linear(self.out, x if self.correction is None else self.correction(x))
 
     def _by_head(
         self, x: Float[Array, "batch tokens several"]
     ) -> Float[Array, "parts batch tokens heads width"]:
         """Splits fused queries, keys and values, or as many of them as there are."""
-        dim = self.qkv.in_features
-        split = (x.shape[-1] // dim, self.heads, dim // self.heads)
+        heads = self.out.kernel.shape[0] // self.width
+        split = (x.shape[-1] // (heads * self.width), heads, self.width)
         return jnp.moveaxis(x.reshape(*x.shape[:2], *split), 2, 0)
 
 
@@ -99,6 +111,7 @@ class Block(nnx.Module):
         self.norm2 = norm(dim)
         self.mlp_in = new_linear(dim, mlp_dim)
         self.mlp_out = new_linear(mlp_dim, dim)
+        self.correction: Scale | None = nnx.data(None)  # of the MLP, as that of `Attention`
 
     def __call__(
         self,
@@ -120,6 +133,8 @@ class Block(nnx.Module):
         """
         x = x[:, :wanted] + self.attention(layer_norm(self.norm1, x), valid, wanted)
         hidden = gelu(linear(self.mlp_in, layer_norm(self.norm2, x)))
+        if self.correction is not None:
+            hidden = self.correction(hidden)
         return x + linear(self.mlp_out, hidden)
 
 

@@ -24,6 +24,26 @@ def test_every_neuron_is_dealt_exactly_once(data, scheme, seed):
     assert all((row[count:] == width).all() for row, count in zip(parts, held, strict=True))
 
 
+@settings(deadline=None, max_examples=10)
+@given(st.integers(1, 6), st.integers(1, 9), st.sampled_from(["uniform", "stratified"]))
+def test_neurons_that_may_be_absent_keep_their_order_and_may_be_fewer_than_workers(
+    width, workers, scheme
+):
+    draw = jax.jit(lambda key: partition(key, {"h?": width}, workers, scheme)["h?"])
+    parts = np.asarray(draw(jax.random.key(0)))
+    assert parts.shape == (workers, -(-width // workers))
+    assert sorted(parts[parts < width]) == list(range(width))
+    assert (np.sort(parts, axis=1) == parts).all()
+
+
+def test_which_worker_has_none_is_drawn():
+    parts = jax.vmap(lambda key: partition(key, {"h?": 3}, 4)["h?"])(
+        jax.random.split(jax.random.key(0), 2000)
+    )
+    without = (np.asarray(parts)[:, :, 0] == 3).mean(axis=0)
+    assert np.abs(without - 1 / 4).max() < 5 * np.sqrt(3 / 16 / 2000)
+
+
 def owners(width, workers, scheme, draws=2000):
     """[draws, width]: which worker has each neuron."""
     keys = jax.random.split(jax.random.key(0), draws)

@@ -1,3 +1,5 @@
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,8 +7,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jist.ist import cut, partition, paste
+from jist.ist.neurons import layer_of
 
-NAMES = st.lists(st.sampled_from([None, "a", "b"]), max_size=3)
+# No layer, single neurons, heads, fused projections of heads, flattened channels.
+AXES = [None, "a", "b", ("a", 2), (2, "b", 3), (2, "a")]
+NAMES = st.lists(st.sampled_from(AXES), max_size=3)
+
+
+def along(entry, rows, width):
+    """Where the neurons `rows` stand along an axis of an entry, found one by one."""
+    entry = entry if isinstance(entry, tuple) else (entry,)
+    at = next(i for i, factor in enumerate(entry) if isinstance(factor, str))
+    before, after = math.prod(entry[:at]), math.prod(entry[at + 1 :])
+    return [
+        (copy * width + row) * after + number if row < width else -1
+        for copy in range(before)
+        for row in rows
+        for number in range(after)
+    ]
 
 
 def tree(widths, workers, leaves, seed):
@@ -17,11 +35,17 @@ def tree(widths, workers, leaves, seed):
     generator = np.random.default_rng(seed)
     params = {
         name: jnp.asarray(
-            generator.normal(size=[3 if n is None else widths[n] for n in names]), jnp.float32
+            generator.normal(size=[3 if n is None else length(n, widths) for n in names]),
+            jnp.float32,
         )
         for name, names in axes.items()
     }
     return params, axes, partition(jax.random.key(seed), widths, workers)
+
+
+def length(entry, widths):
+    entry = entry if isinstance(entry, tuple) else (entry,)
+    return math.prod(widths.get(factor, factor) for factor in entry)
 
 
 def for_any_tree(test):
@@ -35,7 +59,9 @@ def for_any_tree(test):
 @for_any_tree
 def test_paste_undoes_cut_bit_by_bit(widths, workers, leaves, seed):
     params, axes, parts = tree(widths, workers, leaves, seed)
-    pasted = paste(params, cut(params, axes, parts), axes, parts)
+    # One program for each example, in place of one for each operation.
+    there_and_back = jax.jit(lambda tree, parts: paste(tree, cut(tree, axes, parts), axes, parts))
+    pasted = there_and_back(params, parts)
     for name, array in params.items():
         if any(axes[name]):
             np.testing.assert_array_equal(pasted[name], array)
@@ -46,15 +72,17 @@ def test_paste_undoes_cut_bit_by_bit(widths, workers, leaves, seed):
 @for_any_tree
 def test_a_subnet_is_the_outer_product_of_its_neurons(widths, workers, leaves, seed):
     params, axes, parts = tree(widths, workers, leaves, seed)
-    subnets = cut(params, axes, parts)
+    subnets = jax.jit(lambda params, parts: cut(params, axes, parts))(params, parts)
     for name, array in params.items():
         for worker in range(len(parts["a"])):
             expected = np.asarray(array)
             for axis, layer in enumerate(axes[name]):
                 if layer is not None:
+                    own = layer_of(layer)
                     padding = np.zeros_like(expected.take([0], axis))
                     padded = np.concatenate([expected, padding], axis)
-                    expected = padded.take(parts[layer][worker], axis)
+                    index = along(layer, np.asarray(parts[own][worker]), widths["ab".index(own)])
+                    expected = padded.take(index, axis)
             np.testing.assert_array_equal(subnets[name][worker], expected)
 
 
