@@ -19,6 +19,7 @@ JIST = (
     "trainer",
     "evaluation",
     "tasks",
+    "finetuning",
     "pretraining",
     "strategies",
     "costs",

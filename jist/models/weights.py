@@ -79,20 +79,22 @@ def save_encoder(
     *,
     source: dict[str, Any] | None = None,
     stored_dtype: DTypeLike = np.float32,
+    overwrite: bool = False,
 ) -> None:
     """Writes an encoder to a new directory, whole or not at all.
 
     Args:
         encoder: the encoder.
-        directory: the directory to create; must not exist.
+        directory: the directory to create.
         source: where the weights come from, recorded in `config.json`.
         stored_dtype: type in the file, float32 or float16 to halve it.
+        overwrite: whether an existing directory is replaced, if it holds nothing but models.
 
     Raises:
-        FileExistsError: `directory` exists.
+        FileExistsError: `directory` exists and must not be replaced.
     """
     config = _config(encoder) | {"source": source or {}}
-    _save(directory, config, stored_dtype=stored_dtype, encoder=encoder)
+    _save(directory, config, stored_dtype=stored_dtype, overwrite=overwrite, encoder=encoder)
 
 
 def save_mae(

@@ -2,25 +2,55 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
+from jaxtyping import Array, Float
 
 from jist.ragged import batch_shapes
-from jist.strategies.local import Examples, softmax_cross_entropy
+from jist.strategies.local import Examples, Loss, softmax_cross_entropy
 from jist.tasks.task import Task
 
 
-def classification() -> Task:
+def classification(*, label_smoothing: float = 0.0, examples_at_once: int = 8192) -> Task:
     """Softmax cross-entropy in nats, and accuracy, which chooses the best epoch.
 
-    Examples are {"x": [N, ...], "y": i32 [N]}; the model maps "x" to logits [N, C], and "y" holds
-    classes in [0, C).
+    Examples are {"x": [N, ...], "y": i32 [N]}; "x" may be a tree of arrays. The model maps "x" to
+    logits [N, C], and "y" holds classes in [0, C).
+
+    Args:
+        label_smoothing: share e of the target that is spread over all classes, in [0, 1) (Szegedy
+            et al., arXiv 1512.00567, §7); of the reported loss as well.
+        examples_at_once: as of `Task`.
+
+    Raises:
+        ValueError: `label_smoothing` lies outside [0, 1).
     """
-    return Task(softmax_cross_entropy, _correct, _accuracy, best="accuracy", check=_check)
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
+    return Task(
+        _smoothed(label_smoothing) if label_smoothing else softmax_cross_entropy,
+        _correct,
+        _accuracy,
+        best="accuracy",
+        check=_check,
+        examples_at_once=examples_at_once,
+    )
 
 
-def _correct(model: nnx.Module, batch: dict[str, Any]) -> dict[str, Any]:
+def _smoothed(smoothing: float) -> Loss:
+    def smoothed_cross_entropy(model: nnx.Module, batch: Examples) -> Float[Array, ""]:
+        logits = model(batch["x"])  # type: ignore[operator]  # any classifier module
+        classes = jax.nn.one_hot(batch["y"], logits.shape[-1])
+        targets = optax.smooth_labels(classes, smoothing)
+        return optax.softmax_cross_entropy(logits, targets).mean()
+
+    return smoothed_cross_entropy
+
+
+def _correct(model: nnx.Module, batch: Examples) -> dict[str, Any]:
     logits = model(batch["x"])  # type: ignore[operator]  # any classifier module
     correct = jnp.argmax(logits, axis=-1) == batch["y"]
     return {"correct": jnp.sum(correct), "count": len(correct)}

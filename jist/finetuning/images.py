@@ -1,0 +1,61 @@
+"""A data set of images with their masks, as `jist.trainer` takes it."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jist.data import Dataset, batches
+from jist.features.random_masks import epoch_keep
+from jist.masking import FixedMask
+from jist.models import MAEEncoder
+
+MASKS = ("fixed", "random")
+
+
+class MaskedImages:
+    """Images decoded once, as uint8, and the masks of every epoch.
+
+    A mask is a function of seed, epoch and example, as that of features is (`jist.features`).
+
+    Args:
+        dataset: the images.
+        encoder: gives image size, patches and resizing filter.
+        ratio: masking ratio r in [0, 1).
+        seed: seed of the masks.
+
+    Attributes:
+        fixed: examples {"x": {"image": u8 [N, S, S, 3], "keep": i32 [N, K]}, "y": i32 [N]} under
+            fixed masks, for training or testing.
+
+    Raises:
+        ValueError: as `jist.masking.patches_kept`.
+        UnreadableImageError: an image cannot be decoded.
+    """
+
+    def __init__(self, dataset: Dataset, encoder: MAEEncoder, *, ratio: float, seed: int):
+        mask = FixedMask(encoder.config.patches, ratio, seed)
+        images = np.concatenate(
+            [
+                batch.images
+                for batch in batches(
+                    dataset,
+                    image_size=encoder.config.image_size,
+                    interpolation=encoder.preprocessing.interpolation,
+                    batch_size=1024,
+                )
+            ]
+        )
+        self._mask = mask
+        self._ids = dataset.example_ids
+        keep = np.asarray(mask(self._ids))
+        self.fixed: dict[str, Any] = {
+            "x": {"image": jnp.asarray(images), "keep": jnp.asarray(keep)},
+            "y": jnp.asarray(dataset.labels),
+        }
+
+    def random(self, epoch: int) -> dict[str, Any]:
+        """The examples under the random masks of an epoch, counted from 1."""
+        mask = self._mask
+        keep = epoch_keep(mask.seed, epoch, self._ids, mask.patches, mask.ratio)
+        return {"x": self.fixed["x"] | {"keep": keep}, "y": self.fixed["y"]}

@@ -1,0 +1,68 @@
+"""AdamW for fine-tuning: layers near the input learn more slowly.
+
+Clark et al., ELECTRA (arXiv 2003.10555), Appendix A.1, call it layer-wise learning-rate decay; He
+et al. (arXiv 2111.06377), Appendix A.2, fine-tune their encoders with it.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def adamw_by_depth(
+    learning_rate: float,
+    *,
+    depth: int,
+    layer_decay: float,
+    steps: int,
+    warmup_steps: int,
+    weight_decay: float = 0.05,
+) -> optax.GradientTransformation:
+    """AdamW for a `jist.models.Classifier`, with betas 0.9 and 0.999.
+
+    The learning rate is reached by a linear warm-up and falls to zero along half a cosine. Block i
+    of d has `layer_decay ** (d - i)` of it, counted from 0; embedding and class token have
+    `layer_decay ** (d + 1)`; the last LayerNorm and the head have all of it. Matrices alone decay,
+    in proportion to their learning rate.
+
+    Args:
+        learning_rate: of the head, at its highest.
+        depth: blocks d of the encoder.
+        layer_decay: in (0, 1]; 1 for one learning rate.
+        steps: length of the schedule, in a worker's steps.
+        warmup_steps: how many of them warm up.
+        weight_decay: decay of matrices.
+
+    Raises:
+        ValueError: a number outside its range.
+    """
+    if not 0 <= warmup_steps < steps:
+        raise ValueError(f"warmup_steps must lie in [0, {steps}), got {warmup_steps}")
+    if not 0 < layer_decay <= 1:
+        raise ValueError(f"layer_decay must lie in (0, 1], got {layer_decay}")
+    schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup_steps, steps)
+    adamw = optax.adamw(
+        schedule,
+        weight_decay=weight_decay,
+        mask=lambda params: jax.tree.map(lambda leaf: jnp.ndim(leaf) > 1, params),
+    )
+
+    def scaled(updates: Any, _: Any) -> Any:
+        def leaf(path: tuple, update: Any) -> Any:
+            return update * layer_decay ** _height([key.key for key in path], depth)
+
+        return jax.tree_util.tree_map_with_path(leaf, updates)
+
+    return optax.chain(adamw, optax.stateless(scaled))
+
+
+def _height(path: list[Any], depth: int) -> int:
+    """How many layers lie above a parameter: 0 of the head, depth + 1 of the embedding."""
+    match path:
+        case ["encoder", "blocks", int(number), *_]:
+            return depth - number
+        case ["encoder", "embed" | "cls", *_]:
+            return depth + 1
+    return 0

@@ -1,0 +1,95 @@
+"""Fine-tuning as a user runs it: an encoder goes in, is trained by parts, and comes out."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from filled import filled
+from flax import nnx
+
+import experiments.finetune
+from experiments.runs.finetuning import FinetuneOptions
+from jist.metrics import MetricsLog
+from jist.models import MAEEncoder, ViTConfig, load_encoder, save_encoder
+from jist.models.storage import tensors
+
+CONFIG = ViTConfig(8, 4, dim=16, depth=1, heads=2, mlp_dim=32)
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("finetune")
+    save_encoder(filled(lambda: MAEEncoder(CONFIG, rngs=nnx.Rngs(0))), directory / "before")
+    return FinetuneOptions(
+        encoder=str(directory / "before"),
+        mask_ratio=0.5,
+        strategy="ist",
+        workers=2,
+        local_steps=4,
+        epochs=2,
+        dtype="float32",
+        run_dir=directory / "whole",
+    )
+
+
+@pytest.fixture(scope="module")
+def result(options):
+    experiments.finetune.main(options)
+    return json.loads((options.run_dir / "summary.json").read_text())["results"][0]
+
+
+def test_a_worker_trains_half_of_the_neurons(options, result):
+    dim, hidden = CONFIG.dim, CONFIG.mlp_dim
+    on_all = 48 * dim + dim + dim + 3 * 2 * dim + 2 * dim + 10 * dim + 10  # out's and MLP's biases
+    halved = 4 * dim * dim + 3 * dim + 2 * dim * hidden + hidden
+    assert result["parameters_per_worker"] == on_all + halved // 2
+    assert result["bytes_received_per_worker"] > 0
+    assert 0 < result["last_test_accuracy"] < 1
+    assert len(result["test_accuracy_per_epoch"]) == 2
+
+
+def test_the_encoder_has_moved_and_can_be_loaded(options, result):
+    before, after = tensors(load_encoder(options.encoder)), options.run_dir / "encoder"
+    after = tensors(load_encoder(after))
+    assert after.keys() == before.keys()
+    for name, array in after.items():
+        assert np.array_equal(array, before[name]) == (name == "positions"), name
+
+
+def test_a_killed_run_resumes_with_the_same_bits(options, result, tmp_path, monkeypatch):
+    killed = dataclasses.replace(options, run_dir=tmp_path / "killed")
+    append = MetricsLog.append
+
+    def dies(log, metrics):
+        if metrics["epoch"] == 2:
+            raise KeyboardInterrupt
+        append(log, metrics)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MetricsLog, "append", dies)
+        with pytest.raises(KeyboardInterrupt):
+            experiments.finetune.main(killed)
+    experiments.finetune.main(killed)
+    file = "encoder/encoder.safetensors"
+    assert (killed.run_dir / file).read_bytes() == (options.run_dir / file).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"mask": "none"}, "mask must be one of .*'fixed', 'random'"),
+        ({"correction": "standardize"}, "correction must be one of .*'scale', 'none'"),
+        ({"least_crop": 0.0}, r"least_crop must lie in \(0, 1\], got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"dataset": "masked:x"}, "comes with its masks"),
+    ],
+)
+def test_wrong_options_are_refused(options, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(options, **wrong)
+
+
+def test_more_epochs_are_another_schedule(options, result):
+    with pytest.raises(ValueError, match="epochs is 2 there and 3 here .the learning rate falls"):
+        experiments.finetune.main(dataclasses.replace(options, epochs=3))
