@@ -8,9 +8,12 @@ from jist.models.neurons import name_neurons, unnamed
 from jist.models.preprocessing import Preprocessing
 from jist.models.probe import LinearProbe
 from jist.models.resnet import ResNet50
+from jist.models.resnet18 import ResNet18
 from jist.models.shipped import shipped_encoders
 from jist.models.sparse_mlp import SparseMLP
+from jist.models.stack import Stack
 from jist.models.standardize import Scale, Standardize, Statistic, calibrate
+from jist.models.vgg import VGG12
 from jist.models.vit import MAEEncoder, ViTConfig
 from jist.models.weights import (
     Encoder,
@@ -27,15 +30,18 @@ from jist.models.weights import (
 __all__ = [
     "MAE",
     "MLP",
+    "VGG12",
     "Classifier",
     "DecoderConfig",
     "Encoder",
     "LinearProbe",
     "MAEEncoder",
     "Preprocessing",
+    "ResNet18",
     "ResNet50",
     "Scale",
     "SparseMLP",
+    "Stack",
     "Standardize",
     "Statistic",
     "ViTConfig",
