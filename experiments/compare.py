@@ -33,6 +33,7 @@ from experiments.command.options import (
     pick,
 )
 from experiments.figures import png
+from experiments.figures.summaries import metric_of
 from experiments.runs.classification import run_plan
 from experiments.runs.plan import Plan, Training
 from experiments.runs.recipes import EACH, TOTAL
@@ -59,8 +60,9 @@ def main(options: CompareOptions) -> None:
     """Trains every strategy on every number of workers, and reports."""
     results = run_plan(make_plan(options), options.run_dir, features_dir=options.features_dir)
     lines = accuracies(results, options.run_dir, options.epochs)
-    print_accuracies(lines)
-    plot_accuracies(lines, options.run_dir / "comparison.png")
+    metric = metric_of(results[0]).replace("_", " ")
+    print_accuracies(lines, metric)
+    plot_accuracies(lines, metric, options.run_dir / "comparison.png")
     print(f"written: {options.run_dir}/summary.json, {options.run_dir}/comparison.png")
 
 
@@ -106,9 +108,11 @@ def accuracies(results: list[dict[str, Any]], run_dir: pathlib.Path, epochs: int
         epochs: the passes to compare at: of all workers together, and of each.
 
     Returns:
-        Comparison -> training method -> number of workers -> test accuracy.
+        Comparison -> training method -> number of workers -> test accuracy, or the metric that
+        stands in its place.
     """
-    curves = {(r["run"], r["epoch"]): r["test_accuracy"] for r in read_metrics(run_dir)}
+    metric = f"test_{metric_of(results[0])}"
+    curves = {(r["run"], r["epoch"]): r[metric] for r in read_metrics(run_dir)}
     lines: Lines = {TOTAL: {}, EACH: {}}
     for result in results:
         workers, method = result["workers"], result["strategy"]
@@ -120,11 +124,11 @@ def accuracies(results: list[dict[str, Any]], run_dir: pathlib.Path, epochs: int
     return lines
 
 
-def print_accuracies(lines: Lines) -> None:
+def print_accuracies(lines: Lines, metric: str) -> None:
     """Prints a table for each comparison: a row per training method, a column per workers."""
     for comparison, methods in lines.items():
         numbers = sorted({workers for line in methods.values() for workers in line})
-        table = Table(title=f"Test accuracy, {comparison}", box=box.SIMPLE_HEAD, pad_edge=False)
+        table = Table(title=f"Test {metric}, {comparison}", box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("workers", no_wrap=True)
         for workers in numbers:
             table.add_column(str(workers), justify="right", no_wrap=True)
@@ -133,11 +137,12 @@ def print_accuracies(lines: Lines) -> None:
         Console().print(table)
 
 
-def plot_accuracies(lines: Lines, path: pathlib.Path) -> None:
-    """Test accuracy against the number of workers, one panel for each comparison.
+def plot_accuracies(lines: Lines, metric: str, path: pathlib.Path) -> None:
+    """The metric against the number of workers, one panel for each comparison.
 
     Args:
         lines: the accuracies.
+        metric: what they are.
         path: the PNG; replaced whole.
     """
     figure = Figure(figsize=(9, 4), layout="constrained")
@@ -152,7 +157,7 @@ def plot_accuracies(lines: Lines, path: pathlib.Path) -> None:
         axes.set_xlabel("workers")
         axes.set_title(comparison)
         axes.grid(alpha=0.3)
-    panels[0].set_ylabel("test accuracy")
+    panels[0].set_ylabel(f"test {metric}")
     panels[0].legend()
     png.write(figure, path)
 

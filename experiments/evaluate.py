@@ -9,18 +9,20 @@ run directory. The accuracy of the last checkpoint equals that of the training's
 
 import dataclasses
 import pathlib
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from rich.console import Console
 from rich.table import Table
 
 from experiments.command.cli import Options, run
 from experiments.runs.classification import restore_head, restore_inputs
 from experiments.runs.directory import features_of, read_part, write_json
-from experiments.runs.heads import TASK, examples
 from experiments.runs.images import progress_bar
 from experiments.runs.plan import Plan
+from experiments.runs.splits import Split
 from jist.evaluation import evaluate, predict
 
 
@@ -54,30 +56,45 @@ def main(options: EvaluateOptions) -> None:
             options.run_dir, plan, training, inputs, options.checkpoint
         )
         with progress_bar() as progress:
-            stores = inputs.features(training.mask_ratio, features_dir, progress)
-        test = examples(stores["test"])
-        right = np.asarray(jnp.argmax(predict(model, test["x"]), axis=-1) == test["y"])
-        labels = stores["test"].label
-        evaluations[training.name] = evaluate(model, test, TASK) | {
-            "checkpoint": options.checkpoint,
-            "class_accuracy": {
-                name: float(right[labels == i].mean()) if (labels == i).any() else None
-                for i, name in enumerate(class_names)
-            },
+            split = inputs.splits(training.mask_ratio, features_dir, progress)["test"]
+        evaluations[training.name] = evaluate(model, split.examples(), inputs.task) | {
+            "checkpoint": options.checkpoint
         }
-    table = Table(title=f"Test images, {options.checkpoint} checkpoint")
-    for column in ("training", TASK.best, "loss", "accuracy by class"):
-        table.add_column(column)
-    for name, evaluation in evaluations.items():
-        by_class = "\n".join(
-            f"{c}: {'no test images' if a is None else f'{a:.1%}'}"
-            for c, a in evaluation["class_accuracy"].items()
-        )
-        best, loss = evaluation[f"test_{TASK.best}"], evaluation["test_loss"]
-        table.add_row(name, f"{best:.2%}", f"{loss:.4f}", by_class)
-    Console().print(table)
+        if split.label is not None:
+            found = class_accuracy(model, split, class_names)
+            evaluations[training.name]["class_accuracy"] = found
+    print_evaluations(evaluations, inputs.task.best, options.checkpoint)
     write_json(options.run_dir / "evaluation.json", evaluations)
     print(f"written: {options.run_dir}/evaluation.json")
+
+
+def class_accuracy(
+    model: nnx.Module, split: Split, class_names: list[str]
+) -> dict[str, float | None]:
+    """The accuracy of every class; None where there is no example of it."""
+    examples = split.examples()
+    right = np.asarray(jnp.argmax(predict(model, examples["x"]), axis=-1) == examples["y"])
+    of_class = {name: right[split.label == i] for i, name in enumerate(class_names)}
+    return {name: float(some.mean()) if len(some) else None for name, some in of_class.items()}
+
+
+def print_evaluations(evaluations: dict[str, dict[str, Any]], best: str, checkpoint: str) -> None:
+    """Prints a row for each training: what chose its epoch, its loss, and the rest."""
+    table = Table(title=f"Test examples, {checkpoint} checkpoint")
+    for column in ("training", best.replace("_", " "), "loss", "in detail"):
+        table.add_column(column)
+    for name, evaluation in evaluations.items():
+        by_class = evaluation.get("class_accuracy") or {
+            metric.removeprefix("test_").replace("_", " "): value
+            for metric, value in evaluation.items()
+            if metric.startswith("test_") and metric != "test_loss"
+        }
+        lines = (
+            f"{c}: {'no test examples' if a is None else f'{a:.1%}'}" for c, a in by_class.items()
+        )
+        loss = f"{evaluation['test_loss']:.4f}"
+        table.add_row(name, f"{evaluation[f'test_{best}']:.2%}", loss, "\n".join(lines))
+    Console().print(table)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from experiments.command.cli import Options, run
 from experiments.command.options import ImageOptions
 from experiments.runs.images import progress_bar
 from experiments.runs.inputs import open_inputs
+from experiments.runs.splits import DenseSplit
 from jist.features.tables import check_suffix, write_table
 
 
@@ -36,7 +37,8 @@ def main(options: ExtractOptions) -> None:
         check_suffix(options.out)
     inputs = open_inputs(options)
     with progress_bar() as progress:
-        stores = inputs.features(options.ratio, options.features_dir, progress)
+        splits = inputs.splits(options.ratio, options.features_dir, progress)
+    stores = {name: s.features for name, s in splits.items() if isinstance(s, DenseSplit)}
     for split, store in stores.items():
         print(
             f"{split}: {len(store.label)} vectors of {inputs.dim} numbers, "

@@ -7,7 +7,8 @@ patches that each image lacks; a run on masked images reads the masks from that 
 the rest, and prints the most likely class of every image with its probability, as text or, with
 `--json-lines`, as one JSON object a line with the probabilities of all classes.
 
-Of a run on speech, give audio files; of one on vectors, files of vectors.
+Of a run on speech, give audio files; of one on vectors, files of vectors; of one on xc:PATH,
+directories with `test.txt`: the five likeliest labels of each row are found.
 
 Fixed masks are drawn from the file's name, not from the key in the run's data set, so an image of
 the run may show other patches here. Probabilities are those of the deployed head. A head trained by
@@ -27,11 +28,13 @@ from flax import nnx
 
 from experiments.command.cli import Options, run
 from experiments.command.options import ImageOptions
+from experiments.figures.summaries import metric_of
 from experiments.runs.classification import restore_head, restore_inputs
 from experiments.runs.clips import ClipInputs
 from experiments.runs.directory import read_part
 from experiments.runs.images import ImageInputs, masks_of
 from experiments.runs.plan import Plan, Training
+from experiments.runs.sparse import SparseInputs
 from experiments.runs.vectors import VectorInputs
 from jist.data import (
     IMAGE_SUFFIXES,
@@ -50,7 +53,9 @@ from jist.features.by_length import ByLength
 from jist.features.visible import NO_PATCH, natural_keep, nothing_visible
 from jist.masking import FixedMask
 from jist.models import Encoder, MAEEncoder
+from jist.tasks import predict_labels
 
+LABELS = 5  # of an example that may have many
 _cls_vectors = nnx.jit(cls_vectors, static_argnames="pool")
 
 
@@ -85,12 +90,21 @@ def main(options: PredictOptions) -> None:
     if isinstance(inputs, ImageInputs):
         paths = image_paths(options.images)
         found = encoded(inputs, training.mask_ratio, paths, options.batch_size)
+    elif isinstance(inputs, SparseInputs):
+        found = map(inputs.read, options.images)
     else:
         assert isinstance(inputs, ClipInputs | VectorInputs)
         found = map(inputs.read, files_in(options.images, inputs.takes, inputs.kind))
     for names, x in found:
-        for name, row in zip(names, np.asarray(jax.nn.softmax(predict(head, x))), strict=True):
-            show(name, row, class_names, options.json_lines)
+        if class_names:
+            probabilities = np.asarray(jax.nn.softmax(predict(head, x)))
+            best = np.argsort(-probabilities, axis=1, kind="stable")
+            probabilities = np.take_along_axis(probabilities, best, axis=1)
+        else:
+            probabilities, best = predict_labels(head, x, k=min(LABELS, inputs.outputs))
+        for name, labels, row in zip(names, best, probabilities, strict=True):
+            called = [class_names[i] if class_names else str(i) for i in labels]
+            show(name, dict(zip(called, row.tolist(), strict=True)), options.json_lines)
 
 
 def encoded(
@@ -198,23 +212,24 @@ def choose(plan: Plan, options: PredictOptions) -> Training:
     trainings = {training.name: training for training in plan.trainings}
     if options.training is None:
         results = read_part(options.run_dir, "summary.json")["results"]
-        by_test = "best_test_accuracy" if options.checkpoint == "best" else "last_test_accuracy"
-        by = "best_validation_accuracy" if plan.head.validation else by_test
+        metric = metric_of(results[0])
+        by_test = f"{'best' if options.checkpoint == 'best' else 'last'}_test_{metric}"
+        by = f"best_validation_{metric}" if plan.head.validation else by_test
         return trainings[max(results, key=lambda result: result[by])["run"]]
     if options.training not in trainings:
         raise ValueError(f"training must be one of {sorted(trainings)}, got {options.training!r}")
     return trainings[options.training]
 
 
-def show(name: str, probabilities: np.ndarray, class_names: list[str], json_lines: bool) -> None:
-    """Prints the prediction for one example."""
-    best = int(np.argmax(probabilities))
+def show(name: str, probabilities: dict[str, float], json_lines: bool) -> None:
+    """Prints the prediction for one example, whose likeliest class stands first."""
+    best, probability = next(iter(probabilities.items()))
     if json_lines:
-        every = {of: round(float(p), 6) for of, p in zip(class_names, probabilities, strict=True)}
-        record = {"image": name, "class": class_names[best], "probabilities": every}
-        print(json.dumps(record | {"probability": every[class_names[best]]}))
+        every = {of: round(p, 6) for of, p in probabilities.items()}
+        record = {"image": name, "class": best, "probabilities": every}
+        print(json.dumps(record | {"probability": every[best]}))
     else:
-        print(f"{name}\t{class_names[best]}\t{probabilities[best]:.4f}")
+        print(f"{name}\t{best}\t{probability:.4f}")
 
 
 if __name__ == "__main__":

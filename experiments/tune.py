@@ -87,11 +87,11 @@ def main(options: TuneOptions) -> None:
             together = combined(recipes, scores[comparison])
             later = train(options, workers, [together], options.seeds[0])[comparison]
             candidates = scores[comparison] | later
-            chosen = max(candidates, key=lambda r: candidates[r].validation_accuracy)
+            chosen = max(candidates, key=lambda r: candidates[r].validation)
             found[comparison] = candidates, chosen
         for comparison, (candidates, chosen) in found.items():
             report[comparison][str(workers)] = {
-                "tried": {str(r): s.validation_accuracy for r, s in candidates.items()},
+                "tried": {str(r): s.validation for r, s in candidates.items()},
                 "default": confirm(options, workers, recipes[0], comparison),
                 "chosen": confirm(options, workers, chosen, comparison),
             }
@@ -178,7 +178,9 @@ def train(
     }
     last = {TOTAL: options.epochs, EACH: workers * options.epochs}
     return {
-        comparison: {recipe: score(curve, epochs) for recipe, curve in curves.items()}
+        comparison: {
+            recipe: score(curve, epochs, task_metric(curve)) for recipe, curve in curves.items()
+        }
         for comparison, epochs in last.items()
     }
 
@@ -205,33 +207,43 @@ def plan(options: TuneOptions, workers: int, recipe: Recipe, seed: int) -> Plan:
     )
 
 
+def task_metric(curve: list[dict[str, Any]]) -> str:
+    """What recipes are chosen by: accuracy, or precision at 1 where examples have many labels."""
+    many = "validation_precision_at_1"
+    return many.removeprefix("validation_") if many in curve[0] else "accuracy"
+
+
 def read_curve(run_dir: pathlib.Path, training: str) -> list[dict[str, Any]]:
     """The metrics of every epoch of one training; a run directory may hold several."""
     return [metrics for metrics in read_metrics(run_dir) if metrics["run"] == training]
 
 
 def confirm(options: TuneOptions, workers: int, recipe: Recipe, comparison: str) -> dict[str, Any]:
-    """The recipe, and its test accuracy with every seed."""
+    """The recipe, and its test accuracy, or other metric, with every seed."""
     scores = [train(options, workers, [recipe], s)[comparison][recipe] for s in options.seeds]
-    accuracies = [score.test_accuracy for score in scores]
+    metric, found = scores[0].metric, [score.test for score in scores]
     return {
         "recipe": dataclasses.asdict(recipe),
         "epochs": [score.epoch for score in scores],
-        "validation_accuracy": [score.validation_accuracy for score in scores],
-        "test_accuracy": accuracies,
-        "test_accuracy_mean": statistics.fmean(accuracies),
+        "metric": metric,
+        f"validation_{metric}": [score.validation for score in scores],
+        f"test_{metric}": found,
+        f"test_{metric}_mean": statistics.fmean(found),
     }
 
 
 def print_report(report: dict[str, Any]) -> None:
     """Prints the default and the chosen recipe of every number of workers."""
     for comparison in (TOTAL, EACH):
-        table = Table(title=f"Test accuracy, {comparison}", box=box.SIMPLE_HEAD, pad_edge=False)
+        metrics = {row["default"].get("metric", "accuracy") for row in report[comparison].values()}
+        metric = next(iter(metrics), "accuracy")
+        title = f"Test {metric.replace('_', ' ')}, {comparison}"
+        table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
         for column in ("workers", "default", "chosen"):
             table.add_column(column, justify="right", no_wrap=True)
         table.add_column("chosen recipe")
         for workers, row in sorted(report[comparison].items(), key=lambda item: int(item[0])):
-            shown = [_percent(row[which]["test_accuracy"]) for which in ("default", "chosen")]
+            shown = [_percent(row[which][f"test_{metric}"]) for which in ("default", "chosen")]
             recipe = row["chosen"]["recipe"]
             table.add_row(
                 workers, *shown, str(Recipe(**recipe | {"hidden": tuple(recipe["hidden"])}))

@@ -55,13 +55,16 @@ class ImageOptions(NaturalOptions):
     dataset: str = "digits"
     """Images: digits, cifar10, resisc45, aid, folder:PATH (one directory per class, below train/
     and test/ or not), or masked:PATH (written by experiments.mask_dataset). Without images:
-    features:PATH (your vectors: .npz, .npy, .parquet, a Zarr store; or TRAIN,TEST), or speech:PATH
-    (clips, one directory per word)."""
+    features:PATH (your vectors: .npz, .npy, .parquet, a Zarr store; or TRAIN,TEST), speech:PATH
+    (clips, one directory per word), or xc:PATH (sparse text with many labels: train.txt and
+    test.txt of the Extreme Classification Repository)."""
     data_dir: pathlib.Path | None = None
     """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45 or aid."""
     labels: str | None = None
     """features:PATH: the column or array of the labels, or a .npy or .txt file of them; by default
     y or label."""
+    multilabel_loss: str = "sigmoid"
+    """xc:PATH: sigmoid (binary cross-entropy of every label) or softmax (over all labels)."""
     augment: bool = False
     """speech:PATH: move every training clip and add noise to it, anew in every epoch."""
     test_share: float = 0.2
@@ -74,7 +77,8 @@ class ImageOptions(NaturalOptions):
     """Share of the patches of every image that is removed, in [0, 1): 0.75 by default. Natural
     masks leave none to choose."""
     skip_empty: bool = False
-    """Natural masks: leave out images without a visible patch, and count them."""
+    """Natural masks: leave out images without a visible patch, and count them. xc:PATH: likewise
+    examples without a feature or a label."""
     seed: int = 0
     """Decides split, masks, initialisation, partitions and order."""
     skip_unreadable: bool = False
@@ -90,6 +94,8 @@ class ImageOptions(NaturalOptions):
             raise ValueError(f"--labels needs --dataset features:PATH, got {self.dataset}")
         if self.augment and not self.dataset.startswith("speech:"):
             raise ValueError(f"--augment needs --dataset speech:PATH, got {self.dataset}")
+        if self.multilabel_loss != "sigmoid" and not self.dataset.startswith("xc:"):
+            raise ValueError(f"--multilabel-loss needs --dataset xc:PATH, got {self.dataset}")
         if not self.of_images:
             self._check_without_images()
         if self.dataset.startswith("images:"):
@@ -104,7 +110,7 @@ class ImageOptions(NaturalOptions):
         ]
         if given and self.dataset.startswith("masked:"):
             raise ValueError(f"{self.dataset} is masked already, {given[0]} cannot be used with it")
-        if given and not self.natural:
+        if given and self.of_images and not self.natural:
             raise ValueError(f"{given[0]} needs --natural-masks or --simulate-clouds")
         if self.mask_ratio is not None and self.natural:
             raise ValueError(
@@ -117,6 +123,8 @@ class ImageOptions(NaturalOptions):
         """Options of images are refused where there are none."""
         for field in dataclasses.fields(ImageOptions):
             value = getattr(self, field.name)
+            if field.name == "skip_empty" and self.dataset.startswith("xc:"):
+                continue  # examples without a feature or a label are left out, too
             if field.name in OF_IMAGES and value != field.default:
                 raise ValueError(
                     f"--{field.name.replace('_', '-')} {value} has no effect: "
@@ -126,7 +134,7 @@ class ImageOptions(NaturalOptions):
     @property
     def of_images(self) -> bool:
         """Whether the examples are images, which an encoder sees and masks hide in part."""
-        return not self.dataset.startswith(("features:", "speech:"))
+        return not self.dataset.startswith(("features:", "speech:", "xc:"))
 
     @property
     def natural(self) -> bool:
@@ -165,6 +173,8 @@ class HeadOptions:
     preset: str | None = None
     """A network of the papers, in the place of --hidden: speech-2-layer (VLDB 2022: one hidden
     layer of 4096) or speech-3-layer (8192-8192)."""
+    dropout: float = 0.0
+    """Share of a hidden layer's activations that is dropped in training, in [0, 1)."""
     optimizer: str = "adam"
     """adam, with betas 0.9 and 0.999, or sgd, without momentum; no weight decay."""
     learning_rate: float = 1e-3

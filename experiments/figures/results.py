@@ -44,8 +44,9 @@ def print_results(results: list[dict[str, Any]]) -> None:
         results: the results of a run, all of one task, whose metric is a share.
     """
     metric = metric_of(results[0])
+    shown = metric.replace("_", "\n")
     table = Table(
-        title=f"Test examples: {metric}, and what each worker needs for it",
+        title=f"Test examples: {metric.replace('_', ' ')}, and what each worker needs for it",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
@@ -53,8 +54,8 @@ def print_results(results: list[dict[str, Any]]) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("training", no_wrap=True)
     for column in (
-        f"{metric}\nlast",
-        f"{metric}\nbest",
+        f"{shown}\nlast",
+        f"{shown}\nbest",
         "parameters\nper worker",
         "received\n(MB)",
     ):

@@ -6,6 +6,7 @@ on a file system that all share.
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,17 +15,12 @@ from rich.progress import Progress
 
 from experiments.command.options import BATCH_SIZE, ImageOptions, StrategyOptions
 from experiments.runs.directory import RunDirectory, check_pinned, read_part
-from experiments.runs.heads import (
-    TASK,
-    build_strategy,
-    examples,
-    validation_rows,
-    worker_pools,
-)
+from experiments.runs.heads import build_strategy, validation_rows, worker_pools
 from experiments.runs.images import RANDOM_ENCODERS, progress_bar
 from experiments.runs.inputs import Inputs, open_inputs
 from experiments.runs.plan import Plan, Training
-from jist import costs, features, trainer
+from experiments.runs.splits import Split
+from jist import costs, strategies, trainer
 from jist.metrics import MetricsLog
 from jist.tasks import Examples, Task
 
@@ -58,13 +54,33 @@ def restore_head(
         CheckpointError: there is no checkpoint, or it cannot be read.
     """
     class_names = read_part(run_dir, "summary.json")["class_names"]
-    head, seed = plan.head_of(training), plan.images.seed
-    strategy = build_strategy(inputs.dim, len(class_names), head, training.how, seed, devices=1)
+    head, outputs = plan.head_of(training), len(class_names) or inputs.outputs
+    strategy = strategy_of(inputs, outputs, plan, training, devices=1)
     checkpoints = run_dir / "checkpoints" / training.name
     model = trainer.restore_model(
-        strategy, checkpoints, which, task=TASK, validation=head.validation > 0
+        strategy, checkpoints, which, task=inputs.task, validation=head.validation > 0
     )
     return model, class_names
+
+
+def strategy_of(
+    inputs: Inputs, outputs: int, plan: Plan, training: Training, devices: int | None
+) -> strategies.Strategy:
+    """The untrained network of a training, and the strategy that trains it.
+
+    Raises:
+        ValueError: as `build_strategy`.
+    """
+    return build_strategy(
+        inputs.dim,
+        outputs,
+        plan.head_of(training),
+        training.how,
+        plan.images.seed,
+        devices,
+        network=inputs.network,
+        task=inputs.task,
+    )
 
 
 def run_plan(
@@ -110,11 +126,11 @@ def run_plan(
             print("the clouds are simulated: results are marked so")
         with progress_bar() as progress:
             for ratio in dict.fromkeys(training.mask_ratio for training in todo):
-                stores = inputs.features(ratio, features_dir, progress)
+                splits = inputs.splits(ratio, features_dir, progress)
                 for training in todo:
                     if training.mask_ratio == ratio:
-                        result = train_head(run, stores, plan, training, inputs, progress, devices)
-                        run.add_result(result, stores["train"].attributes["class_names"])
+                        result = train_head(run, splits, plan, training, inputs, progress, devices)
+                        run.add_result(result, splits["train"].attributes["class_names"])
     results = run.results()
     return [results[training.name] for training in plan.trainings]
 
@@ -129,18 +145,18 @@ def check_trainings(
             where nothing can be masked.
         DataError: the data set is not there, or is none.
     """
-    dataset, seed = inputs.examples("train"), plan.images.seed
+    count, labels = inputs.train_labels
     for training in trainings:
         how, head = training.how, plan.head_of(training)
-        build_strategy(inputs.dim, len(dataset.class_names), head, how, seed, devices)
-        head.batch_of(how.workers, round(len(dataset) * (1 - head.validation)))
-        worker_pools(how, dataset.labels, seed)
+        strategy_of(inputs, inputs.outputs, plan, training, devices)
+        head.batch_of(how.workers, round(count * (1 - head.validation)))
+        worker_pools(how, labels, plan.images.seed)
         inputs.renewed(training.mask, training.mask_ratio)
 
 
 def train_head(
     run: RunDirectory,
-    stores: dict[str, features.Features],
+    splits: Mapping[str, Split],
     plan: Plan,
     training: Training,
     inputs: Inputs,
@@ -153,42 +169,42 @@ def train_head(
     features.
     """
     how, head, seed = training.how, plan.head_of(training), plan.images.seed
-    classes = len(stores["train"].attributes["class_names"])
-    strategy = build_strategy(inputs.dim, classes, head, how, seed, devices)
-    held = validation_rows(stores["train"], head.validation, seed)
-    fixed = examples(stores["train"], ~held)
-    batch_size = head.batch_of(how.workers, len(fixed["y"]))
+    strategy = strategy_of(inputs, inputs.outputs, plan, training, devices)
+    held = validation_rows(splits["train"], head.validation, seed)
+    fixed, count = splits["train"].examples(~held), int((~held).sum())
+    batch_size = head.batch_of(how.workers, count)
     if batch_size < BATCH_SIZE and head.batch_size is None and jax.process_index() == 0:
         print(
-            f"batches of {batch_size} in place of {BATCH_SIZE}: there are {len(fixed['y'])} "
+            f"batches of {batch_size} in place of {BATCH_SIZE}: there are {count} "
             f"training examples for {how.workers} worker(s)"
         )
     head = dataclasses.replace(head, batch_size=batch_size)
+    labels = splits["train"].label
     train: Examples | trainer.Renewed = fixed
     renewed = inputs.renewed(training.mask, training.mask_ratio)
     if renewed is not None:
         train = trainer.Renewed(fixed, lambda epoch: {**fixed, "x": renewed(epoch)[~held]})
-    mask, ratio = masks_seen(stores["train"], training)
+    mask, ratio = masks_seen(splits["train"], training)
     tags = {"strategy": how.strategy, "workers": how.workers, "ratio": ratio}
     with MetricsLog(run.path, training.name, tags) as log:
         history = trainer.train(
             strategy,
             train,
-            examples(stores["test"]),
+            splits["test"].examples(),
             epochs=head.epochs,
             batch_size=batch_size,
             seed=seed,
             checkpoints=run.path / "checkpoints" / training.name,
             log=log,
-            task=TASK,
-            validation_examples=examples(stores["train"], held) if held.any() else None,
-            pools=worker_pools(how, stores["train"].label[~held], seed),
+            task=inputs.task,
+            validation_examples=splits["train"].examples(held) if held.any() else None,
+            pools=worker_pools(how, None if labels is None else labels[~held], seed),
             progress=progress,
             description=f"{how.strategy}, {how.workers} worker(s)"
             + ("" if mask == "none" else f", {mask} masks, ratio {ratio:g}"),
         )
     last = history[-1]
-    widths = (inputs.dim, *head.hidden, classes)
+    widths = (inputs.dim, *head.hidden, inputs.outputs)
     return {
         "run": training.name,
         "dataset": plan.images.dataset,
@@ -201,12 +217,13 @@ def train_head(
         **dataclasses.asdict(how),
         **{name: of for name, of in dataclasses.asdict(head).items() if name != "preset"},
         "seed": seed,
-        "train_examples": len(fixed["y"]),
+        "train_examples": count,
         "validation_examples": int(held.sum()),
-        "test_examples": len(stores["test"].label),
-        "empty_examples": sum(len(s.attributes.get("empty", ())) for s in stores.values()),
-        **chosen(history, TASK),
+        "test_examples": len(splits["test"]),
+        "empty_examples": sum(len(s.attributes.get("empty", ())) for s in splits.values()),
+        **chosen(history, inputs.task),
         "last_test_loss": last["test_loss"],
+        **other_metrics(last, inputs.task),
         "rounds": last["round"],
         "examples_seen": last["examples_seen"],
         "parameters_per_worker": strategy.parameters_per_worker,
@@ -232,19 +249,29 @@ def bytes_by_paper(
     return None
 
 
-def masks_seen(store: features.Features, training: Training) -> tuple[str, float]:
+def masks_seen(split: Split, training: Training) -> tuple[str, float]:
     """The name of the masks in results, and the share of patches that they remove.
 
     For natural masks and masked data sets both are read from the features; clips and vectors have
     none.
     """
-    if "masks" not in store.attributes:  # no images
+    if "masks" not in split.attributes:  # no images
         return "none", 0.0
-    masks = store.attributes["masks"]
-    if "missing_share" not in store.attributes:
+    masks = split.attributes["masks"]
+    if "missing_share" not in split.attributes:
         return training.mask, training.mask_ratio
-    share = masks["ratio"] if masks["name"] == "fixed" else store.attributes["missing_share"]
+    share = masks["ratio"] if masks["name"] == "fixed" else split.attributes["missing_share"]
     return masks["name"], round(share, 4)
+
+
+def other_metrics(last: dict[str, Any], task: Task) -> dict[str, Any]:
+    """Further metrics of the last epoch on the test examples."""
+    known = ("test_loss", f"test_{task.best}")
+    return {
+        f"last_{name}": value
+        for name, value in last.items()
+        if name.startswith("test_") and name not in known
+    }
 
 
 def chosen(history: list[dict[str, Any]], task: Task) -> dict[str, Any]:

@@ -9,14 +9,14 @@ import numpy as np
 from rich.progress import Progress
 
 from experiments.command.options import ImageOptions
-from experiments.runs.stores import shared, store_paths
+from experiments.runs.splits import DenseSplit
+from experiments.runs.stores import Classified, shared, store_paths
 from jist import features
 from jist.data.speech import BANDS, FRAMES, SUFFIXES, Clips, load_speech, log_mel, read_clip
-from jist.features import Features
 
 
 @dataclasses.dataclass(frozen=True)
-class ClipInputs:
+class ClipInputs(Classified):
     """Log-mel features of clips (VLDB 2022, §3.1)."""
 
     options: ImageOptions
@@ -38,9 +38,9 @@ class ClipInputs:
         path = self.options.dataset.removeprefix("speech:")
         return load_speech(path, split, test_share=self.options.test_share)
 
-    def features(
+    def splits(
         self, mask_ratio: float, directory: pathlib.Path, progress: Progress
-    ) -> dict[str, Features]:
+    ) -> dict[str, DenseSplit]:
         """Log-mel features; clips have no patches to mask."""
         paths = store_paths(self.options, directory, f"log-mel-share-{self.options.test_share:g}")
 

@@ -10,11 +10,11 @@ import optax
 from flax import nnx
 
 from experiments.command.options import HeadOptions, StrategyOptions
-from jist import features, strategies, tasks
-from jist.data.holdout import held_out
+from experiments.runs.splits import Split
+from jist import strategies, tasks
 from jist.data.pools import sharded_pools
 from jist.models import MLP
-from jist.tasks import Examples
+from jist.tasks import Task
 
 IST_OPTIONS = ("partition", "optimizer_state", "exchange", "exchange_dtype", "shares")
 # Which options each strategy takes beside the number of workers and of local steps.
@@ -38,6 +38,9 @@ def build_strategy(
     how: StrategyOptions,
     seed: int,
     devices: int | None = None,
+    *,
+    network: type[MLP] = MLP,
+    task: Task = TASK,
 ) -> strategies.Strategy:
     """The untrained head and the strategy that trains it.
 
@@ -56,9 +59,10 @@ def build_strategy(
         raise ValueError(
             f"exchange_dtype must be one of {(*EXCHANGE_DTYPES,)}, got {how.exchange_dtype!r}"
         )
-    model = MLP(
+    model = network(
         (inputs, *head.hidden, classes),
         norm=None if head.norm == "none" else head.norm,
+        dropout=head.dropout,
         rngs=nnx.Rngs(seed),
     )
     optimizer = {"adam": optax.adam, "sgd": optax.sgd}[head.optimizer](head.learning_rate)
@@ -71,7 +75,7 @@ def build_strategy(
         optimizer,
         workers=how.workers,
         local_steps=how.local_steps,
-        loss=TASK.loss,
+        loss=task.loss,
         mesh=None if devices is None else strategies.workers_mesh(how.workers, devices),
         **{option: given[option] for option in takes},
     )
@@ -96,13 +100,22 @@ def parse_shares(text: str | None) -> tuple[float, ...] | None:
         raise ValueError(f"shares must be numbers between commas, got {text!r}") from None
 
 
-def worker_pools(how: StrategyOptions, labels: np.ndarray, seed: int) -> list[np.ndarray] | None:
+def worker_pools(
+    how: StrategyOptions, labels: np.ndarray | None, seed: int
+) -> list[np.ndarray] | None:
     """The examples of each worker; None if every worker sees all.
+
+    Args:
+        how: the options.
+        labels: the class of every example [N]; None where there are no classes.
+        seed: decides which.
 
     Raises:
         ValueError: the options contradict each other, or as `sharded_pools`.
     """
     if how.worker_data == "sharded":
+        if labels is None:
+            raise ValueError("--worker-data sharded needs examples of one class each")
         return sharded_pools(labels, how.workers, seed=seed, alpha=how.alpha)
     if how.worker_data != "shared":
         raise ValueError(f"worker_data must be shared or sharded, got {how.worker_data!r}")
@@ -111,11 +124,11 @@ def worker_pools(how: StrategyOptions, labels: np.ndarray, seed: int) -> list[np
     return None
 
 
-def validation_rows(store: features.Features, share: float, seed: int) -> np.ndarray:
+def validation_rows(split: Split, share: float, seed: int) -> np.ndarray:
     """Which training examples are held out to choose the epoch: the same share of every class.
 
     Args:
-        store: the training examples [N].
+        split: the training examples [N].
         share: share of each class, in [0, 1); 0 holds out none.
         seed: decides which.
 
@@ -128,14 +141,4 @@ def validation_rows(store: features.Features, share: float, seed: int) -> np.nda
     """
     if not 0 <= share < 1:
         raise ValueError(f"validation must lie in [0, 1), got {share}")
-    if not share:
-        return np.zeros(len(store.label), bool)
-    # Other keys than those that decide the test split, so that the two choices are independent.
-    keys = [f"validation/{example_id}" for example_id in store.example_id]
-    return held_out(keys, store.label, store.attributes["class_names"], share=share, seed=seed)
-
-
-def examples(store: features.Features, rows: np.ndarray | None = None) -> Examples:
-    """Features as the examples that strategies train on; all rows, or some."""
-    rows = np.ones(len(store.label), bool) if rows is None else rows
-    return {"x": jnp.asarray(store.cls[rows]), "y": jnp.asarray(store.label[rows])}
+    return split.held_out(share, seed) if share else np.zeros(len(split), bool)

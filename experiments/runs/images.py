@@ -13,10 +13,10 @@ from flax import nnx
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from experiments.command.options import ImageOptions, NaturalOptions
-from experiments.runs.stores import shared, store_paths
+from experiments.runs.splits import DenseSplit
+from experiments.runs.stores import Classified, shared, store_paths
 from jist import features
 from jist.data import Dataset, NaturalMasks, load_dataset
-from jist.features import Features
 from jist.masking import FixedMask
 from jist.models import (
     Encoder,
@@ -49,7 +49,7 @@ def progress_bar() -> Progress:
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageInputs:
+class ImageInputs(Classified):
     """CLS features of images by a frozen encoder."""
 
     options: ImageOptions
@@ -88,9 +88,9 @@ class ImageInputs:
         """The images."""
         return dataset_of(self.options, split)
 
-    def features(
+    def splits(
         self, mask_ratio: float, directory: pathlib.Path, progress: Progress
-    ) -> dict[str, Features]:
+    ) -> dict[str, DenseSplit]:
         """CLS features; `directory` holds one store for each data set, split, encoder and mask."""
         pool = "" if self.options.pool == "cls" else f"-{self.options.pool}"
         of = f"{self._digest[:8]}{pool}-{masks_slug(self.options, mask_ratio)}"

@@ -10,9 +10,11 @@ from rich.progress import Progress
 from experiments.command.options import ImageOptions
 from experiments.runs.clips import ClipInputs
 from experiments.runs.images import ImageInputs
+from experiments.runs.sparse import SparseInputs
+from experiments.runs.splits import Split
 from experiments.runs.vectors import VectorInputs
-from jist.data import Examples
-from jist.features import Features
+from jist.models import MLP
+from jist.tasks import Task
 
 
 class Inputs(Protocol):
@@ -21,6 +23,21 @@ class Inputs(Protocol):
     @property
     def dim(self) -> int:
         """Numbers D in a feature vector."""
+        ...
+
+    @property
+    def outputs(self) -> int:
+        """Outputs C of a network: classes, or labels."""
+        ...
+
+    @property
+    def network(self) -> type[MLP]:
+        """The network that takes the features."""
+        ...
+
+    @property
+    def task(self) -> Task:
+        """What networks are trained for."""
         ...
 
     @property
@@ -33,18 +50,19 @@ class Inputs(Protocol):
         """What results say of the features, beside the name of the data set."""
         ...
 
-    def examples(self, split: str) -> Examples:
-        """The examples of a split, with their labels and without their features.
+    @property
+    def train_labels(self) -> tuple[int, np.ndarray | None]:
+        """The number of training examples, and their classes [N] if they have one each.
 
         Raises:
             DataError: the data set is not there, or is none.
         """
         ...
 
-    def features(
+    def splits(
         self, mask_ratio: float, directory: pathlib.Path, progress: Progress
-    ) -> dict[str, Features]:
-        """The features of both splits, computed into `directory` or read from it."""
+    ) -> Mapping[str, Split]:
+        """Training and test examples; features are computed into `directory`, or read from it."""
         ...
 
     def renewed(self, mask: str, mask_ratio: float) -> Callable[[int], np.ndarray] | None:
@@ -68,4 +86,6 @@ def open_inputs(options: ImageOptions) -> Inputs:
         return ClipInputs(options)
     if options.dataset.startswith("features:"):
         return VectorInputs(options)
+    if options.dataset.startswith("xc:"):
+        return SparseInputs(options)
     return ImageInputs(options)

@@ -93,11 +93,15 @@ class Plan:
         unused |= {"pool"} if self.images.pool == "cls" else set()
         unused |= set() if self.images.augment else {"augment"}
         unused |= set() if self.images.natural else {*NATURAL}
+        sparse = self.images.dataset.startswith("xc:")
         unused |= set() if self.images.of_images else {*OF_IMAGES}
+        unused |= set() if sparse else {"multilabel_loss"}
+        unused -= {"skip_empty"} if sparse else set()
         config["images"] = {k: v for k, v in config["images"].items() if k not in unused}
         del config["head"]["preset"]  # its widths are there
-        if self.head.optimizer == HeadOptions.optimizer:  # as in runs before there was a choice
-            del config["head"]["optimizer"]
+        for option in ("optimizer", "dropout"):  # runs before there was a choice do not list them
+            if getattr(self.head, option) == getattr(HeadOptions, option):
+                del config["head"][option]
         config["head"]["batch_size"] = self.head.batch_size or BATCH_SIZE
         config["trainings"] = [
             {"mask_ratio": t.mask_ratio, "mask": t.mask, "how": dataclasses.asdict(t.how), **t.own}

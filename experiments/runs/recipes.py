@@ -28,11 +28,12 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """The epoch of a training that its validation accuracy chooses."""
+    """The epoch that the task's metric on the validation examples chooses, and the metric there."""
 
     epoch: int
-    validation_accuracy: float
-    test_accuracy: float
+    validation: float
+    test: float
+    metric: str = "accuracy"
 
 
 def varied(start: Recipe, tried: Mapping[str, Sequence[Any]]) -> list[Recipe]:
@@ -51,15 +52,21 @@ def combined(recipes: list[Recipe], scores: dict[Recipe, Score]) -> Recipe:
     best: dict[str, Any] = {}
     for field in dataclasses.fields(Recipe):
         of_field = [r for r in changed if getattr(r, field.name) != getattr(start, field.name)]
-        winner = max([start, *of_field], key=lambda r: scores[r].validation_accuracy)
+        winner = max([start, *of_field], key=lambda r: scores[r].validation)
         best[field.name] = getattr(winner, field.name)
     return Recipe(**best)
 
 
-def score(curve: list[dict[str, Any]], epochs: int) -> Score:
-    """The best of the first epochs by validation accuracy, the earliest of equals."""
+def score(curve: list[dict[str, Any]], epochs: int, metric: str = "accuracy") -> Score:
+    """The best of the first epochs by the validation examples, the earliest of equals.
+
+    Args:
+        curve: the metrics of every epoch.
+        epochs: how many of the first epochs count.
+        metric: the task's, of which more is better.
+    """
     best = max(
         (metrics for metrics in curve if metrics["epoch"] <= epochs),
-        key=lambda metrics: metrics["validation_accuracy"],
+        key=lambda metrics: metrics[f"validation_{metric}"],
     )
-    return Score(best["epoch"], best["validation_accuracy"], best["test_accuracy"])
+    return Score(best["epoch"], best[f"validation_{metric}"], best[f"test_{metric}"], metric)

@@ -1,17 +1,44 @@
-"""Feature stores that many runs and processes share."""
+"""Features of one class each, in stores that many runs and processes share."""
 
+import abc
 import pathlib
 import re
 import time
 from collections.abc import Callable
 
 import jax
+import numpy as np
 
 from experiments.command.options import ImageOptions
+from experiments.runs.heads import TASK
+from experiments.runs.splits import DenseSplit
 from jist import features
-from jist.features import Features
+from jist.data import Examples
+from jist.models import MLP
 
 SPLITS = ("train", "test")
+
+
+class Classified(abc.ABC):
+    """What inputs have in common whose examples have one class each."""
+
+    network = MLP
+    task = TASK
+
+    @abc.abstractmethod
+    def examples(self, split: str) -> Examples:
+        """The examples of a split, without their features."""
+
+    @property
+    def outputs(self) -> int:
+        """Number of classes C."""
+        return len(self.examples("train").class_names)
+
+    @property
+    def train_labels(self) -> tuple[int, np.ndarray]:
+        """The number of training examples, and their classes [N]."""
+        labels = self.examples("train").labels
+        return len(labels), labels
 
 
 def store_paths(options: ImageOptions, directory: pathlib.Path, of: str) -> dict[str, pathlib.Path]:
@@ -22,7 +49,7 @@ def store_paths(options: ImageOptions, directory: pathlib.Path, of: str) -> dict
 
 def shared(
     paths: dict[str, pathlib.Path], extract: Callable[[str, pathlib.Path], None]
-) -> dict[str, Features]:
+) -> dict[str, DenseSplit]:
     """The features at some paths, extracted by the first of many processes.
 
     The others wait for the files, which are on a file system that all share: a collective operation
@@ -33,7 +60,7 @@ def shared(
             extract(split, path)
     while True:
         try:
-            return {split: features.load(path) for split, path in paths.items()}
+            return {split: DenseSplit(features.load(path)) for split, path in paths.items()}
         except FileNotFoundError:
             if jax.process_index() == 0:
                 raise

@@ -10,14 +10,15 @@ import numpy as np
 from rich.progress import Progress
 
 from experiments.command.options import ImageOptions
-from experiments.runs.stores import SPLITS
+from experiments.runs.splits import DenseSplit
+from experiments.runs.stores import SPLITS, Classified
 from jist.data import DataError
 from jist.data.vectors import SUFFIXES, Vectors, load_vectors, read_columns
 from jist.features import Features
 
 
 @dataclasses.dataclass(frozen=True)
-class VectorInputs:
+class VectorInputs(Classified):
     """Somebody's own vectors, as they are."""
 
     options: ImageOptions
@@ -54,16 +55,18 @@ class VectorInputs:
         """The vectors."""
         return self._splits[split]
 
-    def features(
+    def splits(
         self, mask_ratio: float, directory: pathlib.Path, progress: Progress
-    ) -> dict[str, Features]:
+    ) -> dict[str, DenseSplit]:
         """The vectors as features; nothing is written."""
         return {
-            split: Features(
-                label=vectors.labels,
-                example_id=vectors.example_ids,
-                attributes=vectors.describe() | {"skipped": [], "empty": []},
-                read_cls=vectors.read,
+            split: DenseSplit(
+                Features(
+                    label=vectors.labels,
+                    example_id=vectors.example_ids,
+                    attributes=vectors.describe() | {"skipped": [], "empty": []},
+                    read_cls=vectors.read,
+                )
             )
             for split, vectors in self._splits.items()
         }

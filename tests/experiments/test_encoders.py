@@ -75,11 +75,11 @@ def test_a_masked_autoencoder_and_a_resnet_are_compared(dataset, directory, tmp_
     assert isinstance(whole, ResNet50)
     wanted = ImageOptions(dataset=f"folder:{dataset}", encoder=str(directory))
     with Progress(disable=True) as progress:
-        stores = inputs.open_inputs(wanted).features(0.0, tmp_path / "features", progress)
+        stores = inputs.open_inputs(wanted).splits(0.0, tmp_path / "features", progress)
     files = [*dataset.glob("*/*.png")]
     pixels = jnp.stack([jnp.asarray(Image.open(file)) for file in files])
     averages = jax.jit(lambda x: whole(whole.preprocessing.normalize(x)))(pixels)
-    stored = np.concatenate([stores[split].cls for split in ("train", "test")])
+    stored = np.concatenate([stores[split].features.cls for split in ("train", "test")])
     np.testing.assert_allclose(
         np.sort(stored.sum(axis=1)), np.sort(np.asarray(averages).sum(axis=1)), rtol=1e-4
     )
@@ -93,8 +93,8 @@ def test_an_encoder_may_compute_in_bfloat16(encoder, dataset, directory, tmp_pat
         options = ImageOptions(dataset=f"folder:{dataset}", encoder=name, encode_dtype=dtype)
         names[dtype] = options.encoder_name
         with Progress(disable=True) as progress:
-            stores = inputs.open_inputs(options).features(0.0, tmp_path, progress)
-        found[dtype] = stores["train"].cls
+            stores = inputs.open_inputs(options).splits(0.0, tmp_path, progress)
+        found[dtype] = stores["train"].features.cls
     exact, rounded = found["float32"], found["bfloat16"]
     error = np.linalg.norm(rounded - exact, axis=1) / np.linalg.norm(exact, axis=1)
     assert 1e-4 < error.max() < 0.05
@@ -110,7 +110,7 @@ def test_a_resnet_goes_without_masks(dataset, directory, tmp_path):
         pytest.raises(ValueError, match=r"ratio 0\.5 keeps none of the 1 patches"),
         Progress(disable=True) as progress,
     ):
-        inputs.open_inputs(options).features(0.5, tmp_path, progress)
+        inputs.open_inputs(options).splits(0.5, tmp_path, progress)
     with pytest.raises(ValueError, match="needs whole images"):
         images.random_masks(options, 0.0, whole)
 

@@ -42,6 +42,20 @@ def clips(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="module")
+def sparse(tmp_path_factory):
+    """The Repository's text: two labels of five for each example, seen in its features."""
+    root = tmp_path_factory.mktemp("xc")
+    for split, count in (("train", 60), ("test", 20)):
+        lines = [f"{count} 10 5"]
+        for row in range(count):
+            labels = sorted({row % 5, (row + 1) % 5})
+            features = " ".join(f"{label}:1 {label + 5}:0.5" for label in labels)
+            lines.append(f"{','.join(map(str, labels))} {features}")
+        (root / f"{split}.txt").write_text("\n".join(lines) + "\n")
+    return root
+
+
 @pytest.fixture
 def run(monkeypatch, capsys):
     """Runs a script; returns its exit code, its output and its messages."""
@@ -135,6 +149,35 @@ def test_clips_are_extracted_trained_and_predicted(run, clips, tmp_path):
     code, out, err = run(predict, predict.PredictOptions, *wanted)
     assert (code, err) == (0, "")
     assert [line.split("\t")[1] for line in out.splitlines()] == ["high"] * 12
+
+
+def test_sparse_rows_with_many_labels(run, sparse, tmp_path):
+    own = ("--dataset", f"xc:{sparse}", *SMALL, "--epochs", "8", "--learning-rate", "0.03")
+    more = ("--dropout", "0.1", "--validation", "0.2", "--workers", "2")
+    arguments = (*own, *more, "--run-dir", tmp_path / "r")
+    code, out, err = run(distributed, distributed.DistributedOptions, *arguments)
+    assert (code, err) == (0, "")
+    assert "precision" in out
+    (result,) = json.loads((tmp_path / "r" / "summary.json").read_text())["results"]
+    assert result["metric"] == "precision_at_1"
+    assert result["last_test_precision_at_1"] == 1.0
+    assert (result["train_examples"], result["validation_examples"]) == (48, 12)
+
+    code, out, _ = run(evaluate, evaluate.EvaluateOptions, "--run-dir", tmp_path / "r")
+    assert (code, "ndcg at 5" in out) == (0, True)
+    (measured,) = json.loads((tmp_path / "r" / "evaluation.json").read_text()).values()
+    assert measured["test_precision_at_1"] == result["last_test_precision_at_1"]
+    assert measured["test_recall_at_3"] == result["last_test_recall_at_3"]
+
+    wanted = ("--run-dir", tmp_path / "r", "--images", sparse, "--json-lines")
+    code, out, _ = run(predict, predict.PredictOptions, *wanted)
+    assert code == 0
+    for row, line in enumerate(out.splitlines()):
+        assert int(json.loads(line)["class"]) in {row % 5, (row + 1) % 5}
+
+    sharded = (*own, "--worker-data", "sharded", "--run-dir", tmp_path / "s")
+    code, _, err = run(distributed, distributed.DistributedOptions, *sharded)
+    assert (code, "needs examples of one class each" in err) == (2, True)
 
 
 @pytest.mark.parametrize(

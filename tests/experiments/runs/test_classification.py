@@ -11,6 +11,7 @@ from experiments.command.options import HeadOptions, ImageOptions, StrategyOptio
 from experiments.runs import classification
 from experiments.runs.heads import TASK, validation_rows
 from experiments.runs.plan import Plan, Training
+from experiments.runs.splits import DenseSplit
 from jist.features import Features
 from jist.metrics import MetricsLog
 
@@ -187,12 +188,13 @@ def test_the_epoch_is_chosen_by_held_out_training_images(images, tmp_path):
 
 
 def store(labels):
-    return Features(
+    features = Features(
         label=np.array(labels, np.int32),
         example_id=np.arange(len(labels), dtype=np.uint32),
         attributes={"class_names": ["a", "b"]},
         read_cls=lambda: np.zeros((len(labels), 2), np.float32),
     )
+    return DenseSplit(features)
 
 
 def test_held_out_examples_are_as_much_of_every_class_and_the_same_every_time():

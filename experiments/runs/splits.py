@@ -1,0 +1,103 @@
+"""A split of a run's data: its examples, labels and what is noted about it."""
+
+import dataclasses
+from typing import Any, Protocol
+
+import jax.numpy as jnp
+import numpy as np
+
+from jist.data.holdout import held_out
+from jist.data.sparse import SparseExamples
+from jist.features import Features
+from jist.tasks import Examples
+
+
+class Split(Protocol):
+    """Examples to train or to test on."""
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What is noted about them: masks, class names, what was left out."""
+        ...
+
+    @property
+    def label(self) -> np.ndarray | None:
+        """The class of every example [N]; None if an example may have several labels."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def examples(self, rows: np.ndarray | None = None) -> Examples:
+        """Examples as the task takes them: all, or those where `rows`, bool [N], is true."""
+        ...
+
+    def held_out(self, share: float, seed: int) -> np.ndarray:
+        """Which examples are held out to choose the epoch, bool [N].
+
+        Args:
+            share: share of each class, in (0, 1).
+            seed: decides which.
+
+        Raises:
+            DataError: a class has a single example.
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseSplit:
+    """Feature vectors with one class each."""
+
+    features: Features
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Those of the feature store."""
+        return self.features.attributes
+
+    @property
+    def label(self) -> np.ndarray:
+        """The classes [N]."""
+        return self.features.label
+
+    def __len__(self) -> int:
+        return len(self.features.label)
+
+    def examples(self, rows: np.ndarray | None = None) -> Examples:
+        """Features {"x": [N, D], "y": i32 [N]}."""
+        x, y = self.features.cls, self.features.label
+        if rows is None:
+            return {"x": jnp.asarray(x), "y": jnp.asarray(y)}
+        return {"x": jnp.asarray(x[rows]), "y": jnp.asarray(y[rows])}
+
+    def held_out(self, share: float, seed: int) -> np.ndarray:
+        """The same share of every class."""
+        # Other keys than those that decide the test split: the two choices are independent.
+        keys = [f"validation/{example_id}" for example_id in self.features.example_id]
+        return held_out(keys, self.label, self.attributes["class_names"], share=share, seed=seed)
+
+
+@dataclasses.dataclass(frozen=True)
+class SparseSplit:
+    """Sparse rows with any number of labels each."""
+
+    sparse: SparseExamples
+    label = None
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Labels have numbers, no names."""
+        return {"class_names": [], "left_out": self.sparse.left_out}
+
+    def __len__(self) -> int:
+        return len(self.sparse)
+
+    def examples(self, rows: np.ndarray | None = None) -> Examples:
+        """Rows of unequal length {"x": {"indices", "values"}, "y"}."""
+        some = self.sparse if rows is None else self.sparse.rows(np.flatnonzero(rows))
+        return some.arrays
+
+    def held_out(self, share: float, seed: int) -> np.ndarray:
+        """A share of all examples."""
+        _, held = self.sparse.hold_out(share, seed)
+        return np.isin(self.sparse.numbers, held.numbers)
