@@ -20,6 +20,7 @@ from jaxtyping import Array, Int, Key
 
 from jist import costs
 from jist.placement import place, workers_mesh
+from jist.ragged import batch_shapes
 from jist.strategies.local import Examples, LocalTraining, Loss, softmax_cross_entropy
 from jist.strategies.streams import has_streams, worker_keys
 
@@ -192,6 +193,25 @@ class Strategy(abc.ABC):
         params, rest = self._worker_shapes()
         rows = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
         return costs.matmul_flops(self._local.gradient, params, rest, examples, rows)
+
+    def worker_step(self, examples: Examples, batch_size: int) -> jax.stages.Compiled:
+        """The program of one step of one worker, for a machine that holds nothing else.
+
+        It maps parameters, other variables, the optimiser's state, a batch and the rows of each
+        step [1, B] to parameters, the optimiser's state and losses; the first and the third are
+        donated. Its `memory_analysis()` says what a worker needs, its `args_info` the shapes.
+
+        Args:
+            examples: tree of arrays [N, ...] or of their shapes.
+            batch_size: examples B in a worker's batch.
+        """
+        self._check(examples, batch_size)
+        params, rest = self._worker_shapes()
+        batch = batch_shapes(examples, batch_size)
+        rows = jax.ShapeDtypeStruct((1, batch_size), jnp.int32)
+        opt_state = jax.eval_shape(self._optimizer.init, params)
+        step = jax.jit(self._local.steps, donate_argnums=(0, 2))
+        return step.lower(params, rest, opt_state, batch, rows).compile()
 
     @abc.abstractmethod
     def bytes_received(self, rounds: int, steps: int) -> int:

@@ -9,6 +9,8 @@ from filled import filled
 from flax import nnx
 
 import experiments.finetune
+import experiments.finetune_costs
+from experiments.finetune_costs import CostOptions
 from experiments.runs.finetuning import FinetuneOptions
 from jist.metrics import MetricsLog
 from jist.models import MAEEncoder, ViTConfig, load_encoder, save_encoder
@@ -93,3 +95,27 @@ def test_wrong_options_are_refused(options, wrong, message):
 def test_more_epochs_are_another_schedule(options, result):
     with pytest.raises(ValueError, match="epochs is 2 there and 3 here .the learning rate falls"):
         experiments.finetune.main(dataclasses.replace(options, epochs=3))
+
+
+def test_what_a_worker_needs_is_what_its_program_holds(options, tmp_path):
+    costs = CostOptions(
+        encoder=options.encoder,
+        mask_ratio=0.5,
+        workers=(2,),
+        batch_size=4,
+        repeats=1,
+        out=tmp_path / "costs.json",
+    )
+    experiments.finetune_costs.main(costs)
+    whole, part = json.loads(costs.out.read_text())["rows"]
+    dim, hidden = CONFIG.dim, CONFIG.mlp_dim
+    cut = 4 * dim * dim + 3 * dim + 2 * dim * hidden + hidden
+    assert whole["parameters"] - part["parameters"] == cut // 2
+    # Parameters and both moments of Adam, at least, and less of each in a worker.
+    for row in (whole, part):
+        assert row["memory"] > 3 * 4 * row["parameters"] + row["activations_and_gradients"]
+    assert part["memory_ratio"] < 1
+    assert part["flops_ratio"] < 1
+    assert part["time_ratio"] > 0
+    with pytest.raises(ValueError, match="workers 2, got 1, 4 and .1,."):
+        experiments.finetune_costs.main(dataclasses.replace(costs, workers=(1,)))
