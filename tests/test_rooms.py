@@ -22,6 +22,7 @@ JIST = (
     "finetuning",
     "pretraining",
     "strategies",
+    "durations",
     "costs",
     "masked_images",
     "features",
@@ -38,7 +39,7 @@ JIST = (
     "masking",
     "models",
 )
-EXPERIMENTS = ("convergence", "scaling", "bench", "figures", "runs", "command")
+EXPERIMENTS = ("convergence", "scaling", "network", "bench", "figures", "runs", "command")
 SCRIPTS = {
     module
     for module in FILES
@@ -108,7 +109,9 @@ def test_no_room_of_experiments_imports_upwards_and_no_script_a_script():
     # Theorem 1 and the benchmarks know nothing of each other.
     for module in of_room("experiments.convergence"):
         used = {room(other) for other in imported_modules(module)}
-        assert not used & {"experiments.bench", "experiments.scaling"}, module
+        assert not used & {"experiments.bench", "experiments.scaling", "experiments.network"}, (
+            module
+        )
 
 
 def test_the_library_knows_neither_experiments_nor_conversion():

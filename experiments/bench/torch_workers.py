@@ -139,7 +139,7 @@ def _worker(
     )
     with np.load(f"{folder}/{START}") as file:
         x, y, *arrays = file.values()
-    own = _Worker(rank, workers, to_torch(arrays, "cpu"), to_device(x, y, "cpu"), optimizer)
+    own = Worker(rank, workers, to_torch(arrays, "cpu"), to_device(x, y, "cpu"), optimizer)
     del arrays
     with contextlib.suppress(EOFError):  # of a pipe that is closed: no more to do
         while True:
@@ -150,8 +150,16 @@ def _worker(
     distributed.destroy_process_group()
 
 
-class _Worker:
-    """What a process does upon each command; returns its mean loss."""
+class Worker:
+    """What a process does upon each command; returns its mean loss.
+
+    Args:
+        rank: which of the processes it is.
+        workers: number of workers n.
+        parameters: initial values.
+        examples: features [N, D] and classes [N].
+        optimizer: a name in `OPTIMIZERS`.
+    """
 
     def __init__(
         self,
@@ -166,6 +174,7 @@ class _Worker:
         self._optimizer = optimizer
 
     def ist(self, parts: Sequence[np.ndarray], rows: np.ndarray) -> Tensor:
+        """A round of independent subnet training; everybody gathers all pieces."""
         hands = [_indices(part) for part in parts]
         subnet = cut(self.parameters, [hand[self._rank] for hand in hands])
         loss = train_subnet(subnet, self._optimizer, *self._examples, _indices(rows))
@@ -176,6 +185,7 @@ class _Worker:
         return loss
 
     def server(self, parts: Sequence[np.ndarray], rows: np.ndarray) -> Tensor:
+        """The same; the first process scatters the subnets and gathers them, alone."""
         hands = [_indices(part) for part in parts]
         mine = [hand[self._rank] for hand in hands]
         if self._rank == 0:
@@ -202,10 +212,12 @@ class _Worker:
         return loss
 
     def data_parallel(self, rows: np.ndarray) -> Tensor:
+        """Steps of `DistributedDataParallel` on the rows [steps, B]."""
         loss, optimizer = self._data_parallel
         return take_steps(loss, optimizer, *self._examples, _indices(rows))
 
     def local_sgd(self, rows: np.ndarray) -> Tensor:
+        """A round of local SGD, parameters averaged at its end."""
         loss = train_subnet(self.parameters, self._optimizer, *self._examples, _indices(rows))
         with torch.no_grad():
             for parameter in self.parameters:

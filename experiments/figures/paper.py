@@ -1,4 +1,4 @@
-"""The numbers that Kariotakis et al. (CPAL 2024) print, to compare measured results with.
+"""The numbers that the papers print, to compare measured results with: CPAL 2024, and VLDB 2022.
 
 Figures 3, 4 and 7 are printed without numbers; `CLAIMS` quotes the text about them.
 """
@@ -87,6 +87,33 @@ CLAIMS = {
     "improving the overall performance",
     "figure 7": "there is a gap between the 2- and the 4-worker case, which the authors conjecture "
     "proper tuning to remove",
+}
+
+# Yuan et al. (VLDB 2022), Table 1, speech with 35 words: seconds to an accuracy on 2, 4 and 8 CPUs.
+TIME_NODES, TIME_TARGETS = (2, 4, 8), (0.63, 0.75)
+TIME_STRATEGIES = {"data_parallel": "data parallel", "local_sgd": "local SGD", "ist": "IST"}
+# (layers, accuracy) -> strategy -> seconds at each of `TIME_NODES`.
+TIMES: dict[tuple[int, float], dict[str, tuple[int, int, int]]] = {
+    (2, 0.63): {
+        "data_parallel": (118, 269, 450),
+        "local_sgd": (68, 130, 235),
+        "ist": (35, 28, 24),
+    },
+    (2, 0.75): {
+        "data_parallel": (759, 1708, 2417),
+        "local_sgd": (444, 742, 1110),
+        "ist": (231, 167, 192),
+    },
+    (3, 0.63): {
+        "data_parallel": (376, 1228, 1922),
+        "local_sgd": (182, 586, 1115),
+        "ist": (76, 141, 300),
+    },
+    (3, 0.75): {
+        "data_parallel": (4534, 9340, 14886),
+        "local_sgd": (2032, 4107, 6539),
+        "ist": (812, 664, 1161),
+    },
 }
 
 
