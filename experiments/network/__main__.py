@@ -125,23 +125,26 @@ def check_config(options: NetworkOptions) -> None:
         )
 
 
-def load_examples(options: NetworkOptions) -> Any:
-    """Features of both splits, also in `examples.npz`, from which the nodes read them."""
+def load_examples(options: NetworkOptions) -> dict[str, np.ndarray]:
+    """Features of both splits, also in `examples.npz`, from which the nodes read them.
+
+    Raises:
+        ValueError: the examples have several labels each.
+    """
     file = options.run_dir / "examples.npz"
     if not file.exists():
         images = pick(options, ImageOptions)
+        inputs = open_inputs(images)
         with progress_bar() as progress:
             directory = options.features_dir or options.run_dir / "features"
-            stores = open_inputs(images).features(images.ratio, directory, progress)
+            splits = inputs.splits(images.ratio, directory, progress)
+        if any(split.label is None for split in splits.values()):
+            raise ValueError(f"dataset={options.dataset} has several labels for an example")
+        train, test = (splits[name].examples() for name in ("train", "test"))
         part = file.with_name("examples.part.npz")
-        np.savez(
-            part,
-            x=stores["train"].cls,
-            y=stores["train"].label,
-            test_x=stores["test"].cls,
-            test_y=stores["test"].label,
-            classes=np.array(len(stores["train"].attributes["class_names"])),
-        )
+        arrays = {"x": train["x"], "y": train["y"], "test_x": test["x"], "test_y": test["y"]}
+        found = {name: np.asarray(array) for name, array in arrays.items()}
+        np.savez(part, allow_pickle=False, classes=np.array(inputs.outputs), **found)
         part.rename(file)
     with np.load(file) as saved:
         return dict(saved)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.network import cells, curves, options, report
+from experiments.network.__main__ import load_examples
 
 NODES = [
     [
@@ -82,6 +83,17 @@ def test_steps_to_the_highest_target_that_both_reach_are_compared():
         "ist-4": {"accuracies": [0.9], "steps": 10},
     }
     assert report.steps_ratios(known, [0.2, 0.5, 0.7]) == {2: 15 / 20}
+
+
+def test_the_nodes_read_the_features_of_any_data_set(tmp_path):
+    x, y = np.eye(20, 5, dtype=np.float32), np.array(["ash", "elm"] * 10)
+    np.savez(tmp_path / "mine.npz", x=x, y=y)
+    how = options.NetworkOptions(dataset=f"features:{tmp_path}/mine.npz", run_dir=tmp_path)
+    found = load_examples(how)
+    assert found["classes"] == 2
+    assert len(found["x"]) + len(found["test_x"]) == 20
+    again = load_examples(how)
+    assert all((again[name] == found[name]).all() for name in found)
 
 
 def test_nodes_that_train_something_else_are_refused():
