@@ -37,10 +37,10 @@ from experiments.command.cli import Options, run
 from experiments.runs.directory import write_json
 
 ROOFLINE = "roofline"
-BENCHMARKS = (ROOFLINE, "encode", "head", "ist", "wide", "pipeline", "masks", "pretrain")
+BENCHMARKS = (ROOFLINE, "encode", "head", "ist", "wide", "pipeline", "masks", "pretrain", "xc")
 COMPILED = ("encode", "head", "pretrain")  # that have a variant through torch.compile
 # Of training in float32: on a GPU, JAX would round factors to TF32, and PyTorch does not.
-TRAINED = ("head", "ist", "wide")
+TRAINED = ("head", "ist", "wide", "xc")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class BenchOptions(Options):
     """Options of the benchmarks."""
 
     only: tuple[str, ...] = BENCHMARKS
-    """Which of them: roofline, encode, head, ist, wide, pipeline, masks, pretrain."""
+    """Which of them: roofline, encode, head, ist, wide, pipeline, masks, pretrain, xc."""
     device: str = "cpu"
     """cpu or gpu."""
     repeats: int = 5

@@ -21,10 +21,12 @@ class SparseMLP(MLP):
         widths: as for `MLP`, at least three.
         norm: as for `MLP`.
         dropout: as for `MLP`.
+        entry_dropout: share of an example's entries that is dropped in training. Where examples
+            are few and features many, it does more than dropout of hidden activations.
         rngs: as for `MLP`.
 
     Raises:
-        ValueError: as for `MLP`; there is no hidden layer.
+        ValueError: as for `MLP`; there is no hidden layer, or a share outside [0, 1).
     """
 
     def __init__(
@@ -33,11 +35,15 @@ class SparseMLP(MLP):
         *,
         norm: str | None = "standardize",
         dropout: float = 0.0,
+        entry_dropout: float = 0.0,
         rngs: nnx.Rngs,
     ):
         if len(widths) < 3:
             raise ValueError(f"widths must hold at least one hidden layer, got {widths}")
+        if not 0 <= entry_dropout < 1:
+            raise ValueError(f"entry_dropout must lie in [0, 1), got {entry_dropout}")
         super().__init__(widths, norm=norm, dropout=dropout, rngs=rngs)
+        self.entry_dropout = nnx.Dropout(entry_dropout, rngs=rngs) if entry_dropout else None
 
     def __call__(  # type: ignore[override]  # other features, otherwise the same
         self, x: SparseRows
@@ -50,8 +56,10 @@ class SparseMLP(MLP):
 
     def hidden(self, x: SparseRows) -> Float[Array, "batch width"]:  # type: ignore[override]
         """What the output layer is given."""
-        layer = self.layers[0]
-        z = sparse_product(x["indices"], x["values"], layer.kernel[...])
+        layer, values = self.layers[0], x["values"]
+        if self.entry_dropout is not None:
+            values = self.entry_dropout(values)
+        z = sparse_product(x["indices"], values, layer.kernel[...])
         activations = self._activations(0, z if layer.bias is None else z + layer.bias[...])
         for i, layer in enumerate(self.layers[1:-1], start=1):
             activations = self._activations(i, layer(activations))

@@ -17,7 +17,12 @@ A task of one's own is a `Task` of two or three functions:
 
 from jist.ragged import count
 from jist.tasks.classification import classification
-from jist.tasks.multilabel import inverse_propensities, multilabel, predict_labels
+from jist.tasks.multilabel import (
+    inverse_propensities,
+    multilabel,
+    predict_labels,
+    prior_logits,
+)
 from jist.tasks.regression import regression
 from jist.tasks.task import Examples, Task
 
@@ -29,5 +34,6 @@ __all__ = [
     "inverse_propensities",
     "multilabel",
     "predict_labels",
+    "prior_logits",
     "regression",
 ]

@@ -95,6 +95,21 @@ def inverse_propensities(
     return (1 + c * (frequencies + b) ** -a).astype(np.float32)
 
 
+def prior_logits(
+    frequencies: Int[np.ndarray, " labels"], examples: int
+) -> Float[np.ndarray, " labels"]:
+    """The bias of the output layer with which training by the sigmoid loss should begin.
+
+    log (p / (1 - p)) of each label's frequency p, with half an example added to either side: all of
+    very many labels would otherwise first have to learn that they are rare.
+
+    Args:
+        frequencies: training examples of each label.
+        examples: training examples.
+    """
+    return np.log((frequencies + 0.5) / (examples - frequencies + 0.5)).astype(np.float32)
+
+
 def predict_labels(
     model: nnx.Module, x: Examples, k: int, *, batch_size: int = 1024, chunk: int = CHUNK
 ) -> tuple[Float[np.ndarray, "examples k"], Int[np.ndarray, "examples k"]]:

@@ -79,6 +79,8 @@ def test_the_sparse_network_is_the_dense_one(norm):
 def test_a_network_without_a_hidden_layer_or_with_a_share_that_is_none_is_refused():
     with pytest.raises(ValueError, match="widths must hold at least one hidden layer"):
         SparseMLP((FEATURES, 3), rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match=r"entry_dropout must lie in \[0, 1\), got -0.1"):
+        SparseMLP((FEATURES, 6, 3), entry_dropout=-0.1, rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match=r"dropout must lie in \[0, 1\), got 1.0"):
         MLP((FEATURES, 6, 3), dropout=1.0, rngs=nnx.Rngs(0))
 
@@ -115,3 +117,12 @@ def test_dropout_drops_in_training_alone():
     active = model.hidden(x) > 0
     assert not (kept & ~active).any()
     assert 0.45 < kept.sum() / active.sum() < 0.55
+    # With a neuron for each feature, what is dropped of the entries is seen behind the first layer.
+    model = SparseMLP((FEATURES, FEATURES, 3), norm=None, entry_dropout=0.5, rngs=nnx.Rngs(0))
+    model.layers[0].kernel[...] = jnp.eye(FEATURES)
+    rows, found = jax.tree.map(jnp.asarray, ROWS[:]), np.maximum(DENSE, 0)
+    seen = np.asarray(model.hidden(rows))
+    assert 0 < (seen > 0).sum() < (found > 0).sum()
+    np.testing.assert_allclose(seen, np.where(seen > 0, 2 * found, 0), rtol=1e-6)
+    model.eval()
+    np.testing.assert_allclose(model.hidden(rows), found, rtol=1e-6)

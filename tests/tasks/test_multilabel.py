@@ -13,7 +13,7 @@ from jist.metrics import MetricsLog
 from jist.models import MLP, LinearProbe, SparseMLP
 from jist.ragged import Ragged
 from jist.strategies import IST
-from jist.tasks import inverse_propensities, multilabel, predict_labels
+from jist.tasks import inverse_propensities, multilabel, predict_labels, prior_logits
 from jist.tasks.chunks import sigmoid_loss, softmax_loss, top_labels
 
 BATCH, WIDTH, LABELS, MOST = 9, 4, 23, 6
@@ -104,6 +104,8 @@ def test_metrics_are_those_of_numpy():
     weights = inverse_propensities(frequencies, 100)
     c = (np.log(100) - 1) * 2.5**0.55
     np.testing.assert_allclose(weights, 1 + c / (frequencies + 1.5) ** 0.55, rtol=1e-6)
+    probabilities = 1 / (1 + np.exp(-prior_logits(frequencies, 100)))
+    np.testing.assert_allclose(probabilities, (frequencies + 0.5) / 101, rtol=1e-5)
     task = multilabel(inverse_propensities=weights, chunk=10)
     rows = Ragged.of(NUMBER, Y[Y >= 0], fill=-1)
     expected = oracle(HIDDEN @ KERNEL + BIAS, HOT, weights)
