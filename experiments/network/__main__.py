@@ -43,7 +43,7 @@ from experiments.runs.images import progress_bar
 from experiments.runs.inputs import open_inputs
 from jist.placement import available_cores
 
-LEAST = 5  # rounds where nothing holds the links back
+LEAST = 4  # rounds where nothing holds the links back
 # What may differ between calls that share a directory.
 GROWING = ("nodes", "bandwidth", "strategies", "torch", "run_dir", "debug", "features_dir")
 
@@ -98,12 +98,15 @@ def main(options: NetworkOptions) -> None:
 
 
 def cells_of(options: NetworkOptions, strategy: str, nodes: int) -> list[Cell]:
-    """The cells of a training; first without shaping, for the model's seconds of a step."""
-    variants = [JIST] * (strategy in options.strategies) + [TORCH] * (strategy in options.torch)
+    """The cells of a training; jist's first without shaping, for the model's step."""
+    links = {
+        JIST: (UNSHAPED, *options.bandwidth) if strategy in options.strategies else (),
+        TORCH: options.bandwidth if strategy in options.torch else (),
+    }
     return [
         Cell(variant, strategy, nodes, bandwidth)
-        for variant in variants
-        for bandwidth in dict.fromkeys((UNSHAPED, *options.bandwidth))
+        for variant, bandwidths in links.items()
+        for bandwidth in dict.fromkeys(bandwidths)
     ]
 
 

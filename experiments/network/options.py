@@ -16,7 +16,7 @@ from experiments.network.links import parse_delay, parse_rate
 STRATEGIES = ("data_parallel", "local_sgd", "ist", "ensemble")
 BESIDE = ("data_parallel", "local_sgd", "ist")
 # After so many steps of data parallel training the accuracy is read, which has no rounds.
-DATA_PARALLEL_STEPS = 5
+DATA_PARALLEL_STEPS = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
