@@ -8,8 +8,8 @@ r"""Trains an encoder and its head end to end, from the visible patches of an im
 
 Kariotakis et al. (CPAL 2024) freeze the encoder and name "IST into Transformer models" as future
 work. With `--strategy ist` every worker trains some neurons of each block's MLP and some attention
-heads of each block (`--neurons`); the tokens that are not visible cost nothing, in training too.
-Images are held as uint8 on the devices, and cropped and mirrored there.
+heads of each block, or some whole blocks (`--neurons`). Tokens that are not visible cost nothing,
+in training too. Images are held as uint8 on the devices, and cropped and mirrored there.
 
 Writes `config.json`, `metrics.jsonl`, `checkpoints/`, `tensorboard/`, `summary.json` and
 `encoder/`, which every other script takes as `--encoder runs/ft/encoder`. The same command with the

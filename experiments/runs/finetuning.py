@@ -43,7 +43,7 @@ class FinetuneOptions(Options, StrategyOptions, ProcessOptions):
     """Masks of the training images: fixed; or random, a new mask for every image and epoch. Tests
     are under fixed masks."""
     neurons: tuple[str, ...] = ("mlp", "heads")
-    """What of the encoder's blocks is partitioned (ist, ensemble): mlp, heads, or both."""
+    """What of the encoder is partitioned (ist, ensemble): any of mlp, heads and blocks."""
     correction: str = "scale"
     """What corrects a subnetwork for its missing neurons: scale or none."""
     pooling: str = "cls"
@@ -117,7 +117,7 @@ def build_classifier(options: FinetuneOptions, classes: int) -> Classifier:
         ValueError: as `build_encoder` and `name_neurons`, or the encoder sees images whole.
     """
     encoder = check_sees_patches(options.images, build_encoder(options.images))
-    name_neurons(encoder.blocks, options.neurons, scaled=options.correction == "scale")
+    name_neurons(encoder, options.neurons, scaled=options.correction == "scale")
     views = Cropped(options.least_crop) if options.random else Mirrored(encoder.config.grid)
     rngs = nnx.Rngs(options.seed)
     return Classifier(encoder, classes, pooling=options.pooling, views=views, rngs=rngs)

@@ -24,8 +24,9 @@ def adamw_by_depth(
 
     The learning rate is reached by a linear warm-up and falls to zero along half a cosine. Block i
     of d has `layer_decay ** (d - i)` of it, counted from 0; embedding and class token have
-    `layer_decay ** (d + 1)`; the last LayerNorm and the head have all of it. Matrices alone decay,
-    in proportion to their learning rate.
+    `layer_decay ** (d + 1)`; the last LayerNorm and the head have all of it. Blocks that are dealt
+    whole have `layer_decay ** (d / 2)`: a worker's optimiser does not know which they are. Matrices
+    alone decay, in proportion to their learning rate.
 
     Args:
         learning_rate: of the head, at its highest.
@@ -46,7 +47,7 @@ def adamw_by_depth(
     adamw = optax.adamw(
         schedule,
         weight_decay=weight_decay,
-        mask=lambda params: jax.tree.map(lambda leaf: jnp.ndim(leaf) > 1, params),
+        mask=lambda params: jax.tree_util.tree_map_with_path(_is_matrix, params),
     )
 
     def scaled(updates: Any, _: Any) -> Any:
@@ -58,9 +59,16 @@ def adamw_by_depth(
     return optax.chain(adamw, optax.stateless(scaled))
 
 
-def _height(path: list[Any], depth: int) -> int:
+def _is_matrix(path: tuple, leaf: Any) -> bool:
+    stacked = any(key.key == "each" for key in path)  # of a `jist.models.Stack`
+    return jnp.ndim(leaf) > 1 + stacked
+
+
+def _height(path: list[Any], depth: int) -> int | float:
     """How many layers lie above a parameter: 0 of the head, depth + 1 of the embedding."""
     match path:
+        case ["encoder", "blocks", "each", *_]:
+            return depth / 2
         case ["encoder", "blocks", int(number), *_]:
             return depth - number
         case ["encoder", "embed" | "cls", *_]:

@@ -2,52 +2,68 @@
 
 from collections.abc import Sequence
 
+import jax
 from flax import nnx
 
+from jist.models.stack import Stack
 from jist.models.standardize import Scale, Statistic
 from jist.models.transformer import Block
 from jist.models.vit import MAEEncoder
 
-KINDS = ("mlp", "heads")
+KINDS = ("mlp", "heads", "blocks")
 
 
 def name_neurons(
-    blocks: Sequence[Block], kinds: Sequence[str] = KINDS, *, scaled: bool = False
+    encoder: MAEEncoder, kinds: Sequence[str] = ("mlp", "heads"), *, scaled: bool = False
 ) -> None:
-    """Names neurons in the metadata of the blocks' parameters, in place.
+    """Names the neurons of an encoder in the metadata of its parameters, in place.
 
     Every block has layers of its own: `block0.mlp`, its MLP's hidden neurons, and `block0.heads?`,
-    whole attention heads, with their columns of the fused projection to queries, keys and values.
-    The residual connection passes a block's heads by, so a worker may have none of them. What lies
-    along tokens (the embedding, LayerNorm, the biases of outputs) names no neurons.
+    whole attention heads. With "blocks" there is the layer `blocks?`, of whole blocks, which then
+    lie in a `Stack`; their MLPs and heads are dealt alike, as `blocks.mlp` and `blocks.heads?`.
+    What lies along tokens (the embedding, LayerNorm, the biases of outputs) names no neurons, but
+    for that of a block.
 
     Args:
-        blocks: of an encoder, of any values.
+        encoder: of any values.
         kinds: which neurons are named, of `KINDS`; the others stay on every worker.
         scaled: whether a subnetwork's activations are scaled up as `Scale` does, so that the sums
-            that they enter estimate the full network's. The full network is unchanged.
+            that they enter estimate the full network's; blocks are not. The full network is
+            unchanged.
 
     Raises:
         ValueError: an unknown kind, or none.
     """
     if not kinds or not set(kinds) <= set(KINDS):
         raise ValueError(f"neurons must be some of {KINDS}, got {tuple(kinds)}")
-    for number, block in enumerate(blocks):
-        if "mlp" in kinds:
-            name = f"block{number}.mlp"
-            block.mlp_in.kernel.set_metadata(neurons=(None, name))
-            _bias_of(block.mlp_in).set_metadata(neurons=(name,))
-            block.mlp_out.kernel.set_metadata(neurons=(name, None))
-            if scaled:
-                block.correction = Scale(block.mlp_in.out_features, name)
-        if "heads" in kinds:
-            name, attention = f"block{number}.heads?", block.attention
-            fused, width = (3, name, attention.width), attention.width
-            attention.qkv.kernel.set_metadata(neurons=(None, fused))
-            _bias_of(attention.qkv).set_metadata(neurons=(fused,))
-            attention.out.kernel.set_metadata(neurons=((name, width), None))
-            if scaled:
-                attention.correction = Scale(attention.out.in_features // width, name)
+    stacked = "blocks" in kinds
+    for number, block in enumerate(encoder.blocks):
+        name_block(block, "blocks" if stacked else f"block{number}", kinds, scaled=scaled)
+    if stacked:
+        encoder.blocks = Stack(list(encoder.blocks), "blocks?")
+
+
+def name_block(block: Block, name: str, kinds: Sequence[str], *, scaled: bool) -> None:
+    """Names the neurons of one block, in place.
+
+    A head has its columns in the fused projection to queries, keys and values. The residual
+    connection passes heads by, so a worker may have none of them.
+    """
+    if "mlp" in kinds:
+        layer = f"{name}.mlp"
+        block.mlp_in.kernel.set_metadata(neurons=(None, layer))
+        _bias_of(block.mlp_in).set_metadata(neurons=(layer,))
+        block.mlp_out.kernel.set_metadata(neurons=(layer, None))
+        if scaled:
+            block.correction = Scale(block.mlp_in.out_features, layer)
+    if "heads" in kinds:
+        layer, attention = f"{name}.heads?", block.attention
+        fused, width = (3, layer, attention.width), attention.width
+        attention.qkv.kernel.set_metadata(neurons=(None, fused))
+        _bias_of(attention.qkv).set_metadata(neurons=(fused,))
+        attention.out.kernel.set_metadata(neurons=((layer, width), None))
+        if scaled:
+            attention.correction = Scale(attention.out.in_features // width, layer)
 
 
 def unnamed(encoder: MAEEncoder) -> MAEEncoder:
@@ -55,7 +71,14 @@ def unnamed(encoder: MAEEncoder) -> MAEEncoder:
     copy = nnx.eval_shape(
         lambda: MAEEncoder(encoder.config, preprocessing=encoder.preprocessing, rngs=nnx.Rngs(0))
     )
-    nnx.update(copy, nnx.to_pure_dict(nnx.state(encoder, nnx.Not(Statistic))))
+    values = nnx.to_pure_dict(nnx.state(encoder, nnx.Not(Statistic)))
+    if isinstance(encoder.blocks, Stack):
+        each = values["blocks"]["each"]
+        values["blocks"] = {
+            number: jax.tree.map(lambda leaf, number=number: leaf[number], each)
+            for number in range(encoder.config.depth)
+        }
+    nnx.update(copy, values)
     return copy
 
 

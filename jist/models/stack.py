@@ -36,11 +36,16 @@ class Stack(nnx.Module):
                 own = variable.get_metadata().get("neurons", (None,) * (variable.ndim - 1))
                 variable.set_metadata(neurons=(neurons, *own))
 
-    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        """X after all blocks, which give it back in its own shape."""
-        return _in_turn(self.each, x)
+    def __call__(self, x: Float[Array, "..."], *shared: Any) -> Float[Array, "..."]:
+        """X after all blocks, which give it back in its own shape.
+
+        Args:
+            x: what goes from block to block.
+            *shared: further arguments of every block.
+        """
+        return _in_turn(self.each, x, shared)
 
 
-@nnx.scan(in_axes=(0, nnx.Carry), out_axes=nnx.Carry)
-def _in_turn(block: Any, x: Array) -> Array:
-    return block(x)
+@nnx.scan(in_axes=(0, nnx.Carry, None), out_axes=nnx.Carry)
+def _in_turn(block: Any, x: Array, shared: tuple[Any, ...]) -> Array:
+    return block(x, *shared)

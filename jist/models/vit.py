@@ -5,6 +5,7 @@ dropped before the first block, so the cost falls with their number.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jist.models.positions import Position, sincos_positions
 from jist.models.preprocessing import Preprocessing
 from jist.models.primitives import layer_norm, linear
+from jist.models.stack import Stack
 from jist.models.transformer import blocks, new_layer_norm
 
 
@@ -148,7 +150,7 @@ class MAEEncoder(nnx.Module):
         )
         self.cls = nnx.Param(0.02 * jax.random.normal(rngs.params(), (config.dim,)))
         self.positions = Position(jnp.asarray(sincos_positions(config.dim, config.grid)))
-        self.blocks = nnx.List(
+        self.blocks: Any = nnx.List(  # of `Block`; `name_neurons` may put a `Stack` in its place
             blocks(
                 config.dim,
                 config.depth,
@@ -203,6 +205,8 @@ class MAEEncoder(nnx.Module):
         x = jnp.concatenate([jnp.broadcast_to(cls, (len(x), 1, self.config.dim)), x], axis=1)
         if valid is not None:
             valid = jnp.pad(valid, [(0, 0), (1, 0)], constant_values=True)  # CLS
+        if isinstance(self.blocks, Stack):  # any block may be a worker's last
+            return layer_norm(self.norm, self.blocks(x, valid)[:, :wanted])
         *blocks, last = self.blocks
         for block in blocks:
             x = block(x, valid)

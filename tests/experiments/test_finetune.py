@@ -10,7 +10,9 @@ from flax import nnx
 
 import experiments.finetune
 import experiments.finetune_costs
+import experiments.finetune_ratios
 from experiments.finetune_costs import CostOptions
+from experiments.finetune_ratios import RatioOptions
 from experiments.runs.finetuning import FinetuneOptions
 from jist.metrics import MetricsLog
 from jist.models import MAEEncoder, ViTConfig, load_encoder, save_encoder
@@ -119,3 +121,12 @@ def test_what_a_worker_needs_is_what_its_program_holds(options, tmp_path):
     assert part["time_ratio"] > 0
     with pytest.raises(ValueError, match="workers 2, got 1, 4 and .1,."):
         experiments.finetune_costs.main(dataclasses.replace(costs, workers=(1,)))
+
+
+def test_the_network_is_tested_at_other_ratios(options, result):
+    tests = RatioOptions(run_dir=options.run_dir, ratios=(0.5, 0.0))
+    experiments.finetune_ratios.main(tests)
+    found = json.loads((options.run_dir / "ratios.json").read_text())
+    assert found["trained_at"] == 0.5
+    assert found["ratios"]["0.5"]["test_accuracy"] == result["last_test_accuracy"]
+    assert 0 < found["ratios"]["0"]["test_accuracy"] < 1

@@ -1,5 +1,7 @@
 """The classifier of masked images, and its subnetworks, beside NumPy."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from flax import nnx
 from jist.finetuning import Cropped
 from jist.ist import Assignment, cut
 from jist.models import Classifier, MAEEncoder, ViTConfig, name_neurons, unnamed
+from jist.models.neurons import name_block
 from jist.models.storage import tensors
 from jist.models.transformer import Block
 
@@ -91,7 +94,7 @@ def block_of(p, x, heads, neurons, width, scaled):
 def test_a_subnetwork_of_a_block_is_the_sum_over_its_heads_and_neurons(scaled, workers):
     block = filled(lambda: Block(12, 3, 10, 1e-6, dtype=jnp.float32, rngs=nnx.Rngs(0)))
     p = {name: np.asarray(array, np.float64) for name, array in tensors(block).items()}
-    name_neurons([block], scaled=scaled)
+    name_block(block, "block0", ("mlp", "heads"), scaled=scaled)
     assignment = Assignment(block, workers, "uniform")
     assert assignment.widths == {"block0.heads?": 3, "block0.mlp": 10}
     graphdef, params, rest = nnx.split(block, nnx.Param, ...)
@@ -109,15 +112,46 @@ def test_a_subnetwork_of_a_block_is_the_sum_over_its_heads_and_neurons(scaled, w
         np.testing.assert_allclose(found[worker], expected, atol=2e-5)
 
 
-def test_naming_neurons_changes_neither_the_network_nor_its_tensors(encoder):
-    named = filled(lambda: MAEEncoder(CONFIG, rngs=nnx.Rngs(0)))
-    name_neurons(named.blocks, scaled=True)
-    np.testing.assert_allclose(tokens(named), tokens(encoder), atol=1e-6)
-    back, before = tensors(unnamed(named)), tensors(encoder)
+DEEP = dataclasses.replace(CONFIG, depth=3)
+
+
+@pytest.mark.parametrize("kinds", [("mlp", "heads"), ("mlp", "heads", "blocks")])
+def test_naming_neurons_changes_neither_the_network_nor_its_tensors(kinds):
+    plain, named = (filled(lambda: MAEEncoder(DEEP, rngs=nnx.Rngs(0))) for _ in range(2))
+    name_neurons(named, kinds, scaled=True)
+    np.testing.assert_allclose(tokens(named), tokens(plain), atol=1e-5)
+    back, before = tensors(unnamed(named)), tensors(plain)
     assert back.keys() == before.keys()
     for name, array in before.items():
         np.testing.assert_array_equal(back[name], array)
     with pytest.raises(ValueError, match="names no neurons"):
         Assignment(unnamed(named), 2, "uniform")
+
+
+def test_unknown_neurons_are_refused(encoder):
     with pytest.raises(ValueError, match="neurons must be some of"):
-        name_neurons(named.blocks, ("mlp", "tails"))
+        name_neurons(encoder, ("mlp", "tails"))
+
+
+def test_a_worker_encodes_with_its_own_blocks_in_their_order():
+    """Of three blocks on four workers: each has one or none, and goes round the others."""
+    named = filled(lambda: MAEEncoder(DEEP, rngs=nnx.Rngs(0)))
+    name_neurons(named, ("blocks",))
+    images = named.preprocessing.normalize(jnp.asarray(IMAGES))
+    for workers in (2, 4):
+        assignment = Assignment(named, workers, "uniform")
+        assert assignment.widths == {"blocks?": 3}
+        graphdef, params, rest = nnx.split(named, nnx.Param, ...)
+        parts = assignment.parts(jax.random.key(2))
+        params = cut(nnx.to_pure_dict(params), assignment.axes, parts)
+        run = jax.jit(
+            jax.vmap(lambda own, g=graphdef, r=rest: nnx.merge(g, own, r)(images, KEEP, None, 1))
+        )
+        found = run(params)
+        for worker in range(workers):
+            own = np.asarray(parts["blocks?"][worker])
+            few = filled(lambda: MAEEncoder(DEEP, rngs=nnx.Rngs(0)))
+            for number in set(range(3)) - set(own.tolist()):
+                for layer in (few.blocks[number].attention.out, few.blocks[number].mlp_out):
+                    layer.kernel[...], layer.bias[...] = (jnp.zeros(()) for _ in range(2))
+            np.testing.assert_allclose(found[worker], few(images, KEEP)[:, :1], atol=1e-5)
