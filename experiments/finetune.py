@@ -26,7 +26,7 @@ import jax
 from experiments.command import processes
 from experiments.command.cli import run
 from experiments.command.cpu import has_matrix_unit
-from experiments.command.options import ProcessOptions, pick
+from experiments.command.options import ProcessOptions, StrategyOptions, pick
 from experiments.figures.results import print_results
 from experiments.runs.classification import chosen
 from experiments.runs.directory import RunDirectory
@@ -36,6 +36,7 @@ from experiments.runs.finetuning import (
     build_finetuning,
     build_task,
 )
+from experiments.runs.heads import worker_pools
 from experiments.runs.images import dataset_of, progress_bar
 from jist import trainer
 from jist.finetuning import MaskedImages
@@ -83,6 +84,7 @@ def main(options: FinetuneOptions) -> None:
             checkpoints=options.run_dir / "checkpoints",
             log=log,
             task=task,
+            pools=worker_pools(pick(options, StrategyOptions), train_set.labels, options.seed),
             progress=progress,
             description=f"fine-tuning, {options.strategy}, {options.workers} worker(s)",
         )

@@ -7,7 +7,7 @@ from flax import nnx
 
 from experiments.command.cli import Options
 from experiments.command.options import ImageOptions, ProcessOptions, StrategyOptions, pick
-from experiments.runs.heads import EXCHANGE_DTYPES, STRATEGIES, parse_shares
+from experiments.runs.heads import strategy_of
 from experiments.runs.images import build_encoder, check_sees_patches
 from jist import strategies
 from jist.data.order import steps_until
@@ -145,9 +145,7 @@ def build_finetuning(
         ValueError: an unknown strategy, or one that does not take an option; or as the strategy.
     """
     how = pick(options, StrategyOptions)
-    if how.strategy not in STRATEGIES:
-        raise ValueError(f"strategy must be one of {(*STRATEGIES,)}, got {how.strategy!r}")
-    strategy, takes = STRATEGIES[how.strategy]
+    strategy, taken = strategy_of(how)
     steps = steps_until(
         options.epochs,
         examples=examples,
@@ -162,15 +160,11 @@ def build_finetuning(
         warmup_steps=round(options.warmup * steps),
         weight_decay=options.weight_decay,
     )
-    given = dataclasses.asdict(how) | {
-        "exchange_dtype": EXCHANGE_DTYPES[how.exchange_dtype],
-        "shares": parse_shares(how.shares),
-    }
     return strategy(
         model,
         optimizer,
         workers=how.workers,
         local_steps=how.local_steps,
         loss=task.loss,
-        **{option: given[option] for option in takes},
+        **taken,
     )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,30 @@ TASK = tasks.classification()
 EXCHANGE_DTYPES = {"none": None, "bfloat16": jnp.bfloat16}
 
 
+def strategy_of(how: StrategyOptions) -> tuple[type[strategies.Strategy], dict[str, Any]]:
+    """The strategy that the options name, and the values of those that it alone takes.
+
+    Raises:
+        ValueError: an unknown strategy or option, or one that the strategy does not take.
+    """
+    if how.strategy not in STRATEGIES:
+        raise ValueError(f"strategy must be one of {(*STRATEGIES,)}, got {how.strategy!r}")
+    strategy, takes = STRATEGIES[how.strategy]
+    for option in IST_OPTIONS:
+        value = getattr(how, option)
+        if option not in takes and value != getattr(StrategyOptions, option):
+            raise ValueError(f"{option}={value} cannot be used with --strategy {how.strategy}")
+    if how.exchange_dtype not in EXCHANGE_DTYPES:
+        raise ValueError(
+            f"exchange_dtype must be one of {(*EXCHANGE_DTYPES,)}, got {how.exchange_dtype!r}"
+        )
+    given = dataclasses.asdict(how) | {
+        "exchange_dtype": EXCHANGE_DTYPES[how.exchange_dtype],
+        "shares": parse_shares(how.shares),
+    }
+    return strategy, {option: given[option] for option in takes}
+
+
 @functools.cache  # so that trainings that differ in their data only are compiled once
 def build_strategy(
     inputs: int,
@@ -48,17 +73,7 @@ def build_strategy(
         ValueError: an unknown strategy or option, one that the strategy does not take, or as the
             strategy itself.
     """
-    if how.strategy not in STRATEGIES:
-        raise ValueError(f"strategy must be one of {(*STRATEGIES,)}, got {how.strategy!r}")
-    strategy, takes = STRATEGIES[how.strategy]
-    for option in IST_OPTIONS:
-        value = getattr(how, option)
-        if option not in takes and value != getattr(StrategyOptions, option):
-            raise ValueError(f"{option}={value} cannot be used with --strategy {how.strategy}")
-    if how.exchange_dtype not in EXCHANGE_DTYPES:
-        raise ValueError(
-            f"exchange_dtype must be one of {(*EXCHANGE_DTYPES,)}, got {how.exchange_dtype!r}"
-        )
+    strategy, taken = strategy_of(how)
     model = network(
         (inputs, *head.hidden, classes),
         norm=None if head.norm == "none" else head.norm,
@@ -66,10 +81,6 @@ def build_strategy(
         rngs=nnx.Rngs(seed),
     )
     optimizer = {"adam": optax.adam, "sgd": optax.sgd}[head.optimizer](head.learning_rate)
-    given = dataclasses.asdict(how) | {
-        "exchange_dtype": EXCHANGE_DTYPES[how.exchange_dtype],
-        "shares": parse_shares(how.shares),
-    }
     built = strategy(
         model,
         optimizer,
@@ -77,7 +88,7 @@ def build_strategy(
         local_steps=how.local_steps,
         loss=task.loss,
         mesh=None if devices is None else strategies.workers_mesh(how.workers, devices),
-        **{option: given[option] for option in takes},
+        **taken,
     )
     taking_part = {device.process_index for device in built.mesh.devices.flat}
     if len(taking_part) < jax.process_count():

@@ -94,6 +94,12 @@ def test_wrong_options_are_refused(options, wrong, message):
         dataclasses.replace(options, **wrong)
 
 
+def test_an_option_that_the_strategy_does_not_take_is_refused(options):
+    wrong = dataclasses.replace(options, strategy="local_sgd", exchange="sharded")
+    with pytest.raises(ValueError, match="exchange=sharded cannot be used with --strategy local_s"):
+        experiments.finetune.main(wrong)
+
+
 def test_more_epochs_are_another_schedule(options, result):
     with pytest.raises(ValueError, match="epochs is 2 there and 3 here .the learning rate falls"):
         experiments.finetune.main(dataclasses.replace(options, epochs=3))
