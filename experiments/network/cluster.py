@@ -20,6 +20,8 @@ from experiments.network.groups import Groups, join
 from experiments.network.links import Link, hosts, set_up
 from experiments.network.namespaces import PREPARE, inside, on_node
 
+CHECKS = 4  # of the links, until one succeeds: another program may have disturbed the first
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cluster:
@@ -110,9 +112,12 @@ def main(file: str) -> int:
         if done.returncode:
             print(f"{' '.join(command)}: {done.stderr.strip()}", file=sys.stderr)
             return 1
-    rates = check_links(plan["nodes"])
-    problem = linkcheck.wrong(rates, link.rate) if link.rate != float("inf") else None
-    if problem:
+    for _ in range(CHECKS):
+        rates = check_links(plan["nodes"])
+        problem = linkcheck.wrong(rates, link.rate) if link.rate != float("inf") else None
+        if problem is None:
+            break
+    else:
         print(problem, file=sys.stderr)
         return 1
     failed = run_nodes(plan)

@@ -13,7 +13,7 @@ import time
 from experiments.network.links import FRAME, PAYLOAD, address
 
 PORT = 29_300
-WARM_UP, MEASURED = 1.0, 3.0  # seconds
+WARM_UP, MEASURED = 2.0, 3.0  # seconds
 WITHIN = 0.05
 CHUNK = 1 << 16
 
