@@ -43,7 +43,7 @@ from experiments.runs.images import progress_bar
 from experiments.runs.inputs import open_inputs
 from jist.placement import available_cores
 
-LEAST = 4  # rounds where nothing holds the links back
+LEAST = 3  # rounds where nothing holds the links back
 # What may differ between calls that share a directory.
 GROWING = ("nodes", "bandwidth", "strategies", "torch", "run_dir", "debug", "features_dir")
 

@@ -17,6 +17,9 @@ FRAME, PAYLOAD = 1514, 1448
 _RATES = {"bit": 1.0, "kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
 _DELAYS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 UNSHAPED = "none"
+# Fills a link whatever else the machine does; BBR, some systems' default, mistakes a sender that
+# had to wait for a core for a slow link. No other is allowed in every namespace.
+CONTROL, CONTROLS = "reno", "/proc/sys/net/ipv4/tcp_congestion_control"
 VETH = ("type", "veth", "peer", "name", INTERFACE, "netns")
 
 
@@ -101,6 +104,7 @@ def set_up(nodes: int, link: Link) -> list[list[str]]:
             [*own, "addr", "add", f"{address(node)}/24", "dev", INTERFACE],
             [*own, "link", "set", INTERFACE, "up"],
             [*own, "link", "set", "lo", "up"],
+            ["nsenter", f"--net=/run/netns/node{node}", "sh", "-c", f"echo {CONTROL} > {CONTROLS}"],
             *_shaped([], port, Link(link.rate)),
             # Delayed where it leaves: once on every way.
             *_shaped(["-n", f"node{node}"], INTERFACE, link),
