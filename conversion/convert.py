@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -189,6 +189,7 @@ def _describe(source: Source, plan: Plan, overrides: Overrides) -> list[str]:
                 "rebuilt; --decoder-heads says how many"
             )
     lines.append(_describe_pixels(source, plan.preprocessing, overrides))
+    lines += _describe_resizing(source.preprocessor or {})
     lines += _describe_extra(source, plan)
     other = sorted({source.tensors[name].dtype for name in _used(plan)} - {"float32"})
     if other:
@@ -203,6 +204,24 @@ def _describe_pixels(source: Source, wanted: Preprocessing, overrides: Overrides
     given = [f"--{name}" for name in ("mean", "std") if getattr(overrides, name)]
     how = f"{' and '.join(given)} as given, the rest {how}" if given else how
     return f"pixels   less {mean}, over {std}, {wanted.interpolation}; {how}"
+
+
+def _describe_resizing(said: Mapping[str, Any]) -> list[str]:
+    """What an image processor does to the shape of images and jist does not."""
+    lines, size, crop = [], said.get("size"), said.get("crop_size")
+    if said.get("do_pad") or not said.get("do_resize", True):
+        lines.append(f"do_pad={said.get('do_pad')}, do_resize={said.get('do_resize')}")
+    if isinstance(size, dict) and "shortest_edge" in size and said.get("do_center_crop"):
+        edge, kept = size["shortest_edge"], min(crop.values()) if isinstance(crop, dict) else crop
+        if kept != edge:
+            lines.append(f"shorter side {edge}, central crop {kept}")
+    elif isinstance(size, dict) and size.keys() >= {"height", "width"}:
+        lines.append("images that are not square are squashed")
+    return [
+        f"note     preprocessor_config.json: {line}; not followed: jist scales the shorter side to "
+        "the encoder's size and cuts the centre"
+        for line in lines
+    ]
 
 
 def _describe_extra(source: Source, plan: Plan) -> list[str]:

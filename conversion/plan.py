@@ -237,12 +237,24 @@ def _preprocessing(source: Source, interpolation: str, overrides: Overrides) -> 
     said = source.preprocessor or {}
     timm = (source.config or {}).get("pretrained_cfg") or {}
     resized = RESAMPLING.get(said.get("resample", -1), timm.get("interpolation", interpolation))
+    mean = said.get("image_mean", timm.get("mean", default.mean))
+    std = said.get("image_std", timm.get("std", default.std))
+    if not said.get("do_normalize", True):
+        mean, std = 0.0, 1.0
+    # (f x - mean) / std of pixels x in [0, 255] is (x / 255 - mean / s) / (std / s) with s = 255 f.
+    scale = 255 * said.get("rescale_factor", 1 / 255) if said.get("do_rescale", True) else 255
     return _valid(
         Preprocessing,
-        mean=tuple(overrides.mean or said.get("image_mean", timm.get("mean", default.mean))),
-        std=tuple(overrides.std or said.get("image_std", timm.get("std", default.std))),
+        mean=_each(overrides.mean or mean, 1 if overrides.mean else scale),
+        std=_each(overrides.std or std, 1 if overrides.std else scale),
         interpolation=resized,
     )
+
+
+def _each(value: Any, scale: float) -> tuple[float, ...]:
+    """Over `scale`, for every channel; transformers takes one number for all."""
+    values = (value,) * 3 if isinstance(value, int | float) else value
+    return tuple(float(v) if abs(scale - 1) < 1e-6 else v / scale for v in values)
 
 
 def _first(*values: int | None) -> int | None:

@@ -19,6 +19,7 @@ Expected: seconds, and as long as the images take to encode.
 import dataclasses
 import json
 import pathlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import jax
@@ -32,7 +33,7 @@ from experiments.figures.summaries import metric_of
 from experiments.runs.classification import restore_head, restore_inputs
 from experiments.runs.clips import ClipInputs
 from experiments.runs.directory import read_part
-from experiments.runs.images import ImageInputs, masks_of
+from experiments.runs.images import ImageInputs, masks_of, say_once
 from experiments.runs.plan import Plan, Training
 from experiments.runs.sparse import SparseInputs
 from experiments.runs.vectors import VectorInputs
@@ -41,11 +42,13 @@ from jist.data import (
     MaskedImages,
     NaturalMasks,
     example_id,
+    image_keys,
     is_image,
     load_dataset,
     read_image,
     read_with_missing,
     resize,
+    say_passed_over,
 )
 from jist.evaluation import predict
 from jist.features import cls_vectors
@@ -177,12 +180,24 @@ def encode_visible(
 
 
 def image_paths(given: tuple[pathlib.Path, ...]) -> list[pathlib.Path]:
-    """The given image files, and those in the given folders.
+    """The given image files, and those in the given folders, as data sets find them.
 
     Raises:
         ValueError: a path does not exist, or there is no image.
     """
-    return files_in(given, is_image, f"image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    paths = []
+    for path in given:
+        if path.is_dir():
+            counts: Counter[str] = Counter()
+            paths += [path / key for key in image_keys(path, passed_over=counts)]
+            for remark in say_passed_over(path, counts):
+                say_once(remark)
+        else:
+            paths += files_in((path,), is_image, "image")
+    if not paths:
+        kinds = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise ValueError(f"images holds no image ({kinds}), given {[str(p) for p in given]}")
+    return paths
 
 
 def files_in(

@@ -1,7 +1,10 @@
 """From a dataclass of options to a command line with clear errors."""
 
 import dataclasses
+import io
 import logging
+import pathlib
+import re
 import sys
 from collections.abc import Callable
 from typing import TypeVar
@@ -42,8 +45,11 @@ def run(main: Callable[[AnyOptions], None], options: type[AnyOptions], descripti
         logging.getLogger("absl").setLevel(logging.CRITICAL)
     make_cores_devices()
     keep_freed_memory()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be Unicode
     try:
         check_seeds(parsed)
+        check_local(parsed)
         main(parsed)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -69,6 +75,23 @@ def check_seeds(options: Options) -> None:
     for seed in (*(seeds if isinstance(seeds, tuple) else ()), getattr(options, "seed", 0)):
         if not 0 <= seed < 2**32:
             raise ValueError(f"seed must lie in [0, 2**32), got {seed}")
+
+
+def check_local(options: Options) -> None:
+    """Checks that no path of a script is a URL.
+
+    Raises:
+        ValueError: one is; it would be made as a directory called `gs:`.
+    """
+    for field in dataclasses.fields(options):
+        given = getattr(options, field.name)
+        for value in given if isinstance(given, tuple) else (given,):
+            # A Path has lost one slash of two; a data set's name has its kind before the path.
+            of_path = isinstance(value, pathlib.Path) and re.match(
+                r"[A-Za-z][\w+.-]+:/", str(value)
+            )
+            if of_path or (isinstance(value, str) and re.search(r"\w://[^/]", value)):
+                raise ValueError(f"{field.name}={value}: a local or mounted path is needed")
 
 
 def message_of(error: Exception) -> str:

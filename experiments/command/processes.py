@@ -1,6 +1,7 @@
 """Joining the processes of a run, on one machine or on many."""
 
 import os
+import re
 import sys
 from typing import Any, NoReturn
 
@@ -27,6 +28,16 @@ def join(options: ProcessOptions) -> None:
         )
     if not explicit and not _scheduled():
         return
+    if explicit and not re.fullmatch(r".+:\d+", options.coordinator or ""):
+        raise ValueError(f"coordinator must be HOST:PORT, got {options.coordinator}")
+    if not explicit:
+        tasks = os.environ.get("SLURM_NTASKS")
+        which = f"process {os.environ.get('SLURM_PROCID')} of {tasks}" if tasks else "one process"
+        print(
+            f"{which} of a scheduler's job, waiting for the others; to run alone: "
+            "--coordinator 127.0.0.1:45711 --num-processes 1 --process-id 0",
+            file=sys.stderr,
+        )
     sys.excepthook = _leave_with_traceback
     # JAX's preemption service would catch SIGTERM, and the process would not end.
     jax.config.update("jax_enable_preemption_service", False)
@@ -58,7 +69,9 @@ def _leave_with_traceback(kind: type[BaseException], error: BaseException, where
 def _scheduled() -> bool:
     """Whether a scheduler started several processes."""
     environment = os.environ
-    slurm = "SLURM_STEP_NODELIST" in environment and environment.get("SLURM_NTASKS", "1") != "1"
+    # In a shell inside an allocation SLURM_NTASKS counts the tasks of the job, the step has one.
+    tasks = environment.get("SLURM_STEP_NUM_TASKS", environment.get("SLURM_NTASKS", "1"))
+    slurm = "SLURM_STEP_NODELIST" in environment and tasks != "1"
     kubernetes = {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"} <= environment.keys()
     return slurm or kubernetes or _mpi()
 

@@ -1,8 +1,10 @@
 """Images -> features: the encoder and the masks that the options name, and the extraction."""
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,7 +18,7 @@ from experiments.command.options import ImageOptions, NaturalOptions
 from experiments.runs.splits import DenseSplit
 from experiments.runs.stores import Classified, shared, store_paths
 from jist import features
-from jist.data import Dataset, NaturalMasks, load_dataset
+from jist.data import DataError, Dataset, NaturalMasks, load_dataset
 from jist.masking import FixedMask
 from jist.models import (
     Encoder,
@@ -168,14 +170,35 @@ def masks_slug(options: ImageOptions, mask_ratio: float) -> str:
 
 
 def dataset_of(options: ImageOptions, split: str) -> Dataset:
-    """One split of the data set that the options name."""
-    return load_dataset(
+    """One split of the data set that the options name; what is remarkable about it is said."""
+    dataset = load_dataset(
         options.dataset,
         split,
         data_dir=options.data_dir,
         seed=options.seed,
         test_share=options.test_share,
     )
+    for remark in dataset.remarks:
+        say_once(remark)
+    return dataset
+
+
+@functools.cache
+def say_once(remark: str) -> None:
+    """Prints a remark on standard error, by the first process, and never again."""
+    if jax.process_index() == 0:
+        print(f"note: {remark}", file=sys.stderr)
+
+
+def say_how_resized(dataset: Dataset, encoder: Encoder) -> None:
+    """Says what is lost of the images, judged by the first that can be read."""
+    side = encoder.config.image_size
+    with contextlib.suppress(DataError):
+        width, height = dataset.open(0).size
+        if (width, height) != (side, side):
+            short = min(width, height)
+            cut = "" if width == height else f"cut to the central {short} × {short} and "
+            say_once(f"images of {width} × {height} (the first) are {cut}scaled to {side} × {side}")
 
 
 def extract_images(
@@ -187,9 +210,12 @@ def extract_images(
     progress: Progress,
 ) -> None:
     """Extracts the CLS features of a split into a store, and says which images it left out."""
+    dataset = dataset_of(options, split)
+    if split == "train":
+        say_how_resized(dataset, encoder)
     store = features.extract(
         encoder,
-        dataset_of(options, split),
+        dataset,
         path,
         keep_for=masks_of(options, mask_ratio, encoder),
         pool=options.pool,

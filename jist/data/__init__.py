@@ -8,11 +8,11 @@ them. Everything about images is in `images`, about spoken words in `speech`.
 from jist.data.dataset import Dataset, Examples, example_id
 from jist.data.errors import DataError, EmptyImageError, UnreadableImageError
 from jist.data.images.decoding import IMAGE_SUFFIXES, read_image, resize
-from jist.data.images.folder import is_image
 from jist.data.images.masked import MaskedImages
 from jist.data.images.missing import read_with_missing
 from jist.data.images.natural import NaturalMasks
 from jist.data.images.pipeline import Batch, batches
+from jist.data.images.walk import image_keys, is_image, say_passed_over
 from jist.data.loading import load_dataset
 from jist.data.order import steps_until, worker_order
 
@@ -28,11 +28,13 @@ __all__ = [
     "UnreadableImageError",
     "batches",
     "example_id",
+    "image_keys",
     "is_image",
     "load_dataset",
     "read_image",
     "read_with_missing",
     "resize",
+    "say_passed_over",
     "steps_until",
     "worker_order",
 ]

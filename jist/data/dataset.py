@@ -35,6 +35,7 @@ class Examples:
         class_names: the names of the C classes; labels index them.
         keys: unique names of the examples in the data set [N]; adding examples changes no key.
         labels: [N] int32, in [0, C).
+        remarks: what its owner should know of how the data were read, in lines; no part of them.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Examples:
     class_names: tuple[str, ...]
     keys: tuple[str, ...]
     labels: Int[np.ndarray, " examples"]
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.keys)

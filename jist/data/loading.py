@@ -32,7 +32,7 @@ def load_dataset(
             labels; only "train").
         split: "train" or "test".
         data_dir: where TFDS keeps its prepared data sets, or the extracted folder or one above it;
-            ignored for other data sets.
+            where a PATH that is relative begins, in place of the working directory.
         seed: decides the split of data sets that come without one (all but `cifar10`, folders with
             `train/` and `test/`, masked images and those without labels).
         test_share: share of every class held out for testing in `digits` and in folders without
@@ -44,6 +44,7 @@ def load_dataset(
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {SPLITS}, got {split!r}")
+    base = "" if data_dir is None else os.path.expanduser(data_dir)
     if name == "digits":
         return load_digits(split, seed=seed, test_share=test_share)
     if name == "cifar10":
@@ -52,11 +53,11 @@ def load_dataset(
         return load_scenes(_SCENES[name], split, data_dir=data_dir, seed=seed)
     if name.startswith("folder:"):
         path = name.removeprefix("folder:")
-        return load_folder(path, split, seed=seed, test_share=test_share)
+        return load_folder(path, split, seed=seed, test_share=test_share, base=base)
     if name.startswith("masked:"):
-        return load_masked(name.removeprefix("masked:"), split)
+        return load_masked(name.removeprefix("masked:"), split, base=base)
     if name.startswith("images:"):
-        return load_unlabelled(name.removeprefix("images:"), split)
+        return load_unlabelled(name.removeprefix("images:"), split, base=base)
     raise ValueError(
         "dataset must be digits, cifar10, resisc45, aid, folder:PATH, masked:PATH or images:PATH, "
         f"got {name!r}"

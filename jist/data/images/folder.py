@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterator
+from collections import Counter
 
 import numpy as np
 from jaxtyping import Bool
@@ -13,7 +13,9 @@ from jist.data.dataset import Dataset
 from jist.data.errors import DataError
 from jist.data.holdout import held_out
 from jist.data.images.decoding import IMAGE_SUFFIXES, read_image
-from jist.data.images.missing import MASK_SUFFIX, read_with_missing
+from jist.data.images.layout import check_classes, find_splits, remarks_on
+from jist.data.images.missing import read_with_missing
+from jist.data.images.walk import directories, image_keys, say_passed_over
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,92 +43,85 @@ class Folder(Dataset):
         return os.path.join(self.root, self.keys[index])
 
 
-def load_folder(path: str, split: str, *, seed: int, test_share: float) -> Folder:
+def load_folder(
+    path: str, split: str, *, seed: int, test_share: float, base: str | os.PathLike = ""
+) -> Folder:
     """Finds the images of a directory.
 
-    Classes are directories, in the order of their names; files may lie deeper. What is hidden
-    (`.name`), files of other suffixes than `IMAGE_SUFFIXES` and masks (`NAME.mask.png`) are passed
-    over, symbolic links are followed.
+    Classes are directories, in the order of their names; files may lie deeper, and are those that
+    `jist.data.images.walk` finds.
 
     Args:
-        path: the directory. If its `train/` and `test/` hold directories, those are the classes
-            and any other directory beside the two is passed over.
+        path: the directory. If its `train/` and `test/` (`Training/`, `TEST/`, ...) hold
+            directories, those are the classes and any other directory beside the two is passed
+            over.
         split: "train" or "test".
         seed: decides the split if there is no `train/` and `test/`.
         test_share: share of every class held out for testing in that case.
+        base: what a relative path is relative to, by default the working directory.
 
     Raises:
         ValueError: `path` is no directory, or the share lies outside (0, 1).
-        DataError: there is no class, a class without image, `train/` without `test/` or the other
-            way round, other classes in one than in the other, or a symbolic link that leads round
-            and round.
+        DataError: there is no class or one alone, a class without image, `train/` without `test/`
+            or the other way round, other classes in one than in the other, splits below the
+            classes, or a symbolic link that leads round and round.
     """
-    root = pathlib.Path(path).expanduser()
+    root = base / pathlib.Path(path).expanduser()
     if not path or not root.is_dir():
         raise ValueError(f"folder:PATH needs the path of a directory, {path!r} is none")
-    if _brings_split(root):
-        class_names = _class_names(root / split)
+    splits, counts = find_splits(root), Counter()
+    if splits:
+        class_names = _class_names(root / splits[split])
         other = "train" if split == "test" else "test"
-        differ = set(class_names) ^ set(_class_names(root / other))
+        differ = set(class_names) ^ set(_class_names(root / splits[other]))
         if differ:
             raise DataError(
                 f"{root}: train/ and test/ must hold the same class directories, "
                 f"only one of them holds {sorted(differ)}"
             )
-        keys, labels = _scan(root, f"{split}/", class_names)
+        remarks = remarks_on(root / splits[split], class_names)
+        unused = [name for name in directories(root) if name not in splits.values()]
+        unused += [splits[name] for name in splits if name == "validation"]
+        if unused:
+            remarks.append(f"{root}: beside train and test, {', '.join(unused)} passed over")
+        keys, labels = _scan(root, f"{splits[split]}/", class_names, counts)
     else:
         class_names = _class_names(root)
-        keys, labels = _scan(root, "", class_names)
+        remarks = remarks_on(root, class_names)
+        keys, labels = _scan(root, "", class_names, counts)
         held = held_out(keys, labels, class_names, share=test_share, seed=seed)
         rows = np.flatnonzero(held if split == "test" else ~held)
         keys, labels = [keys[row] for row in rows], labels[rows]
     return Folder(
         name=f"folder:{path}",
         split=split,
-        class_names=class_names,
+        class_names=tuple(class_names),
         keys=tuple(keys),
         labels=labels,
+        remarks=(*remarks, *say_passed_over(root, counts)),
         root=root,
     )
 
 
-def _brings_split(root: pathlib.Path) -> bool:
-    """Whether `train/` and `test/` hold the classes; either, holding files, may be a class."""
-    found = [name for name in ("train", "test") if directories(root / name)]
-    if len(found) == 1:
-        missing = "test" if found == ["train"] else "train"
-        raise DataError(
-            f"{root / found[0]} holds class directories but {root / missing} does not; give both, "
-            f"or folder:{root / found[0]} to split its images by seed"
-        )
-    return bool(found)
-
-
-def directories(path: pathlib.Path) -> list[str]:
-    """Names of the directories in a directory, in their order; none where it is no directory."""
-    if not path.is_dir():
-        return []
-    return sorted(entry.name for entry in _visible(path) if _is_directory(entry))
-
-
-def _class_names(path: pathlib.Path) -> tuple[str, ...]:
+def _class_names(path: pathlib.Path) -> list[str]:
     names = directories(path)
     if not names:
         raise DataError(
             f"{path} holds no class directory; expected one directory per class in it, "
             "or in its train/ and test/"
         )
-    return tuple(names)
+    check_classes(path, names)
+    return names
 
 
 def _scan(
-    root: pathlib.Path, prefix: str, class_names: tuple[str, ...]
+    root: pathlib.Path, prefix: str, class_names: list[str], passed_over: Counter[str]
 ) -> tuple[list[str], np.ndarray]:
     """Keys and labels of the images in `root/prefix`."""
     keys, counts = [], []
     for name in class_names:
         before = len(keys)
-        keys += image_keys(root, f"{prefix}{name}")
+        keys += image_keys(root, f"{prefix}{name}", passed_over)
         counts.append(len(keys) - before)
         if not counts[-1]:
             raise DataError(
@@ -134,42 +129,3 @@ def _scan(
                 f"in {', '.join(sorted(IMAGE_SUFFIXES))}"
             )
     return keys, np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-
-
-def is_image(name: str) -> bool:
-    """Whether a file is an image by its name, and no mask of one."""
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.endswith(MASK_SUFFIX)
-
-
-def image_keys(root: pathlib.Path, key: str = "") -> Iterator[str]:
-    """Paths, relative to `root`, of the images in it or its sub-directory `key`, however deep.
-
-    Raises:
-        DataError: a symbolic link leads round and round.
-    """
-    directory = root / key
-    for above in pathlib.PurePath(key).parents:
-        if directory.samefile(root / above):
-            raise DataError(
-                f"{directory} is a symbolic link that leads back up to {root / above}; remove it"
-            )
-    for entry in _visible(directory):
-        name = f"{key}/{entry.name}" if key else entry.name
-        if _is_directory(entry):
-            yield from image_keys(root, name)
-        elif is_image(entry.name):
-            yield name
-
-
-def _is_directory(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError as error:  # such as a link to itself
-        raise DataError(f"{entry.path} cannot be followed: {error.strerror}") from error
-
-
-def _visible(path: pathlib.Path) -> list[os.DirEntry[str]]:
-    # scandir learns from the listing itself what is a directory: no call per file.
-    with os.scandir(path) as entries:
-        visible = [entry for entry in entries if not entry.name.startswith(".")]
-    return sorted(visible, key=lambda entry: entry.name)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 import pathlib
 from typing import Any
 
@@ -93,19 +94,20 @@ class MaskedImages(Dataset):
         }
 
 
-def load_masked(path: str, split: str) -> MaskedImages:
+def load_masked(path: str, split: str, *, base: str | os.PathLike = "") -> MaskedImages:
     """One split of a data set of masked images.
 
     Args:
         path: what `experiments.mask_dataset` wrote.
         split: "train" or "test".
+        base: what a relative path is relative to, by default the working directory.
 
     Raises:
         ValueError: `path` holds no such data set.
         DataError: it is not finished.
         StoreError: something of it is missing.
     """
-    directory = pathlib.Path(path).expanduser() / split
+    directory = base / pathlib.Path(path).expanduser() / split
     if not (directory / "zarr.json").is_file():
         raise ValueError(
             f"masked:PATH needs a directory written by experiments.mask_dataset, {directory} is not"

@@ -9,7 +9,8 @@ from jaxtyping import Bool
 from PIL import Image
 
 from jist.data.errors import UnreadableImageError
-from jist.data.images.decoding import SIXTEEN_BIT_GREY, decode_image, fully_transparent, to_rgb
+from jist.data.images.decoding import decode_image, to_rgb
+from jist.data.images.pixels import SIXTEEN_BIT_GREY, fully_transparent, load_upright
 
 MASK_SUFFIX = ".mask.png"
 
@@ -23,10 +24,11 @@ def read_with_missing(
     """Decodes an image file to RGB, and which of its pixels are missing [H, W].
 
     A pixel is missing if it is fully transparent, if all its channels (but the transparency) hold
-    `no_data` as they are stored (colours of 16 bits: as decoded to 8), or if it is not zero in the
-    mask file beside the image, whose name ends in `.mask.png` in place of the suffix (`scene.jpg`,
-    `scene.mask.png`). A pixel that is transparent in part is there, laid on white as everywhere
-    else.
+    `no_data` as they are stored (colours of 16 bits: as decoded to 8) or the value that a TIFF
+    names itself (GDAL's tag 42113), or if it is not zero in the mask file beside the image, whose
+    name ends in `.mask.png` in place of the suffix (`scene.jpg`, `scene.mask.png`). A pixel that is
+    transparent in part is there, laid on white as everywhere else. A mask is turned as its own EXIF
+    says, and has the size of the image as it is shown.
 
     Args:
         path: the file.
@@ -54,23 +56,26 @@ def read_with_missing(
 
 
 def _with_missing(image: Image.Image, no_data: int | None) -> tuple[Image.Image, np.ndarray]:
+    image = load_upright(image)
     rgb = to_rgb(image)
     missing = fully_transparent(image)
+    stored = image.convert({"1": "L", "P": "RGB", "PA": "RGBA"}.get(image.mode, image.mode))
+    if image.info.get("no_data") is not None:
+        indexed = image.mode in ("P", "PA")
+        missing = missing | _all_equal(image if indexed else stored, image.info["no_data"])
     if no_data is not None:
         largest = 65535 if image.mode in SIXTEEN_BIT_GREY else 255
         if not 0 <= no_data <= largest:
             raise ValueError(f"no_data={no_data} cannot occur in it: it holds 0 to {largest}")
-        stored = image.convert({"1": "L", "P": "RGB", "PA": "RGBA"}.get(image.mode, image.mode))
         missing = missing | _all_equal(stored, no_data)
     return rgb, missing
 
 
 def _not_zero(image: Image.Image) -> np.ndarray:
-    image.load()
-    return ~_all_equal(image, 0)  # of a palette, the index
+    return ~_all_equal(load_upright(image), 0)  # of a palette, the index
 
 
-def _all_equal(image: Image.Image, value: int) -> np.ndarray:
+def _all_equal(image: Image.Image, value: int | float) -> np.ndarray:
     """Which pixels hold a value in all channels but transparency [H, W]."""
     equal = np.asarray(image) == value
     if equal.ndim == 2:

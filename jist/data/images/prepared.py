@@ -17,6 +17,7 @@ from PIL import Image
 from jist.data.dataset import Dataset
 from jist.data.errors import DataError, UnreadableImageError
 from jist.data.images.decoding import decode_image, to_rgb
+from jist.data.images.pixels import load_upright
 
 _READ_AT_ONCE = 1024
 
@@ -39,7 +40,8 @@ class Prepared(Dataset):
             encoded = self.source[int(self.rows[index])]["image"]
         except Exception as error:  # its reader raises many kinds for damaged files
             raise UnreadableImageError(f"cannot read {self.locate(index)}: {error}") from error
-        return decode_image(io.BytesIO(encoded), self.locate(index), to_rgb)
+        name = self.locate(index)
+        return decode_image(io.BytesIO(encoded), name, lambda image: to_rgb(load_upright(image)))
 
 
 def load_prepared(

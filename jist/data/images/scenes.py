@@ -8,14 +8,16 @@ Xia et al., AID: A Benchmark Data Set for Performance Evaluation of Aerial Scene
 import dataclasses
 import os
 import pathlib
+from collections import Counter
 
 import numpy as np
 
 from jist.data.dataset import Dataset
 from jist.data.errors import DataError
 from jist.data.holdout import held_out_in_all
-from jist.data.images.folder import Folder, directories, image_keys
+from jist.data.images.folder import Folder
 from jist.data.images.prepared import load_prepared
+from jist.data.images.walk import directories, image_keys, say_passed_over
 
 _DEPTH = 3  # directories below the given one in which the classes are looked for
 
@@ -185,9 +187,9 @@ def _subdirectories(path: pathlib.Path) -> list[str]:
 def _scan(published: Published, split: str, found: dict[str, pathlib.Path]) -> Scenes:
     class_names = tuple(name for name in published.class_names if name in found)
     root = found[class_names[0]].parent
-    keys, files, labels = [], [], []
+    keys, files, labels, counts = [], [], [], Counter()
     for label, name in enumerate(class_names):
-        inside = list(image_keys(root, found[name].name))
+        inside = list(image_keys(root, found[name].name, counts))
         if not inside:
             raise DataError(f"class directory {found[name]} holds no image")
         keys += [f"{published.name}/{name}/{file.split('/', 1)[1]}" for file in inside]
@@ -199,6 +201,7 @@ def _scan(published: Published, split: str, found: dict[str, pathlib.Path]) -> S
         class_names=class_names,
         keys=tuple(keys),
         labels=np.array(labels, np.int32),
+        remarks=tuple(say_passed_over(root, counts)),
         root=root,
         files=tuple(files),
     )

@@ -69,26 +69,34 @@ def test_ids_stay_when_files_are_added(tmp_path):
 
 
 def test_hidden_and_other_files_are_passed_over(tmp_path):
-    make(tmp_path, "a/1.png", "a/2.png", "a/.3.png", ".git/4.png", "a/.cache/5.png")
-    (tmp_path / "a" / "labels.csv").write_text("")
+    make(tmp_path, "a/1.png", "a/2.webp", "a/.3.png", ".git/4.png", "a/.cache/5.png")
+    make(tmp_path, "b/1.GIF", "b/2.jp2", "__MACOSX/a/1.png", "a/@eaDir/1.jpg", "0.png")
+    for name in ("labels.csv", "1.HEIC", "2.heic", "._1.png", "1.mask.png"):
+        (tmp_path / "a" / name).write_text("")
     (tmp_path / "README.md").write_text("")
-    assert set(load(tmp_path).keys + load(tmp_path, "test").keys) == {"a/1.png", "a/2.png"}
+    train = load(tmp_path)
+    found = {"a/1.png", "a/2.webp", "b/1.GIF", "b/2.jp2"}
+    assert set(train.keys + load(tmp_path, "test").keys) == found
+    assert train.remarks == (
+        f"{tmp_path}: 1 images beside the class directories passed over",
+        f"{tmp_path}: 3 files of other suffixes passed over (.heic: 2, .csv: 1)",
+    )
 
 
 @pytest.mark.parametrize("link", ["a/up", "a/deep/up", "up"])
 @pytest.mark.parametrize("target", [".", "..", "a"])
 def test_a_link_that_leads_back_up_is_named(tmp_path, link, target):
-    make(tmp_path / "root", "a/deep/1.png", "a/2.png")
+    make(tmp_path / "root", "a/deep/1.png", "a/2.png", "b/1.png", "b/2.png")
     (tmp_path / "root" / link).symlink_to(tmp_path / "root" / target)
     if (link, target) == ("up", "a"):  # a link to the same class, but not a cycle
-        assert load(tmp_path / "root").class_names == ("a", "up")
+        assert load(tmp_path / "root").class_names == ("a", "b", "up")
         return
     with pytest.raises(DataError, match=f"{tmp_path}/root/.* is a symbolic link that leads back"):
         load(tmp_path / "root")
 
 
 def test_a_link_to_itself_is_named(tmp_path):
-    make(tmp_path, "a/1.png", "a/2.png")
+    make(tmp_path, "a/1.png", "a/2.png", "b/1.png")
     (tmp_path / "a" / "self").symlink_to(tmp_path / "a" / "self")
     with pytest.raises(DataError, match="a/self cannot be followed: Too many levels"):
         load(tmp_path)
@@ -97,6 +105,32 @@ def test_a_link_to_itself_is_named(tmp_path):
 def test_train_may_be_a_class(tmp_path):
     make(tmp_path, "plane/1.png", "plane/2.png", "train/1.png", "train/2.png")
     assert load(tmp_path).class_names == ("plane", "train")
+
+
+@pytest.mark.parametrize(("train", "test"), [("Train", "Test"), ("training", "TESTING")])
+def test_splits_spelt_otherwise_are_splits(tmp_path, train, test):
+    make(tmp_path, f"{train}/a/1.png", f"{train}/b/1.png", f"{test}/a/1.png", f"{test}/b/2.png")
+    make(tmp_path, "val/a/1.png", "val/b/1.png", "raw/1.png")
+    found = load(tmp_path, "test")
+    assert found.class_names == ("a", "b")
+    assert found.keys == (f"{test}/a/1.png", f"{test}/b/2.png")
+    assert found.remarks == (f"{tmp_path}: beside train and test, raw, val passed over",)
+
+
+def test_groups_that_may_be_the_classes_are_pointed_out(tmp_path):
+    make(tmp_path, *(f"{site}/{name}/{n}.png" for site in "xy" for name in "ab" for n in range(2)))
+    assert load(tmp_path).class_names == ("x", "y")
+    assert "the classes are x, y, and each holds a, b: if these" in load(tmp_path).remarks[0]
+
+
+def test_a_relative_path_begins_where_it_is_said_to(tmp_path, monkeypatch):
+    make(tmp_path, *(f"data/{name}/{n}.png" for name in "ab" for n in range(2)))
+    monkeypatch.chdir(tmp_path)
+    here = load_dataset("folder:data", "train")
+    monkeypatch.chdir("/")
+    there = load_dataset("folder:data", "train", data_dir=tmp_path)
+    assert there.describe() == here.describe()
+    assert there.open(0).size == (4, 4)
 
 
 def test_no_directory(tmp_path):
@@ -112,10 +146,16 @@ def test_no_directory(tmp_path):
         (["1.png"], [], "holds no class directory"),
         ([], [], "holds no class directory"),
         (["a/1.png", "a/2.png"], ["b"], "class directory .*/b holds no image"),
+        (["a/1.png"], [], r"only one class \(a\); a classifier needs two"),
+        (["a/1.png", "2.png"], [], r"only one class \(a\), and 1 images beside it"),
+        (["x/y/a/1.png", "x/y/b/1.png"], [], r"class \(x\); .* give folder:.*/x/y$"),
+        (["x/train/a/1.png", "x/test/a/1.png"], [], r"class \(x\); .* give folder:.*/x$"),
+        (["a/train/1.png", "a/test/1.png", "b/train/1.png", "b/test/1.png"], [], "above the clas"),
+        (["train/a/1.png", "Train/a/1.png"], [], "Train and train: which of them is the train set"),
         (["train/a/1.png", "test/a/1.png"], ["train/b", "test/b"], ".*/train/b holds no image"),
         (["train/a/1.png"], [], "train holds class directories but .*/test does not"),
         (["test/a/1.png"], ["train"], "test holds class directories but .*/train does not"),
-        (["train/a/1.png", "test/b/1.png"], [], r"only one of them holds \['a', 'b'\]"),
+        (["train/a/1.png", "train/c/1.png", "test/b/1.png", "test/c/1.png"], [], r"\['a', 'b'\]"),
         (["a/1.png", "a/2.png", "b/1.png"], [], "class 'b' has 1 image"),
     ],
 )

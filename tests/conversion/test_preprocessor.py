@@ -1,0 +1,55 @@
+"""Settings of Hugging Face's image processors: followed exactly, or named as not followed."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from transformers import ViTImageProcessor
+
+from conversion.convert import _describe_resizing
+from conversion.plan import Overrides, _preprocessing
+from conversion.source import Source
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+PLAIN = {
+    "image_mean": [0.5, 0.4, 0.3],
+    "image_std": [0.2, 0.3, 0.4],
+    "size": {"height": 16, "width": 16},
+}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"do_normalize": False},
+        {"do_rescale": False},
+        {"rescale_factor": 1 / 127.5},
+        {"image_mean": 0.5, "image_std": 0.25},
+    ],
+)
+def test_pixels_are_normalised_as_the_processor_does(change):
+    settings = json.loads(json.dumps(PLAIN | change))
+    expected = ViTImageProcessor(**settings)(PIXELS, return_tensors="np")["pixel_values"][0]
+    found = _preprocessing(Source((), "", {}, None, settings), "bicubic", Overrides())
+    ours = np.asarray(found.normalize(jnp.asarray(PIXELS[None])))[0]
+    np.testing.assert_allclose(ours, np.moveaxis(expected, 0, -1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, "squashed"),
+        ({"size": {"shortest_edge": 73}, "do_center_crop": True, "crop_size": 64}, "crop 64"),
+        ({"do_resize": False, "size": None}, "do_resize=False"),
+    ],
+)
+def test_what_is_not_followed_is_named(change, said):
+    assert said in "".join(_describe_resizing(PLAIN | change))
+
+
+def test_a_crop_of_the_shorter_side_is_followed():
+    same = {"size": {"shortest_edge": 64}, "do_center_crop": True, "crop_size": {"height": 64}}
+    assert _describe_resizing(same) == []
