@@ -3,15 +3,17 @@ r"""Images or clips -> features on disk, once, for any number of trainings.
     python -m experiments.extract --dataset folder:data/cifar10 \
         --mask-ratio 0.75 --features-dir features
 
-Writes one Zarr group for each split. Killed and started again, it resumes with the first missing
-chunk of 1,024 images. Give the same `--features-dir` to the training scripts. `--out FILE.parquet`
-or `.npz` writes both splits into one file as well, for other programs or for `--dataset
-features:FILE`: `x`, `y` (the name of the class), `split` and `example_id`. Expected:
-60,000 CIFAR-10 images through mae-nano-cifar10 at ratio 0.75 take about a minute on 2 CPU cores.
+Writes one Zarr group for each split; of `images:PATH`, which has no labels, one alone. Killed and
+started again, it resumes with the first missing chunk of 1,024 images. Give the same
+`--features-dir` to the training scripts. `--out FILE.parquet` or `.npz` writes all splits into one
+file as well, for other programs or for `--dataset features:FILE`: `x`, `y` (the name of the class),
+`split` and `example_id`. Expected: 60,000 CIFAR-10 images through mae-nano-cifar10 at ratio 0.75
+take about a minute on 2 CPU cores.
 """
 
 import dataclasses
 import pathlib
+from typing import ClassVar
 
 from experiments.command.cli import Options, run
 from experiments.command.options import ImageOptions
@@ -24,6 +26,8 @@ from jist.features.tables import check_suffix, write_table
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExtractOptions(Options, ImageOptions):
     """Options of feature extraction."""
+
+    takes_unlabelled: ClassVar[bool] = True
 
     features_dir: pathlib.Path = pathlib.Path("features")
     """Where the features are written, one directory for each data set, split, encoder and mask."""

@@ -10,17 +10,21 @@ the rest, and prints the most likely class of every image with its probability, 
 Of a run on speech, give audio files; of one on vectors, files of vectors; of one on xc:PATH,
 directories with `test.txt`: the five likeliest labels of each row are found.
 
-Fixed masks are drawn from the file's name, not from the key in the run's data set, so an image of
-the run may show other patches here. Probabilities are those of the deployed head. A head trained by
-n workers is over-confident: its logits are about n times too large. The class is not affected.
+Fixed masks are drawn from an image's pixels, whatever its file is called, so an image of the run
+may show other patches here: `--draws 8` averages over several masks, `--mask-ratio 0` uses none.
+Probabilities are those of the deployed head. A head trained by n workers is over-confident: its
+logits are about n times too large. The class is not affected.
 Expected: seconds, and as long as the images take to encode.
 """
 
 import dataclasses
+import hashlib
 import json
 import pathlib
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +37,7 @@ from experiments.figures.summaries import metric_of
 from experiments.runs.classification import restore_head, restore_inputs
 from experiments.runs.clips import ClipInputs
 from experiments.runs.directory import read_part
-from experiments.runs.images import ImageInputs, masks_of, say_once
+from experiments.runs.images import ImageInputs, masks_of
 from experiments.runs.plan import Plan, Training
 from experiments.runs.sparse import SparseInputs
 from experiments.runs.vectors import VectorInputs
@@ -41,7 +45,7 @@ from jist.data import (
     IMAGE_SUFFIXES,
     MaskedImages,
     NaturalMasks,
-    example_id,
+    UnreadableImageError,
     image_keys,
     is_image,
     load_dataset,
@@ -80,19 +84,29 @@ class PredictOptions(Options):
     """Print JSON lines instead of text."""
     batch_size: int = 64
     """Images encoded at a time."""
+    skip_unreadable: bool = False
+    """Leave out images that cannot be decoded, and name them, instead of stopping."""
+    mask_ratio: float | None = None
+    """Share of the patches that fixed masks remove, in [0, 1); by default the run's."""
+    draws: int = 1
+    """Fixed masks drawn for each image; probabilities are averaged, and their spread is shown."""
 
 
 def main(options: PredictOptions) -> None:
     """Restores, encodes and prints."""
     if options.batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {options.batch_size}")
+    if options.draws < 1:
+        raise ValueError(f"draws must be at least 1, got {options.draws}")
+    if options.mask_ratio is not None and not 0 <= options.mask_ratio < 1:
+        raise ValueError(f"mask_ratio must lie in [0, 1), got {options.mask_ratio}")
     plan = Plan.from_config(read_part(options.run_dir, "config.json"))
     training = choose(plan, options)
     inputs = restore_inputs(options.run_dir, plan.images)
     head, class_names = restore_head(options.run_dir, plan, training, inputs, options.checkpoint)
     if isinstance(inputs, ImageInputs):
-        paths = image_paths(options.images)
-        found = encoded(inputs, training.mask_ratio, paths, options.batch_size)
+        ratio = training.mask_ratio if options.mask_ratio is None else options.mask_ratio
+        found = encoded(inputs, ratio, image_paths(options.images), options)
     elif isinstance(inputs, SparseInputs):
         found = map(inputs.read, options.images)
     else:
@@ -100,29 +114,81 @@ def main(options: PredictOptions) -> None:
         found = map(inputs.read, files_in(options.images, inputs.takes, inputs.kind))
     for names, x in found:
         if class_names:
-            probabilities = np.asarray(jax.nn.softmax(predict(head, x)))
+            drawn = np.asarray(jax.nn.softmax(predict(head, x)))
+            drawn = drawn.reshape(-1, len(names), drawn.shape[1])  # by draw of the masks
+            probabilities = drawn.mean(axis=0)
             best = np.argsort(-probabilities, axis=1, kind="stable")
             probabilities = np.take_along_axis(probabilities, best, axis=1)
+            spreads = np.take_along_axis(drawn.std(axis=0), best, axis=1)[:, 0]
         else:
             probabilities, best = predict_labels(head, x, k=min(LABELS, inputs.outputs))
-        for name, labels, row in zip(names, best, probabilities, strict=True):
+            spreads = np.zeros(len(names))
+        for name, labels, row, spread in zip(names, best, probabilities, spreads, strict=True):
             called = [class_names[i] if class_names else str(i) for i in labels]
-            show(name, dict(zip(called, row.tolist(), strict=True)), options.json_lines)
+            each = dict(zip(called, row.tolist(), strict=True))
+            show(name, each, options.json_lines, float(spread) if options.draws > 1 else None)
 
 
 def encoded(
-    inputs: ImageInputs, mask_ratio: float, paths: list[pathlib.Path], batch_size: int
+    inputs: ImageInputs, mask_ratio: float, paths: list[pathlib.Path], options: PredictOptions
 ) -> Iterator[tuple[list[str], jax.Array]]:
-    """Names and CLS vectors of some images at a time, masked as the run's images are."""
+    """Names of some images at a time, and their CLS vectors, draw by draw of their masks.
+
+    Raises:
+        ValueError: masks are to be drawn, but the run has natural ones.
+        UnreadableImageError: an image cannot be decoded.
+        EmptyImageError: nothing of an image is visible.
+    """
     inputs.encoder.eval()
     masks = masks_of_run(inputs.options, mask_ratio, inputs.encoder)
-    for start in range(0, len(paths), batch_size):
-        batch = paths[start : start + batch_size]
+    if isinstance(masks, NaturalMasks) and (options.draws > 1 or options.mask_ratio is not None):
+        raise ValueError("--draws and --mask-ratio need a run with drawn masks: its are natural")
+    if isinstance(masks, FixedMask) and options.mask_ratio is not None:
+        masks = dataclasses.replace(masks, ratio=options.mask_ratio)
+    for start in range(0, len(paths), options.batch_size):
+        batch = paths[start : start + options.batch_size]
+        read = readable(batch, inputs, masks, options.skip_unreadable)
+        if not read:
+            continue
+        names, found = [str(path) for path, _ in read], [image for _, image in read]
+        pool = inputs.options.pool
         if isinstance(masks, NaturalMasks):
-            cls = encode_visible(inputs.encoder, masks, batch, inputs.options.pool)
+            cls = encode_visible(inputs.encoder, masks, names, found, pool)
         else:
-            cls = encode(inputs.encoder, masks, batch, inputs.options.pool)
-        yield [str(path) for path in batch], cls
+            cls = encode(inputs.encoder, masks, np.stack(found), pool, options.draws)
+        yield names, cls
+
+
+def readable(
+    paths: list[pathlib.Path], inputs: ImageInputs, masks: FixedMask | NaturalMasks, skip: bool
+) -> list[tuple[pathlib.Path, Any]]:
+    """The images that can be decoded, resized; under natural masks with what is missing of them."""
+    side, interpolation = (
+        inputs.encoder.config.image_size,
+        inputs.encoder.preprocessing.interpolation,
+    )
+    found = []
+    for path in paths:
+        try:
+            if isinstance(masks, NaturalMasks):
+                given = read_with_missing(path, masks.no_data)
+                example = content_id(np.asarray(given[0]))
+                image = masks.resize(*given, example, side, interpolation)
+            else:
+                image = resize(read_image(path), side, interpolation)
+        except UnreadableImageError as error:
+            if not skip:
+                raise
+            print(f"skipped: {error}", file=sys.stderr)
+            continue
+        found.append((path, image))
+    return found
+
+
+def content_id(pixels: np.ndarray) -> int:
+    """An id of an image that depends on its pixels alone, for what is drawn by id."""
+    digest = hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=4).digest()
+    return int.from_bytes(digest, "little")
 
 
 def masks_of_run(
@@ -131,7 +197,7 @@ def masks_of_run(
     """The masks of the run's images; for a masked data set, those it was made with."""
     if not images.dataset.startswith("masked:"):
         return masks_of(images, mask_ratio, encoder)
-    masked = load_dataset(images.dataset, "train")
+    masked = load_dataset(images.dataset, "train", data_dir=images.data_dir)
     assert isinstance(masked, MaskedImages)
     made = dict(masked.attributes["masks"])
     if made.pop("name") == "fixed":
@@ -141,19 +207,27 @@ def masks_of_run(
 
 
 def encode(
-    encoder: Encoder, masks: FixedMask, paths: list[pathlib.Path], pool: str = "cls"
+    encoder: Encoder, masks: FixedMask, pixels: np.ndarray, pool: str = "cls", draws: int = 1
 ) -> jax.Array:
-    """Feature vectors of images under fixed masks, at the run's masking ratio."""
-    side, wanted = encoder.config.image_size, encoder.preprocessing
-    pixels = np.stack([resize(read_image(path), side, wanted.interpolation) for path in paths])
-    keep = masks(jnp.asarray([example_id(path.name) for path in paths], jnp.uint32))
-    return _cls_vectors(encoder, jnp.asarray(pixels), keep, pool=pool)
+    """Feature vectors of images [B, S, S, 3] under fixed masks: [draws · B, D], draw by draw.
+
+    The first draw has the seed of the masks, the others those that follow.
+    """
+    ids = jnp.asarray([content_id(image) for image in pixels], jnp.uint32)
+    seeds = [(masks.seed + draw) % 2**32 for draw in range(draws)]
+    keeps = [dataclasses.replace(masks, seed=seed)(ids) for seed in seeds]
+    images = jnp.asarray(pixels)
+    return jnp.concatenate([_cls_vectors(encoder, images, keep, pool=pool) for keep in keeps])
 
 
 def encode_visible(
-    encoder: Encoder, masks: NaturalMasks, paths: list[pathlib.Path], pool: str = "cls"
+    encoder: Encoder,
+    masks: NaturalMasks,
+    names: list[str],
+    found: list[tuple[np.ndarray, np.ndarray]],
+    pool: str = "cls",
 ) -> jax.Array:
-    """Feature vectors of images under natural masks.
+    """Feature vectors of images, each with what is missing of it, under natural masks.
 
     Raises:
         ValueError: the encoder needs whole images.
@@ -161,22 +235,12 @@ def encode_visible(
     """
     if not isinstance(encoder, MAEEncoder):
         raise ValueError("the run's encoder needs whole images, so natural masks cannot be used")
-    side, wanted = encoder.config.image_size, encoder.preprocessing
-    read = [
-        masks.resize(
-            *read_with_missing(path, masks.no_data),
-            example_id(path.name),
-            side,
-            wanted.interpolation,
-        )
-        for path in paths
-    ]
-    pixels, missing = (np.stack(parts) for parts in zip(*read, strict=True))
+    pixels, missing = (np.stack(parts) for parts in zip(*found, strict=True))
     keep = natural_keep(missing, encoder.config.patch_size, masks.max_missing)
-    for path, row in zip(paths, keep, strict=True):
+    for name, row in zip(names, keep, strict=True):
         if row[0] == NO_PATCH:
-            raise nothing_visible(str(path), "leave it out of --images")
-    return jnp.asarray(ByLength(encoder, len(paths), pool=pool)(pixels, keep))
+            raise nothing_visible(name, "leave it out of --images")
+    return jnp.asarray(ByLength(encoder, len(names), pool=pool)(pixels, keep))
 
 
 def image_paths(given: tuple[pathlib.Path, ...]) -> list[pathlib.Path]:
@@ -186,12 +250,12 @@ def image_paths(given: tuple[pathlib.Path, ...]) -> list[pathlib.Path]:
         ValueError: a path does not exist, or there is no image.
     """
     paths = []
-    for path in given:
+    for path in (pathlib.Path(str(path).removeprefix("images:")) for path in given):
         if path.is_dir():
             counts: Counter[str] = Counter()
             paths += [path / key for key in image_keys(path, passed_over=counts)]
             for remark in say_passed_over(path, counts):
-                say_once(remark)
+                print(f"note: {remark}", file=sys.stderr)
         else:
             paths += files_in((path,), is_image, "image")
     if not paths:
@@ -236,15 +300,22 @@ def choose(plan: Plan, options: PredictOptions) -> Training:
     return trainings[options.training]
 
 
-def show(name: str, probabilities: dict[str, float], json_lines: bool) -> None:
-    """Prints the prediction for one example, whose likeliest class stands first."""
+def show(
+    name: str, probabilities: dict[str, float], json_lines: bool, spread: float | None = None
+) -> None:
+    """Prints the prediction for one example, whose likeliest class stands first.
+
+    `spread` is the deviation of the probability of that class between several masks.
+    """
     best, probability = next(iter(probabilities.items()))
     if json_lines:
         every = {of: round(p, 6) for of, p in probabilities.items()}
         record = {"image": name, "class": best, "probabilities": every}
-        print(json.dumps(record | {"probability": every[best]}))
+        record["probability"] = every[best]
+        print(json.dumps(record | ({} if spread is None else {"spread": round(spread, 6)})))
     else:
-        print(f"{name}\t{best}\t{probability:.4f}")
+        between = "" if spread is None else f"\t± {spread:.4f}"
+        print(f"{name}\t{best}\t{probability:.4f}{between}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import pathlib
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,8 @@ OF_IMAGES = (*NATURAL, *_ENCODED)
 class ImageOptions(NaturalOptions):
     """Images, the encoder, and the masking ratio."""
 
+    takes_unlabelled: ClassVar[bool] = False
+
     dataset: str = "digits"
     """Images: digits, cifar10, resisc45, aid, folder:PATH (one directory per class, below train/
     and test/ or not), or masked:PATH (written by experiments.mask_dataset). Without images:
@@ -98,10 +100,11 @@ class ImageOptions(NaturalOptions):
             raise ValueError(f"--multilabel-loss needs --dataset xc:PATH, got {self.dataset}")
         if not self.of_images:
             self._check_without_images()
-        if self.dataset.startswith("images:"):
+        if self.dataset.startswith("images:") and not self.takes_unlabelled:
             raise ValueError(
                 f"dataset={self.dataset} has neither labels nor test images, so it serves "
-                "experiments.pretrain only; folder:PATH takes one directory per class"
+                "experiments.pretrain and experiments.extract only; folder:PATH takes one "
+                "directory per class"
             )
         given = [
             f"--{option.replace('_', '-')}"

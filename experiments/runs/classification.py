@@ -14,7 +14,12 @@ from flax import nnx
 from rich.progress import Progress
 
 from experiments.command.options import BATCH_SIZE, ImageOptions, StrategyOptions
-from experiments.runs.directory import RunDirectory, check_pinned, read_part
+from experiments.runs.directory import (
+    WORKING_DIRECTORY,
+    RunDirectory,
+    check_pinned,
+    read_part,
+)
 from experiments.runs.heads import build_strategy, validation_rows, worker_pools
 from experiments.runs.images import RANDOM_ENCODERS, progress_bar
 from experiments.runs.inputs import Inputs, open_inputs
@@ -28,11 +33,18 @@ from jist.tasks import Examples, Task
 def restore_inputs(run_dir: pathlib.Path, images: ImageOptions) -> Inputs:
     """What a run was trained on: its encoder, say.
 
+    A data set at a relative path is found from another working directory, too.
+
     Raises:
         ValueError: it has been replaced since.
     """
+    config = read_part(run_dir, "config.json")
+    kind, _, path = images.dataset.partition(":")
+    there = pathlib.Path(config.get(WORKING_DIRECTORY, ""))
+    if images.data_dir is None and kind in ("folder", "masked") and (there / path).exists():
+        images = dataclasses.replace(images, data_dir=there)
     inputs = open_inputs(images)
-    check_pinned(read_part(run_dir, "config.json"), inputs.pinned)
+    check_pinned(config, inputs.pinned)
     return inputs
 
 

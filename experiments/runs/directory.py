@@ -17,6 +17,7 @@ from jist.staging import write_text
 DIGEST = "_sha256"
 FEATURES = "features_dir"
 COMMAND = "command"
+WORKING_DIRECTORY = "working_directory"
 # Descriptors of the locks that this process holds; any end of the process releases them.
 _locks: dict[pathlib.Path, int] = {}
 
@@ -58,7 +59,7 @@ class RunDirectory:
         if file.exists() and (self.path / "metrics.jsonl").exists():
             there = read_json(file)
             for noted in [*there]:
-                if noted in (FEATURES, COMMAND) or noted.endswith(DIGEST):
+                if noted in (FEATURES, COMMAND, WORKING_DIRECTORY) or noted.endswith(DIGEST):
                     there.pop(noted)
             grown = [name for name in growing if grows(there, self.config, name)]
             differ = differences(there, self.config, besides=grown, reasons=reasons)
@@ -126,7 +127,8 @@ def command_line() -> list[str]:
 
 def _command_noted() -> dict[str, list[str]]:
     command = command_line()
-    return {COMMAND: command} if command else {}
+    where = {WORKING_DIRECTORY: os.getcwd()}  # where relative paths of data sets begin
+    return ({COMMAND: command} if command else {}) | where
 
 
 def check_pinned(config: Mapping[str, Any], digests: Mapping[str, str]) -> None:

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -185,9 +184,9 @@ def dataset_of(options: ImageOptions, split: str) -> Dataset:
 
 @functools.cache
 def say_once(remark: str) -> None:
-    """Prints a remark on standard error, by the first process, and never again."""
+    """Prints a remark, by the first process, and never again."""
     if jax.process_index() == 0:
-        print(f"note: {remark}", file=sys.stderr)
+        print(f"note: {remark}")
 
 
 def say_how_resized(dataset: Dataset, encoder: Encoder) -> None:

@@ -42,9 +42,13 @@ class Classified(abc.ABC):
 
 
 def store_paths(options: ImageOptions, directory: pathlib.Path, of: str) -> dict[str, pathlib.Path]:
-    """The stores of both splits, named by data set, split and what else features depend on."""
+    """The stores of the splits, named by data set, split and what else features depend on.
+
+    Images without labels are all of one split, "train".
+    """
+    splits = SPLITS[:1] if options.dataset.startswith("images:") else SPLITS
     slug = re.sub(r"\W+", "-", options.dataset.rstrip("/").rsplit("/", 1)[-1])
-    return {split: directory / f"{slug}-{split}-{of}" for split in SPLITS}
+    return {split: directory / f"{slug}-{split}-{of}" for split in splits}
 
 
 def shared(

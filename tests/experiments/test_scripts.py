@@ -1,6 +1,7 @@
 """The scripts as a user runs them, on small images on disk."""
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -80,8 +81,9 @@ def drawn(monkeypatch):
 SMALL = ("--hidden", 12, 9, "--batch-size", 8, "--epochs", 2, "--local-steps", 2, "--workers", 2)
 
 
-def test_train_evaluate_and_predict(run, images, tmp_path):
-    own = ("--dataset", f"folder:{images}", "--encoder", "random-nano")
+def test_train_evaluate_and_predict(run, images, tmp_path, monkeypatch):
+    monkeypatch.chdir(images.parent)
+    own = ("--dataset", f"folder:{images.name}", "--encoder", "random-nano")
     arguments = (*own, "--run-dir", tmp_path / "r", *SMALL)
     code, out, err = run(distributed, *arguments)
     assert (code, err) == (0, "")
@@ -93,6 +95,7 @@ def test_train_evaluate_and_predict(run, images, tmp_path):
     last = json.loads((tmp_path / "r" / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["test_accuracy"] == result["last_test_accuracy"]
 
+    monkeypatch.chdir(tmp_path)  # the data are found from anywhere
     code, _, err = run(evaluate, "--run-dir", tmp_path / "r")
     assert (code, err) == (0, "")
     evaluation = json.loads((tmp_path / "r" / "evaluation.json").read_text())
@@ -111,6 +114,22 @@ def test_train_evaluate_and_predict(run, images, tmp_path):
         assert sum(record["probabilities"].values()) == pytest.approx(1, abs=1e-4)
         assert record["probability"] == record["probabilities"][record["class"]]
 
+    # Masks follow what a picture shows, not what its file is called.
+    for name in ("one.png", "other.PNG"):
+        shutil.copy(given[0], tmp_path / name)
+    (tmp_path / "broken.png").write_text("none")
+    pictures = ("--images", *(tmp_path / n for n in ("one.png", "broken.png", "other.PNG")))
+    drawn = ("--run-dir", tmp_path / "r", *pictures, "--skip-unreadable", "--draws", 3)
+    code, out, err = run(predict, *drawn)
+    one, other = (line.split("\t") for line in out.splitlines())
+    assert (code, one[1:]) == (0, other[1:])
+    assert float(one[3].removeprefix("± ")) > 0
+    assert "skipped: cannot read image" in err
+    whole = (*drawn, "--mask-ratio", 0, "--json-lines")
+    code, out, _ = run(predict, *whole)
+    assert [json.loads(line)["spread"] for line in out.splitlines()] == [0, 0]
+    out = "\n".join(map(json.dumps, records))
+
     predicted = ("--run-dir", tmp_path / "r", "--images", images / "blue")
     last_said = [line for line in out.splitlines() if "/blue/" in line]
     code, out, err = run(predict, *predicted, "--json-lines", "--training", result["run"])
@@ -120,6 +139,8 @@ def test_train_evaluate_and_predict(run, images, tmp_path):
     for wrong, message in (
         (("--training", "ist-9"), f"training must be one of ['{result['run']}'], got 'ist-9'"),
         (("--batch-size", 0), "batch_size must be at least 1, got 0"),
+        (("--draws", 0), "draws must be at least 1, got 0"),
+        (("--mask-ratio", 1), "mask_ratio must lie in [0, 1), got 1"),
     ):
         code, _, err = run(predict, *predicted, *wrong)
         assert code == 2
@@ -129,6 +150,7 @@ def test_train_evaluate_and_predict(run, images, tmp_path):
     (measured,) = json.loads((tmp_path / "r" / "evaluation.json").read_text()).values()
     assert measured["test_accuracy"] == result["best_test_accuracy"]
 
+    monkeypatch.chdir(images.parent)
     code, out, _ = run(distributed, *arguments)
     assert code == 0
     assert "nothing to do" in out
