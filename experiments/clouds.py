@@ -15,6 +15,7 @@ import dataclasses
 import pathlib
 import time
 import warnings
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -186,8 +187,8 @@ def nearest(image: np.ndarray, hidden: np.ndarray) -> np.ndarray:
     >>> nearest(np.array([[[1], [2], [9]]]), np.array([[False, True, True]]))[0, :, 0].tolist()
     [1, 1, 1]
     """
-    _, (rows, columns) = distance_transform_edt(hidden, return_indices=True)
-    return image[rows, columns]
+    places: Any = distance_transform_edt(hidden, return_distances=False, return_indices=True)
+    return image[places[0], places[1]]
 
 
 def encode(encoder: MAEEncoder, images: np.ndarray, batch_size: int) -> np.ndarray:

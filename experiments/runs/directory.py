@@ -125,7 +125,7 @@ def command_line() -> list[str]:
     )
 
 
-def _command_noted() -> dict[str, list[str]]:
+def _command_noted() -> dict[str, Any]:
     command = command_line()
     where = {WORKING_DIRECTORY: os.getcwd()}  # where relative paths of data sets begin
     return ({COMMAND: command} if command else {}) | where

@@ -29,7 +29,8 @@ def load_upright(image: Image.Image) -> Image.Image:
     Raises:
         ValueError: its pixels are no colours, or Pillow would misread them.
     """
-    raw = image.tile[0].args if image.tile else ()
+    tiles = getattr(image, "tile", ())  # of files alone, until they are decoded
+    raw = tiles[0].args if tiles else ()
     raw = raw if isinstance(raw, str) else next(iter(raw or ()), "")
     image.load()
     _refuse_other_pixels(image)
