@@ -103,7 +103,7 @@ class ImageOptions(NaturalOptions):
         if self.dataset.startswith("images:") and not self.takes_unlabelled:
             raise ValueError(
                 f"dataset={self.dataset} has neither labels nor test images, so it serves "
-                "experiments.pretrain and experiments.extract only; folder:PATH takes one "
+                "experiments.extract and experiments.pretrain only; folder:PATH takes one "
                 "directory per class"
             )
         given = [
