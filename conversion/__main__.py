@@ -38,10 +38,10 @@ class Options:
     """Attention heads of the decoder, likewise."""
     layer_norm_eps: float | None = None
     """Epsilon of every LayerNorm, if not that of the source."""
-    mean: Annotated[tuple[float, float, float] | None, tyro.conf.arg(metavar="R G B")] = None
+    mean: Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="R G B ...")] = None
     """Mean of each channel that the encoder's images are normalised by, with pixels in [0, 1], if
     not that of the source or, where it says none, ImageNet's."""
-    std: Annotated[tuple[float, float, float] | None, tyro.conf.arg(metavar="R G B")] = None
+    std: Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="R G B ...")] = None
     """Standard deviation of each channel, likewise."""
     overwrite: bool = False
     """Replace an existing DST of the same kind."""

@@ -143,7 +143,7 @@ def _config(plan: Plan) -> dict[str, Any]:
     config: dict[str, Any] = {
         "format": weights.FORMAT,
         "version": weights.VERSION,
-        "encoder": dataclasses.asdict(plan.encoder),
+        "encoder": plan.encoder.as_json(),
     }
     return config | preprocessing | ({"decoder": plan.decoder} if plan.decoder else {})
 
@@ -173,9 +173,10 @@ def _describe(source: Source, plan: Plan, overrides: Overrides) -> list[str]:
         lines.append("encoder  ResNet-50 v1.5, 2048 features")
     else:
         e = plan.encoder
+        bands = "" if e.channels == 3 else f"{e.channels} channels, "
         lines.append(
-            f"encoder  {e.image_size} px, patch {e.patch_size}, {e.dim} wide, {e.depth} deep, "
-            f"{e.heads} heads, MLP {e.mlp_dim}, LayerNorm eps {e.layer_norm_eps:g}"
+            f"encoder  {e.image_size} px, {bands}patch {e.patch_size}, {e.dim} wide, "
+            f"{e.depth} deep, {e.heads} heads, MLP {e.mlp_dim}, LayerNorm eps {e.layer_norm_eps:g}"
         )
     if plan.decoder:
         d = plan.decoder

@@ -44,6 +44,12 @@ def export(
         raise ConversionError(
             f"{directory} is no directory of jist: its config.json has another format"
         )
+    channels = config.get("encoder", {}).get("channels", 3)
+    if channels != 3:
+        raise ConversionError(
+            f"{directory} is an encoder of {channels} channels; those of colour images alone are "
+            "converted back"
+        )
     tensors, remarks = _tensors(directory, config, to)
     if to == "huggingface":
         with staged(destination, overwrite=overwrite) as staging:

@@ -28,15 +28,22 @@ def _kernel_to_patches(tensors: Sequence[np.ndarray]) -> np.ndarray:
     return kernel.transpose(2, 3, 1, 0).reshape(-1, kernel.shape[0])
 
 
-def _patches_to_kernel(matrix: np.ndarray) -> list[np.ndarray]:
-    side = round((len(matrix) / 3) ** 0.5)
-    return [matrix.reshape(side, side, 3, -1).transpose(3, 2, 0, 1)]
+def patches(channels: int) -> Layout:
+    """The convolution that cuts images of C channels into patches.
+
+    It is a linear map of (row, column, channel).
+    """
+
+    def to_kernel(matrix: np.ndarray) -> list[np.ndarray]:
+        side = round((len(matrix) / channels) ** 0.5)
+        return [matrix.reshape(side, side, channels, -1).transpose(3, 2, 0, 1)]
+
+    return Layout(_kernel_to_patches, to_kernel)
 
 
 SAME = Layout(lambda t: t[0], lambda a: [a])
 LINEAR = Layout(lambda t: t[0].T, lambda a: [a.T])
-# The convolution that cuts an image into patches is a linear map of (row, column, channel).
-PATCHES = Layout(_kernel_to_patches, _patches_to_kernel)
+PATCHES = patches(3)
 CONVOLUTION = Layout(lambda t: t[0].transpose(2, 3, 1, 0), lambda a: [a.transpose(3, 2, 0, 1)])
 # One learned vector [D] is [1, 1, D] in the sources, and positions [T, D] are [1, T, D].
 VECTOR = Layout(lambda t: t[0].reshape(t[0].shape[-1]), lambda a: [a[None, None]])

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from conversion.errors import ConversionError, some
+from conversion.layouts import PATCHES, patches
 from conversion.names import VIT_NAMINGS, Naming, Rule
 from conversion.resnet_names import RESNET_NAMINGS
 from conversion.source import Source
@@ -35,8 +36,8 @@ class Overrides:
     heads: int | None = None
     decoder_heads: int | None = None
     layer_norm_eps: float | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +80,14 @@ def make_plan(source: Source, overrides: Overrides) -> Plan:
         preprocessing = _preprocessing(source, "bilinear", overrides)
         return Plan(naming, rules, extra, None, None, preprocessing)
     encoder = _encoder(source, naming, rules["encoder"], overrides)
+    rules["encoder"] = [
+        dataclasses.replace(rule, layout=patches(encoder.channels))
+        if rule.layout is PATCHES
+        else rule
+        for rule in rules["encoder"]
+    ]
     decoder = _decoder(source, naming, rules["decoder"], overrides) if "decoder" in rules else None
-    preprocessing = _preprocessing(source, "bicubic", overrides)
+    preprocessing = _preprocessing(source, "bicubic", overrides, encoder.channels)
     return Plan(naming, rules, extra, encoder, decoder, preprocessing)
 
 
@@ -132,10 +139,9 @@ def _shapes(source: Source, rules: list[Rule]) -> dict[str, tuple[str, tuple[int
 def _encoder(source: Source, naming: Naming, rules: list[Rule], overrides: Overrides) -> ViTConfig:
     shapes = _shapes(source, rules)
     name, kernel = shapes["embed.kernel"]
-    if len(kernel) != 4 or kernel[1] != 3 or kernel[2] != kernel[3]:
+    if len(kernel) != 4 or kernel[2] != kernel[3]:
         raise ConversionError(
-            f"{name} is {list(kernel)}, expected [width, 3, patch, patch]: colour images, square "
-            "patches"
+            f"{name} is {list(kernel)}, expected [width, channels, patch, patch]: square patches"
         )
     dim, patch_size = kernel[0], kernel[2]
     name, positions = shapes["positions"]
@@ -154,6 +160,7 @@ def _encoder(source: Source, naming: Naming, rules: list[Rule], overrides: Overr
         "dim": dim,
         "depth": sum(name.endswith("mlp_in.kernel") for name in shapes),
         "mlp_dim": shapes["blocks.0.mlp_in.kernel"][1][0],
+        "channels": kernel[1],
     }
     _check_config(source, config, sizes)
     heads = _first(overrides.heads, config.get("num_attention_heads"), KNOWN_HEADS.get(dim))
@@ -232,8 +239,10 @@ def _check_resnet_config(config: Mapping[str, Any]) -> None:
             )
 
 
-def _preprocessing(source: Source, interpolation: str, overrides: Overrides) -> Preprocessing:
-    default = Preprocessing(interpolation=interpolation)
+def _preprocessing(
+    source: Source, interpolation: str, overrides: Overrides, channels: int = 3
+) -> Preprocessing:
+    default = Preprocessing.of(channels, interpolation)
     said = source.preprocessor or {}
     timm = (source.config or {}).get("pretrained_cfg") or {}
     resized = RESAMPLING.get(said.get("resample", -1), timm.get("interpolation", interpolation))
@@ -243,17 +252,19 @@ def _preprocessing(source: Source, interpolation: str, overrides: Overrides) -> 
         mean, std = 0.0, 1.0
     # (f x - mean) / std of pixels x in [0, 255] is (x / 255 - mean / s) / (std / s) with s = 255 f.
     scale = 255 * said.get("rescale_factor", 1 / 255) if said.get("do_rescale", True) else 255
-    return _valid(
-        Preprocessing,
-        mean=_each(overrides.mean or mean, 1 if overrides.mean else scale),
-        std=_each(overrides.std or std, 1 if overrides.std else scale),
-        interpolation=resized,
-    )
+    mean = _each(overrides.mean or mean, 1 if overrides.mean else scale, channels)
+    std = _each(overrides.std or std, 1 if overrides.std else scale, channels)
+    if {len(mean), len(std)} != {channels}:
+        raise ConversionError(
+            f"the encoder takes {channels} channels; --mean and --std need a number for each, got "
+            f"{len(mean)} and {len(std)}"
+        )
+    return _valid(Preprocessing, mean=mean, std=std, interpolation=resized)
 
 
-def _each(value: Any, scale: float) -> tuple[float, ...]:
+def _each(value: Any, scale: float, channels: int) -> tuple[float, ...]:
     """Over `scale`, for every channel; transformers takes one number for all."""
-    values = (value,) * 3 if isinstance(value, int | float) else value
+    values = (value,) * channels if isinstance(value, int | float) else value
     return tuple(float(v) if abs(scale - 1) < 1e-6 else v / scale for v in values)
 
 

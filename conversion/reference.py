@@ -62,9 +62,9 @@ class TransformerBlock(nn.Module):
 class PatchEmbedding(nn.Module):
     """A convolution whose stride is its size."""
 
-    def __init__(self, dim: int, patch_size: int):
+    def __init__(self, dim: int, patch_size: int, channels: int):
         super().__init__()
-        self.proj = nn.Conv2d(3, dim, patch_size, stride=patch_size)
+        self.proj = nn.Conv2d(channels, dim, patch_size, stride=patch_size)
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps images [B, 3, H, W] to patches [B, L, D], row by row."""
@@ -84,6 +84,7 @@ class MaskedAutoencoder(nn.Module):
         eps: epsilon of every LayerNorm.
         decoder: (width, depth, heads, hidden width) of the decoder, or None.
         normalize_pixels: whether targets are standardised patch by patch.
+        channels: channels C of an image.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class MaskedAutoencoder(nn.Module):
         eps: float = 1e-6,
         decoder: tuple[int, int, int, int] | None = None,
         normalize_pixels: bool = True,
+        channels: int = 3,
     ):
         super().__init__()
         self.patch_size = patch_size
@@ -104,7 +106,7 @@ class MaskedAutoencoder(nn.Module):
         self.length = (image_size // patch_size) ** 2
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.length, dim))
-        self.patch_embed = PatchEmbedding(dim, patch_size)
+        self.patch_embed = PatchEmbedding(dim, patch_size, channels)
         self.blocks = nn.ModuleList(
             TransformerBlock(dim, heads, mlp_dim, eps) for _ in range(depth)
         )
@@ -118,7 +120,7 @@ class MaskedAutoencoder(nn.Module):
                 TransformerBlock(width, decoder_heads, hidden, eps) for _ in range(decoder_depth)
             )
             self.decoder_norm = nn.LayerNorm(width, eps=eps)
-            self.decoder_pred = nn.Linear(width, 3 * patch_size**2)
+            self.decoder_pred = nn.Linear(width, channels * patch_size**2)
 
     def encode(self, images: Tensor, keep: Tensor) -> Tensor:
         """Tokens [B, 1 + K, D] of the kept patches [B, K] of images [B, 3, H, W], CLS first."""
@@ -145,7 +147,7 @@ class MaskedAutoencoder(nn.Module):
         p = self.patch_size
         # unfold gives (channel, row, column); the published order is (row, column, channel).
         target = functional.unfold(images, p, stride=p).transpose(1, 2)
-        target = target.unflatten(2, (3, p, p)).permute(0, 1, 3, 4, 2).flatten(2)
+        target = target.unflatten(2, (images.shape[1], p, p)).permute(0, 1, 3, 4, 2).flatten(2)
         if self.normalize_pixels:
             variance, mean = torch.var_mean(target, dim=-1, keepdim=True)
             target = (target - mean) / (variance + VARIANCE_EPSILON).sqrt()

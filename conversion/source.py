@@ -21,6 +21,8 @@ from conversion.errors import ConversionError, some
 
 WRAPPERS = ("model", "state_dict", "model_state_dict")
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+# Of DistributedDataParallel, torch.compile, and of models that hold an encoder in a part of theirs.
+PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.", "teacher.")
 SAFETENSORS_TYPES = {
     "F64": "float64",
     "F32": "float32",
@@ -228,9 +230,11 @@ def _to_numpy(tensor: Any) -> np.ndarray:
 
 
 def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    # DistributedDataParallel puts its own name before every other.
-    if tensors and all(name.startswith("module.") for name in tensors):
-        return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    """Without the names that wrappers put before every other, as often as there are any."""
+    for prefix in PREFIXES:
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            short = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+            return _without_prefix(short)
     return tensors
 
 

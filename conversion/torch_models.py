@@ -66,6 +66,7 @@ def _reference_mae(
         *(e.image_size, e.patch_size, e.dim, e.depth, e.heads, e.mlp_dim, e.layer_norm_eps),
         decoder=sizes,
         normalize_pixels=d["normalize_pixels"] if d else True,
+        channels=e.channels,
     )
     state = _state(source)
     if plan.naming.name == "facebook-average":
@@ -101,7 +102,7 @@ def _transformers_mae(
         **huggingface_config(
             {
                 "format": weights.FORMAT,
-                "encoder": dataclasses.asdict(plan.encoder),
+                "encoder": plan.encoder.as_json(),
                 "decoder": plan.decoder,
             }
         )

@@ -112,16 +112,16 @@ def verify(
         )
 
 
-def _images(side: int) -> np.ndarray:
+def _images(side: int, channels: int = 3) -> np.ndarray:
     rng = np.random.default_rng(0)
-    return rng.normal(size=(IMAGES, side, side, 3)).astype(np.float32)
+    return rng.normal(size=(IMAGES, side, side, channels)).astype(np.float32)
 
 
 def _compare_mae(source: Source, plan: Plan, directory: pathlib.Path) -> list[Difference]:
     from conversion.torch_models import mae_runner
 
     assert plan.encoder is not None
-    images, patches = _images(plan.encoder.image_size), plan.encoder.patches
+    images, patches = _images(plan.encoder.image_size, plan.encoder.channels), plan.encoder.patches
     whole = plan.decoder is not None and plan.decoder["heads"] is not None
     encode = nnx.jit(lambda model, images, keep: model(images, keep))
     predict = nnx.jit(lambda model, images, keep: (model(images, keep), model.loss(images, keep)))

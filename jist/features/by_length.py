@@ -53,13 +53,13 @@ class ByLength:
 
     def __call__(
         self,
-        images: UInt8[np.ndarray, "batch side side 3"],
+        images: UInt8[np.ndarray, "batch side side channels"],
         keep: Int[np.ndarray, "batch kept"],
     ) -> Float[np.ndarray, "batch dim"]:
         """CLS vectors [B, D] of any number of images.
 
         Args:
-            images: [B, S, S, 3] uint8.
+            images: [B, S, S, C] uint8.
             keep: visible patches [B, K], as `jist.features.visible.Visible`; an image with none
                 gets zeros.
         """
@@ -99,7 +99,7 @@ def _encode(
     graphdef: Any,
     pool: str,
     weights: Any,
-    images: UInt8[Array, "batch side side 3"],
+    images: UInt8[Array, "batch side side channels"],
     keep: Int[Array, "batch kept"],
     valid: Bool[Array, "batch kept"] | None,
 ) -> Float[Array, "batch dim"]:

@@ -57,7 +57,7 @@ def exact_products(dtype: DTypeLike) -> contextlib.AbstractContextManager[None]:
 
 def cls_vectors(
     encoder: Encoder,
-    images: UInt8[Array, "batch side side 3"],
+    images: UInt8[Array, "batch side side channels"],
     keep: Int[Array, "batch kept"],
     valid: Bool[Array, "batch kept"] | None = None,
     pool: str = "cls",
@@ -66,7 +66,7 @@ def cls_vectors(
 
     Args:
         encoder: the frozen encoder.
-        images: [B, S, S, 3] uint8.
+        images: [B, S, S, C] uint8.
         keep: indices of the visible patches [B, K]; for a ResNet-50, patch 0 is the whole image.
         valid: which of `keep` are no padding, as in `MAEEncoder`; None if all are.
         pool: one of `POOLS`; "both" is CLS first, [B, 2 D].
@@ -118,7 +118,7 @@ def encode_batches(
 
     Args:
         batches: at most `batch_size` images each.
-        encode: from images [B, S, S, 3] and example ids [B], split over the devices, a tree of
+        encode: from images [B, S, S, C] and example ids [B], split over the devices, a tree of
             arrays [B, ...]; it does not wait for them.
         batch_size: size B that batches are padded to.
 

@@ -80,7 +80,11 @@ class Decoder(nnx.Module):
         )
         self.norm = new_layer_norm(config.dim, encoder.layer_norm_eps, dtype=dtype, rngs=rngs)
         self.pixels = nnx.Linear(
-            config.dim, 3 * encoder.patch_size**2, kernel_init=xavier, dtype=dtype, rngs=rngs
+            config.dim,
+            encoder.channels * encoder.patch_size**2,
+            kernel_init=xavier,
+            dtype=dtype,
+            rngs=rngs,
         )
 
     def __call__(
@@ -88,7 +92,7 @@ class Decoder(nnx.Module):
         tokens: Float[Array, "batch tokens dim"],
         keep: Int[Array, "batch kept"] | None,
     ) -> Float[Array, "batch patches pixels"]:
-        """Pixels [B, L, p²·3] of every patch from the encoder's tokens [B, 1 + K, D]."""
+        """Pixels [B, L, p²·C] of every patch from the encoder's tokens [B, 1 + K, D]."""
         x = linear(self.embed, tokens)
         if keep is not None:
             rows = jnp.arange(len(x))[:, None]
@@ -105,7 +109,7 @@ class Decoder(nnx.Module):
         missing: Int[Array, "batch missing"],
         valid: Bool[Array, "batch all_tokens"] | None = None,
     ) -> Float[Array, "batch missing pixels"]:
-        """Pixels [B, M, p²·3] of M missing patches alone.
+        """Pixels [B, M, p²·C] of M missing patches alone.
 
         The order of tokens does not matter to a Transformer. Missing ones come first here, so no
         tokens have to be interleaved and the last block computes only the missing ones. `valid`

@@ -48,24 +48,24 @@ class MAE(nnx.Module):
 
     def __call__(
         self,
-        images: Float[Array, "batch height width 3"],
+        images: Float[Array, "batch height width channels"],
         keep: Int[Array, "batch kept"] | None,
     ) -> Float[Array, "batch patches pixels"]:
         """Predicts the target of every patch, the visible ones included.
 
         Args:
-            images: [B, H, W, 3] float32, normalised.
+            images: [B, H, W, C] float32, normalised.
             keep: indices of the visible patches [B, K], or None for all of them.
 
         Returns:
-            [B, L, p²·3]; a patch is flattened as (row, column, channel).
+            [B, L, p²·C]; a patch is flattened as (row, column, channel).
         """
         return self.decoder(self.encoder(images, keep), keep)
 
     def target(
-        self, images: Float[Array, "batch height width 3"]
+        self, images: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch patches pixels"]:
-        """The targets [B, L, p²·3]: pixels, standardised per patch with `normalize_pixels`."""
+        """The targets [B, L, p²·C]: pixels, standardised per patch with `normalize_pixels`."""
         patches = patchify(images, self.encoder.config.patch_size)
         if not self.normalize_pixels:
             return patches
@@ -74,7 +74,7 @@ class MAE(nnx.Module):
 
     def loss(
         self,
-        images: Float[Array, "batch height width 3"],
+        images: Float[Array, "batch height width channels"],
         keep: Int[Array, "batch kept"],
         valid: Bool[Array, "batch kept"] | None = None,
         visible: Bool[Array, "batch patches"] | None = None,
@@ -91,7 +91,7 @@ class MAE(nnx.Module):
 
     def squared_error(
         self,
-        images: Float[Array, "batch height width 3"],
+        images: Float[Array, "batch height width channels"],
         keep: Int[Array, "batch kept"],
         valid: Bool[Array, "batch kept"] | None = None,
         visible: Bool[Array, "batch patches"] | None = None,
@@ -101,7 +101,7 @@ class MAE(nnx.Module):
         Unlike the loss, both can be summed over the parts of a batch.
 
         Args:
-            images: [B, H, W, 3] float32, normalised.
+            images: [B, H, W, C] float32, normalised.
             keep: indices of the patches that the encoder sees [B, K].
             valid: which of them are no padding [B, K]; None if all are.
             visible: which patches the images have [B, L]; the others are neither encoded nor
@@ -136,9 +136,9 @@ class MAE(nnx.Module):
         return jnp.sum(errors * counted), jnp.sum(counted)
 
     def reconstruct(
-        self, images: Float[Array, "batch height width 3"], keep: Int[Array, "batch kept"]
-    ) -> Float[Array, "batch height width 3"]:
-        """Images [B, H, W, 3] whose visible patches are as given and the missing ones predicted.
+        self, images: Float[Array, "batch height width channels"], keep: Int[Array, "batch kept"]
+    ) -> Float[Array, "batch height width channels"]:
+        """Images [B, H, W, C] whose visible patches are as given and the missing ones predicted.
 
         A model with `normalize_pixels` predicts a patch up to its mean and deviation only; those
         are taken from the image itself.

@@ -13,16 +13,17 @@ class Preprocessing:
     """Resizing and normalisation of images; the defaults are ImageNet's, as in the published MAE.
 
     Attributes:
-        mean: mean of each channel (red, green, blue), with pixels in [0, 1].
+        mean: mean of each channel (red, green, blue; or every band), with pixels in [0, 1].
         std: standard deviation of each channel, likewise.
         interpolation: how images are resized, one of "nearest", "bilinear", "bicubic", "lanczos".
 
     Raises:
-        ValueError: an unknown interpolation, a deviation that is not positive.
+        ValueError: an unknown interpolation, a deviation that is not positive, more means than
+            deviations or the other way round.
     """
 
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
     interpolation: str = "bicubic"
 
     def __post_init__(self) -> None:
@@ -32,11 +33,23 @@ class Preprocessing:
             )
         if not all(deviation > 0 for deviation in self.std):  # nor NaN
             raise ValueError(f"std must be positive, got {self.std}")
+        if len(self.mean) != len(self.std):
+            raise ValueError(
+                f"mean and std must have as many channels, got {len(self.mean)} and {len(self.std)}"
+            )
+
+    @classmethod
+    def of(cls, channels: int, interpolation: str = "bicubic") -> "Preprocessing":
+        """ImageNet's of three channels; of bands, whose mean nobody knows, pixels in [0, 1]."""
+        if channels == 3:
+            return cls(interpolation=interpolation)
+        return cls((0.0,) * channels, (1.0,) * channels, interpolation)
 
     def normalize(
         self,
-        images: UInt8[Array, "batch height width 3"] | Float[Array, "batch height width 3"],
-    ) -> Float[Array, "batch height width 3"]:
+        images: UInt8[Array, "batch height width channels"]
+        | Float[Array, "batch height width channels"],
+    ) -> Float[Array, "batch height width channels"]:
         """(pixel / 255 - mean) / std, in float32, of pixels in [0, 255]."""
         mean, std = jnp.asarray(self.mean), jnp.asarray(self.std)
         return (images.astype(jnp.float32) / 255 - mean) / std

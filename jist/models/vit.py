@@ -32,6 +32,7 @@ class ViTConfig:
         heads: number of attention heads.
         mlp_dim: width of the hidden layer in a block's MLP.
         layer_norm_eps: epsilon of every LayerNorm.
+        channels: channels C of an image: 3 of colours, as many as a sensor has bands.
 
     Raises:
         ValueError: a size is not positive or does not divide as above.
@@ -44,6 +45,7 @@ class ViTConfig:
     heads: int = 12
     mlp_dim: int = 3072
     layer_norm_eps: float = 1e-6
+    channels: int = 3
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -57,6 +59,13 @@ class ViTConfig:
                 )
         if self.dim % 4:
             raise ValueError(f"dim must be a multiple of 4, got {self.dim}")
+
+    def as_json(self) -> dict[str, Any]:
+        """The shape as `config.json` has it: of colour images, as before there were others."""
+        shape = dataclasses.asdict(self)
+        if self.channels == 3:
+            del shape["channels"]
+        return shape
 
     @property
     def grid(self) -> int:
@@ -139,10 +148,15 @@ class MAEEncoder(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.config = config
-        self.preprocessing = preprocessing or Preprocessing()
+        self.preprocessing = preprocessing or Preprocessing.of(config.channels)
+        if len(self.preprocessing.mean) != config.channels:
+            raise ValueError(
+                f"preprocessing must have a mean for each of {config.channels} channels, got "
+                f"{len(self.preprocessing.mean)}"
+            )
         self.dtype = jnp.dtype(dtype)
         self.embed = nnx.Linear(
-            3 * config.patch_size**2,
+            config.channels * config.patch_size**2,
             config.dim,
             kernel_init=nnx.initializers.xavier_uniform(),
             dtype=dtype,
@@ -165,7 +179,7 @@ class MAEEncoder(nnx.Module):
 
     def __call__(
         self,
-        images: Float[Array, "batch height width 3"],
+        images: Float[Array, "batch height width channels"],
         keep: Int[Array, "batch kept"] | None,
         valid: Bool[Array, "batch kept"] | None = None,
         wanted: int | None = None,
@@ -173,7 +187,7 @@ class MAEEncoder(nnx.Module):
         """Encodes the visible patches.
 
         Args:
-            images: [B, H, W, 3] float32, normalised, H = W = `config.image_size`.
+            images: [B, H, W, C] float32, normalised, H = W = `config.image_size`.
             keep: indices of the visible patches [B, K], or None for all of them.
             valid: which of `keep` are no padding [B, K]; no token attends to padding. None if all
                 are.
@@ -187,10 +201,10 @@ class MAEEncoder(nnx.Module):
         Raises:
             ValueError: the images are not of the encoder's size.
         """
-        side = self.config.image_size
-        if images.shape[1:] != (side, side, 3):
+        side, channels = self.config.image_size, self.config.channels
+        if images.shape[1:] != (side, side, channels):
             raise ValueError(
-                f"images must have the encoder's shape [batch, {side}, {side}, 3], "
+                f"images must have the encoder's shape [batch, {side}, {side}, {channels}], "
                 f"got {list(images.shape)}"
             )
         patches = patchify(images.astype(self.dtype), self.config.patch_size)

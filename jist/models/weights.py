@@ -49,7 +49,7 @@ def _config(encoder: MAEEncoder | ResNet50) -> dict[str, Any]:
         shape = {
             "format": FORMAT,
             "version": VERSION,
-            "encoder": dataclasses.asdict(encoder.config),
+            "encoder": encoder.config.as_json(),
         }
     return shape | {"preprocessing": dataclasses.asdict(encoder.preprocessing)}
 
