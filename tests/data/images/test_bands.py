@@ -1,0 +1,82 @@
+"""Bands of GeoTIFFs and what is missing of them, as rasterio writes such files."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from jist.data import UnreadableImageError
+from jist.data.images.bands import LANDSAT_QA_PIXEL, SENTINEL2_SCL, Quality, read_bands
+
+rasterio = pytest.importorskip("rasterio", reason="the extra `geo` is not installed")
+SCALE = (0, 10_000)
+REFLECTANCES = np.random.default_rng(0).integers(1, 12_000, (4, 6, 5))
+
+
+def write(path, bands, names=None, **options):
+    count, height, width = bands.shape
+    transform = rasterio.Affine(10, 0, 0, 0, -10, 0)
+    shape = {"count": count, "height": height, "width": width, "dtype": bands.dtype}
+    with rasterio.open(path, "w", driver="GTiff", transform=transform, **shape, **options) as file:
+        file.write(bands)
+        file.descriptions = names or [None] * count
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int16", "int32", "float32", "float64"])
+def test_bands_by_number_or_name_in_any_type(tmp_path, dtype):
+    path = write(tmp_path / "s.tif", REFLECTANCES.astype(dtype), ["B2", "B3", "B4", "B8"])
+    shown = np.round(np.clip(REFLECTANCES / 10_000, 0, 1) * 255)
+    pixels, missing = read_bands(path, scale=SCALE)
+    np.testing.assert_array_equal(pixels, np.moveaxis(shown, 0, -1))
+    assert not missing.any()
+    some, _ = read_bands(path, ("B4", 2, "B2"), scale=SCALE)
+    np.testing.assert_array_equal(some, pixels[:, :, [2, 1, 0]])
+
+
+def test_what_is_missing_by_no_data_by_nan_and_by_a_mask(tmp_path):
+    bands = REFLECTANCES.astype(np.float32)
+    bands[1, 2, 3] = -9999
+    bands[0, 4, 0] = np.nan
+    path = write(tmp_path / "s.tif", bands, nodata=-9999)
+    pixels, missing = read_bands(path, scale=SCALE)
+    assert np.argwhere(missing).tolist() == [[2, 3], [4, 0]]
+    assert not pixels[missing].any()
+    assert not read_bands(path, (3, 4), scale=SCALE)[1].any()  # these bands are whole
+    path = write(tmp_path / "m.tif", REFLECTANCES.astype(np.uint16))
+    hidden = np.random.default_rng(1).random((6, 5)) < 0.3
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as file:
+        file.write_mask(~hidden)
+    np.testing.assert_array_equal(read_bands(path, scale=SCALE)[1], hidden)
+
+
+@pytest.mark.parametrize(
+    ("quality", "cloudy", "clear"),
+    [
+        (SENTINEL2_SCL, (0, 3, 8, 9, 10), (4, 5, 6, 7, 11)),
+        (LANDSAT_QA_PIXEL, (1, 2, 4, 8, 16, 21826, 22280), (21824, 21888, 32)),
+        (Quality(5, values=(7,)), (7,), (0, 6)),
+    ],
+)
+def test_clouds_by_a_quality_band_which_is_no_channel(tmp_path, quality, cloudy, clear):
+    levels = np.resize([*cloudy, *clear], (1, 6, 5))
+    name = quality.band if isinstance(quality.band, str) else "Q"
+    bands = np.concatenate([REFLECTANCES, levels]).astype(np.uint16)
+    path = write(tmp_path / "s.tif", bands, ["B2", "B3", "B4", "B8", name])
+    pixels, missing = read_bands(path, scale=SCALE, quality=quality)
+    assert pixels.shape == (6, 5, 4)
+    np.testing.assert_array_equal(missing, np.isin(levels[0], cloudy))
+
+
+def test_what_cannot_be_read_is_named(tmp_path):
+    path = write(tmp_path / "s.tif", REFLECTANCES.astype(np.uint16), ["B2", "B3", "B4", "B8"])
+    for band in ("B5", 5, 0):
+        with pytest.raises(UnreadableImageError, match=r"s\.tif: .*no band .*; it has 1 .B2., 2"):
+            read_bands(path, (band,), scale=SCALE)
+    with pytest.raises(UnreadableImageError, match="no band 'SCL'"):
+        read_bands(path, scale=SCALE, quality=dataclasses.replace(SENTINEL2_SCL))
+    (tmp_path / "x.tif").write_text("none")
+    with pytest.raises(UnreadableImageError, match=r"x\.tif"):
+        read_bands(tmp_path / "x.tif", scale=SCALE)
+    with pytest.raises(ValueError, match="scale must name a lower value and a higher one"):
+        read_bands(path, scale=(1, 1))
