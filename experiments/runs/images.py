@@ -133,7 +133,13 @@ def build_encoder(options: ImageOptions) -> Encoder:
             f"encoder must be a directory or one of {(*shipped_encoders(), *RANDOM_ENCODERS)}, "
             f"got {options.encoder!r}"
         )
-    return load_any_encoder(options.encoder, dtype=dtype)
+    encoder = load_any_encoder(options.encoder, dtype=dtype)
+    if isinstance(encoder, MAEEncoder) and encoder.config.channels != 3:
+        raise ValueError(
+            f"encoder={options.encoder} takes {encoder.config.channels} channels, and scripts read "
+            "colour images: jist.data.images.bands and jist.features.cls_vectors serve bands"
+        )
+    return encoder
 
 
 def masks_of(
