@@ -8,7 +8,7 @@ cloud (`dropped`); all patches, with the clouds painted white (`painted`); all p
 encoder's mean colour in the place of clouds (`mean`), or with the colour of the nearest pixel that
 is visible (`nearest`). A logistic regression is fitted to the CLS vectors of each. Images without a
 patch that is free of clouds are left out of all four. The clouds follow the seed, and so does the
-choice of images. Expected: 20 minutes for CIFAR-10 with the defaults on 2 CPU cores.
+choice of images. Expected: half an hour for CIFAR-10 with the defaults on 2 CPU cores.
 """
 
 import dataclasses
