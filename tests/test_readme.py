@@ -1,5 +1,6 @@
 """The code, the commands and the links in the documents work."""
 
+import json
 import pathlib
 import re
 
@@ -7,6 +8,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
+from experiments import distributed
+from experiments.distributed import DistributedOptions
 from jist.evaluation import evaluate
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -23,7 +26,7 @@ DOCUMENTS = (
 def test_the_code_in_the_readme_trains_a_network_that_tells_digits_apart(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    vectors, whole, own_task, reading = blocks
+    vectors, whole, own_task, own_features, reading = blocks
     assert len(whole.splitlines()) <= 25
     names: dict = {}
     exec(vectors + whole, names)
@@ -36,6 +39,12 @@ def test_the_code_in_the_readme_trains_a_network_that_tells_digits_apart(tmp_pat
     several = {"x": test["x"], "y": np.eye(10)[test["y"]]}
     f1 = f1_score(several["y"], names["network"](test["x"]) > 0, average="micro")
     assert evaluate(names["network"], several, names["task"])["test_f1"] == pytest.approx(f1)
+
+    exec(own_features, {})
+    own = DistributedOptions(dataset="features:mine.npz", workers=4, hidden=(32,), epochs=2)
+    distributed.main(own)
+    (result,) = json.loads((own.run_dir / "summary.json").read_text())["results"]
+    assert result["last_test_accuracy"] > 0.5
 
     summary = tmp_path / "runs/quickstart/summary.json"
     summary.parent.mkdir(parents=True)
