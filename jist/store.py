@@ -5,6 +5,7 @@ is refused. Each chunk of an array is a file that is written whole, then renamed
 """
 
 import contextlib
+import functools
 import importlib.metadata
 import json
 import os
@@ -16,6 +17,8 @@ import numpy as np
 import tensorstore as ts
 
 from jist.staging import write_text
+
+CACHE_BYTES = 512 * 2**20  # of decoded chunks
 
 
 class StoreError(Exception):
@@ -156,6 +159,41 @@ def read(path: pathlib.Path, name: str) -> np.ndarray:
         return np.asarray(open_array(path, name).read().result())
     except (ValueError, OSError) as error:
         raise _damaged(path, name, " ".join(str(error).split())[:300]) from error
+
+
+class StoredRows:
+    """An array [M, ...] of a group whose rows are read when they are used.
+
+    Args:
+        path: directory of the group.
+        name: the array's.
+
+    Raises:
+        StoreError: the array or a chunk of it is missing.
+    """
+
+    def __init__(self, path: pathlib.Path, name: str):
+        check_whole(path, name)
+        # Chunks that were decoded are kept: neighbours are wanted soon after each other.
+        cache = ts.Context({"cache_pool": {"total_bytes_limit": CACHE_BYTES}})
+        self._array = open_array(path, name, context=cache)
+        self._damaged = functools.partial(_damaged, path, name)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the whole array."""
+        return tuple(self._array.shape)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Reads some rows.
+
+        Raises:
+            StoreError: they cannot be decoded.
+        """
+        try:
+            return np.asarray(self._array[rows].read().result())
+        except (ValueError, OSError) as error:
+            raise self._damaged(" ".join(str(error).split())[:300]) from error
 
 
 def check_whole(path: pathlib.Path, name: str) -> None:

@@ -31,6 +31,7 @@ from jaxtyping import Float
 from rich.progress import Progress
 
 from jist.checkpoint import Checkpoints
+from jist.data.on_disk import OnDisk
 from jist.data.order import steps_until, worker_order
 from jist.evaluation import evaluate
 from jist.fingerprint import optimizer_fingerprint
@@ -72,6 +73,7 @@ def train(
     task: Task = _CLASSIFICATION,
     validation_examples: Examples | None = None,
     pools: Sequence[np.ndarray] | None = None,
+    block: int | None = None,
     calibration_examples: int = 2048,
     on_epoch: OnEpoch | None = None,
     progress: Progress | None = None,
@@ -94,6 +96,9 @@ def train(
         task: what is trained for and measured; its loss is also the strategy's.
         validation_examples: evaluated as well, to choose an epoch without the test examples.
         pools: the examples of each worker (`jist.data.pools`); by default all workers share all.
+        block: rows that lie together on disk, as of `jist.data.order.worker_order`, where training
+            examples are `jist.data.OnDisk`. With the same `block`, examples in memory give the same
+            bits.
         calibration_examples: training examples over which the deployed statistics are measured.
         on_epoch: called after every epoch with the metrics of all epochs so far, as they are
             returned, and the calibrated network, which is of use until the function returns;
@@ -132,7 +137,7 @@ def train(
         )
     examples = count(source.shapes)
     shape = {"examples": examples, "workers": strategy.workers, "batch_size": batch_size}
-    order = functools.partial(worker_order, seed, **shape, pools=pools)
+    order = functools.partial(worker_order, seed, **shape, pools=pools, block=block)
     order(first_step=0, steps=0)  # raises at once if the batch size is wrong
     if strategy.workers * batch_size > examples:
         raise ValueError(
@@ -154,6 +159,7 @@ def train(
         "local_steps": strategy.local_steps,
         "seed": seed,
         "best": metric,
+        **({} if block is None else {"block": block}),
         **shape,
         **optimizer_fingerprint(strategy.optimizer, nnx.to_pure_dict(nnx.state(model, nnx.Param))),
     }
@@ -178,7 +184,8 @@ def train(
             if now is not before:
                 if isinstance(train_examples, Renewed):
                     task.check(strategy.model(state), now)
-                on_devices = jax.tree.map(lambda x: place(x, strategy.replicated), now)
+                streamed = any(isinstance(leaf, OnDisk) for leaf in jax.tree.leaves(now))
+                on_devices = now if streamed else _placed(now, strategy)
             first = steps_until(epoch - 1, **shape)
             last = steps_until(epoch, **shape)
             state, losses = _epoch(strategy, state, on_devices, order, first, last)
@@ -219,15 +226,30 @@ def _epoch(
     first: int,
     last: int,
 ) -> tuple[State, Float[np.ndarray, " workers"]]:
-    """Runs the rounds between two steps, and returns each worker's mean loss over them."""
-    total = jnp.zeros(strategy.workers)
+    """Runs the rounds between two steps, and returns each worker's mean loss over them.
+
+    Of examples on disk those of a round are read while the round before is computed.
+    """
+    streamed = any(isinstance(leaf, OnDisk) for leaf in jax.tree.leaves(examples))
+    total, before = jnp.zeros(strategy.workers), None
     by_worker = NamedSharding(strategy.mesh, P("workers"))
     for step in range(first, last, strategy.local_steps):
         steps = min(strategy.local_steps, last - step)
         rows = order(first_step=step, steps=steps)
-        state, metrics = strategy.round(state, examples, place(rows, by_worker))
+        some = examples
+        if streamed:
+            some = _placed(take(examples, rows.ravel()), strategy)
+            rows = np.arange(rows.size, dtype=np.int32).reshape(rows.shape)
+        state, metrics = strategy.round(state, some, place(rows, by_worker))
+        if streamed:  # no more than two rounds' examples are in memory
+            jax.block_until_ready(before)
+            before = metrics["loss"]
         total = total + steps * metrics["loss"]
     return state, np.asarray(total) / (last - first)
+
+
+def _placed(examples: Examples, strategy: Strategy) -> Examples:
+    return jax.tree.map(lambda x: place(x, strategy.replicated), examples)
 
 
 def _diverged(what: str, epoch: int) -> FloatingPointError:

@@ -10,6 +10,7 @@ from flax import nnx
 
 from jist import trainer
 from jist.checkpoint import Checkpoints
+from jist.data import OnDisk
 from jist.evaluation import evaluate
 from jist.metrics import MetricsLog
 from jist.models import MLP
@@ -34,7 +35,17 @@ def build_strategy(workers):
     return IST(model, optax.adam(1e-2), workers=workers, local_steps=4)
 
 
-def fit(directory, epochs, *, workers=2, log=None, train=TRAIN, validation=None, on_epoch=None):
+def fit(
+    directory,
+    epochs,
+    *,
+    workers=2,
+    log=None,
+    train=TRAIN,
+    validation=None,
+    on_epoch=None,
+    block=None,
+):
     strategy = build_strategy(workers)
     with log or MetricsLog(directory, "run") as log:
         history = trainer.train(
@@ -49,6 +60,7 @@ def fit(directory, epochs, *, workers=2, log=None, train=TRAIN, validation=None,
             validation_examples=validation,
             calibration_examples=100,
             on_epoch=on_epoch,
+            block=block,
         )
     return strategy, history
 
@@ -69,6 +81,21 @@ def test_training_learns_and_its_checkpoint_evaluates_to_the_logged_accuracy(tmp
     best = trainer.restore_model(strategy, tmp_path / "checkpoints", "best")
     expected = max(metrics["test_accuracy"] for metrics in history)
     assert evaluate(best, TEST)["test_accuracy"] == expected
+
+
+def test_examples_on_disk_train_to_the_same_bits_as_those_in_memory(tmp_path):
+    """In the same order: blocks of eight rows."""
+    np.save(tmp_path / "x.npy", TRAIN["x"])
+    table = np.load(tmp_path / "x.npy", mmap_mode="r")
+    on_disk = TRAIN | {"x": OnDisk(table, np.arange(len(table)))}
+    strategy, here = fit(tmp_path / "memory", 2, block=8)
+    _, there = fit(tmp_path / "disk", 2, train=on_disk, block=8)
+    timeless = [[m | {"seconds": 0} for m in history] for history in (here, there)]
+    assert timeless[0] == timeless[1]
+    both = [state_at(tmp_path / name, strategy, 2) for name in ("memory", "disk")]
+    jax.tree.map(np.testing.assert_array_equal, *both)
+    with pytest.raises(ValueError, match="block is 8 there"):
+        fit(tmp_path / "disk", 3, train=on_disk, block=16)
 
 
 class Killed(Exception):

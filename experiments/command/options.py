@@ -67,6 +67,8 @@ class ImageOptions(NaturalOptions):
     y or label."""
     multilabel_loss: str = "sigmoid"
     """xc:PATH: sigmoid (binary cross-entropy of every label) or softmax (over all labels)."""
+    entry_dropout: float = 0.0
+    """xc:PATH: share of an example's features that is dropped in training, in [0, 1)."""
     augment: bool = False
     """speech:PATH: move every training clip and add noise to it, anew in every epoch."""
     test_share: float = 0.2
@@ -83,6 +85,9 @@ class ImageOptions(NaturalOptions):
     examples without a feature or a label."""
     seed: int = 0
     """Decides split, masks, initialisation, partitions and order."""
+    resident_gb: float = 4.0
+    """Features that take more GB than this are read from disk as training needs them, in blocks
+    that are shuffled, and rows within some blocks; fewer stay in memory."""
     skip_unreadable: bool = False
     """Leave out images that cannot be decoded, and list them, instead of stopping."""
     encode_batch: int = 256
@@ -98,6 +103,8 @@ class ImageOptions(NaturalOptions):
             raise ValueError(f"--augment needs --dataset speech:PATH, got {self.dataset}")
         if self.multilabel_loss != "sigmoid" and not self.dataset.startswith("xc:"):
             raise ValueError(f"--multilabel-loss needs --dataset xc:PATH, got {self.dataset}")
+        if self.entry_dropout and not self.dataset.startswith("xc:"):
+            raise ValueError(f"--entry-dropout needs --dataset xc:PATH, got {self.dataset}")
         if not self.of_images:
             self._check_without_images()
         if self.dataset.startswith("images:") and not self.takes_unlabelled:
@@ -119,6 +126,8 @@ class ImageOptions(NaturalOptions):
             raise ValueError(
                 f"--mask-ratio {self.mask_ratio:g} has no effect: the images come with their masks"
             )
+        if not self.resident_gb >= 0:
+            raise ValueError(f"resident_gb must not be negative, got {self.resident_gb}")
         if not 0 <= self.ratio < 1:
             raise ValueError(f"mask_ratio must lie in [0, 1), got {self.mask_ratio}")
 

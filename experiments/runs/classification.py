@@ -25,7 +25,7 @@ from experiments.runs.images import RANDOM_ENCODERS, progress_bar
 from experiments.runs.inputs import Inputs, open_inputs
 from experiments.runs.plan import Plan, Training
 from experiments.runs.splits import Split
-from jist import costs, strategies, trainer
+from jist import costs, features, strategies, trainer
 from jist.metrics import MetricsLog
 from jist.tasks import Examples, Task
 
@@ -191,7 +191,10 @@ def train_head(
             f"training examples for {how.workers} worker(s)"
         )
     head = dataclasses.replace(head, batch_size=batch_size)
-    labels = splits["train"].label
+    labels, streamed = splits["train"].label, splits["train"].streamed
+    if streamed and jax.process_index() == 0:
+        size = 4e-9 * count * inputs.dim
+        print(f"{size:.1f} GB of features stay on disk: more than --resident-gb")
     train: Examples | trainer.Renewed = fixed
     renewed = inputs.renewed(training.mask, training.mask_ratio)
     if renewed is not None:
@@ -210,6 +213,7 @@ def train_head(
             log=log,
             task=inputs.task,
             validation_examples=splits["train"].examples(held) if held.any() else None,
+            block=features.CHUNK if streamed else None,
             pools=worker_pools(how, None if labels is None else labels[~held], seed),
             progress=progress,
             description=f"{how.strategy}, {how.workers} worker(s)"
@@ -229,6 +233,7 @@ def train_head(
         **dataclasses.asdict(how),
         **{name: of for name, of in dataclasses.asdict(head).items() if name != "preset"},
         "seed": seed,
+        "streamed": streamed,
         "train_examples": count,
         "validation_examples": int(held.sum()),
         "test_examples": len(splits["test"]),

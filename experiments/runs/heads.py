@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -64,10 +65,20 @@ def build_strategy(
     seed: int,
     devices: int | None = None,
     *,
-    network: type[MLP] = MLP,
+    network: Callable[..., nnx.Module] = MLP,
     task: Task = TASK,
 ) -> strategies.Strategy:
     """The untrained head and the strategy that trains it.
+
+    Args:
+        inputs: numbers in a feature vector.
+        classes: outputs of the head.
+        head: how it is trained.
+        how: how many workers train it.
+        seed: decides its initial values.
+        devices: that share the workers; by default the most that are there.
+        network: makes the head, as `MLP`.
+        task: what it is trained for.
 
     Raises:
         ValueError: an unknown strategy or option, one that the strategy does not take, or as the

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
+from flax import nnx
 from rich.progress import Progress
 
 from experiments.command.options import ImageOptions
@@ -13,7 +14,6 @@ from experiments.runs.images import ImageInputs
 from experiments.runs.sparse import SparseInputs
 from experiments.runs.splits import Split
 from experiments.runs.vectors import VectorInputs
-from jist.models import MLP
 from jist.tasks import Task
 
 
@@ -31,8 +31,8 @@ class Inputs(Protocol):
         ...
 
     @property
-    def network(self) -> type[MLP]:
-        """The network that takes the features."""
+    def network(self) -> Callable[..., nnx.Module]:
+        """Makes the network that takes the features, from what `MLP` is made of."""
         ...
 
     @property

@@ -88,14 +88,14 @@ class Plan:
     def config(self) -> dict[str, Any]:
         """The plan as JSON, without options that do not change the results."""
         config = dataclasses.asdict(self)
-        unused = {"data_dir", "encode_batch", "mask_ratio"}
+        unused = {"data_dir", "encode_batch", "mask_ratio", "resident_gb"}
         unused |= {"labels"} if self.images.labels is None else set()
         unused |= {"pool"} if self.images.pool == "cls" else set()
         unused |= set() if self.images.augment else {"augment"}
         unused |= set() if self.images.natural else {*NATURAL}
         sparse = self.images.dataset.startswith("xc:")
         unused |= set() if self.images.of_images else {*OF_IMAGES}
-        unused |= set() if sparse else {"multilabel_loss"}
+        unused |= set() if sparse else {"multilabel_loss", "entry_dropout"}
         unused -= {"skip_empty"} if sparse else set()
         config["images"] = {k: v for k, v in config["images"].items() if k not in unused}
         del config["head"]["preset"]  # its widths are there

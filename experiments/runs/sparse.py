@@ -6,7 +6,9 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from rich.progress import Progress
 
 from experiments.command.options import ImageOptions
@@ -15,7 +17,7 @@ from experiments.runs.stores import SPLITS
 from jist.data.sparse import SparseExamples, load_xc
 from jist.models import SparseMLP
 from jist.ragged import Ragged
-from jist.tasks import Task, inverse_propensities, multilabel
+from jist.tasks import Task, inverse_propensities, multilabel, prior_logits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +25,6 @@ class SparseInputs:
     """Sparse rows as they are (VLDB 2022, §5: Amazon-670k)."""
 
     options: ImageOptions
-    network = SparseMLP
 
     @functools.cached_property
     def _splits(self) -> dict[str, SparseExamples]:
@@ -39,6 +40,25 @@ class SparseInputs:
     def outputs(self) -> int:
         """Number of labels L."""
         return self._splits["train"].label_count
+
+    @property
+    def network(self) -> Callable[..., nnx.Module]:
+        """A network whose output begins with the labels' frequencies."""
+        return self._network
+
+    @functools.cached_property
+    def _network(self) -> Callable[..., nnx.Module]:
+        train, options = self._splits["train"], self.options
+
+        def network(widths: tuple[int, ...], **how: Any) -> nnx.Module:
+            model = SparseMLP(widths, entry_dropout=options.entry_dropout, **how)
+            if options.multilabel_loss == "sigmoid":
+                assert model.last.bias is not None  # every output layer has one
+                bias = prior_logits(train.label_frequencies, len(train))
+                model.last.bias[...] = jnp.asarray(bias)
+            return model
+
+        return network
 
     @property
     def task(self) -> Task:
@@ -59,9 +79,10 @@ class SparseInputs:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """There is no encoder; the loss, if it is not the usual one."""
-        loss = self.options.multilabel_loss
-        return {"encoder": "none" if loss == "sigmoid" else f"none, {loss} loss"}
+        """There is no encoder; how networks are trained on sparse rows."""
+        options = self.options
+        how = {"multilabel_loss": options.multilabel_loss, "entry_dropout": options.entry_dropout}
+        return {"encoder": "none"} | how
 
     @property
     def train_labels(self) -> tuple[int, None]:

@@ -1,11 +1,14 @@
 """A split of a run's data: its examples, labels and what is noted about it."""
 
 import dataclasses
+import functools
+import math
 from typing import Any, Protocol
 
 import jax.numpy as jnp
 import numpy as np
 
+from jist.data import OnDisk
 from jist.data.holdout import held_out
 from jist.data.sparse import SparseExamples
 from jist.features import Features
@@ -23,6 +26,11 @@ class Split(Protocol):
     @property
     def label(self) -> np.ndarray | None:
         """The class of every example [N]; None if an example may have several labels."""
+        ...
+
+    @property
+    def streamed(self) -> bool:
+        """Whether features stay on disk and are read when they are used."""
         ...
 
     def __len__(self) -> int: ...
@@ -46,9 +54,24 @@ class Split(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class DenseSplit:
-    """Feature vectors with one class each."""
+    """Feature vectors with one class each.
+
+    Attributes:
+        features: the vectors.
+        resident_gb: more than this many GB of them stay on disk.
+    """
 
     features: Features
+    resident_gb: float = math.inf
+
+    @functools.cached_property
+    def _on_disk(self) -> OnDisk:
+        return self.features.on_disk()
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the vectors stay on disk."""
+        return self._on_disk.nbytes > self.resident_gb * 1e9
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -65,10 +88,12 @@ class DenseSplit:
 
     def examples(self, rows: np.ndarray | None = None) -> Examples:
         """Features {"x": [N, D], "y": i32 [N]}."""
-        x, y = self.features.cls, self.features.label
-        if rows is None:
-            return {"x": jnp.asarray(x), "y": jnp.asarray(y)}
-        return {"x": jnp.asarray(x[rows]), "y": jnp.asarray(y[rows])}
+        rows = np.ones(len(self), bool) if rows is None else rows
+        y = jnp.asarray(self.features.label[rows])
+        if self.streamed:
+            return {"x": self._on_disk.some(rows), "y": y}
+        x = self.features.cls
+        return {"x": jnp.asarray(x if rows.all() else x[rows]), "y": y}
 
     def held_out(self, share: float, seed: int) -> np.ndarray:
         """The same share of every class."""
@@ -83,6 +108,7 @@ class SparseSplit:
 
     sparse: SparseExamples
     label = None
+    streamed = False
 
     @property
     def attributes(self) -> dict[str, Any]:

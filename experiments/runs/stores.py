@@ -52,7 +52,9 @@ def store_paths(options: ImageOptions, directory: pathlib.Path, of: str) -> dict
 
 
 def shared(
-    paths: dict[str, pathlib.Path], extract: Callable[[str, pathlib.Path], None]
+    paths: dict[str, pathlib.Path],
+    extract: Callable[[str, pathlib.Path], None],
+    resident_gb: float,
 ) -> dict[str, DenseSplit]:
     """The features at some paths, extracted by the first of many processes.
 
@@ -64,7 +66,8 @@ def shared(
             extract(split, path)
     while True:
         try:
-            return {split: DenseSplit(features.load(path)) for split, path in paths.items()}
+            found = {split: features.load(path) for split, path in paths.items()}
+            return {split: DenseSplit(of, resident_gb) for split, of in found.items()}
         except FileNotFoundError:
             if jax.process_index() == 0:
                 raise

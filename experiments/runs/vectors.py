@@ -66,7 +66,9 @@ class VectorInputs(Classified):
                     example_id=vectors.example_ids,
                     attributes=vectors.describe() | {"skipped": [], "empty": []},
                     read_cls=vectors.read,
-                )
+                    on_disk=vectors.on_disk,
+                ),
+                self.options.resident_gb,
             )
             for split, vectors in self._splits.items()
         }

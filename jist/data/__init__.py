@@ -2,7 +2,8 @@
 
 `loading` finds a data set by name; `dataset` defines what all of them have in common; `holdout`
 splits them; `pools` assigns examples to workers; `order` gives the order in which a worker sees
-them. Everything about images is in `images`, about spoken words in `speech`.
+them; `on_disk` is for features larger than memory. Everything about images is in `images`, about
+spoken words in `speech`, about sparse rows in `sparse`, about ready-made features in `vectors`.
 """
 
 from jist.data.dataset import Dataset, Examples, example_id
@@ -14,6 +15,7 @@ from jist.data.images.natural import NaturalMasks
 from jist.data.images.pipeline import Batch, batches
 from jist.data.images.walk import image_keys, is_image, say_passed_over
 from jist.data.loading import load_dataset
+from jist.data.on_disk import OnDisk
 from jist.data.order import steps_until, worker_order
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "Examples",
     "MaskedImages",
     "NaturalMasks",
+    "OnDisk",
     "UnreadableImageError",
     "batches",
     "example_id",

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
+WINDOW = 16  # blocks that are shuffled together
+
 
 def steps_until(epoch: int, *, examples: int, workers: int, batch_size: int) -> int:
     """Steps that each worker has taken at the end of an epoch, counted from 1.
@@ -32,6 +34,7 @@ def worker_order(
     first_step: int,
     steps: int,
     pools: Sequence[Int[np.ndarray, "..."]] | None = None,
+    block: int | None = None,
 ) -> Int[np.ndarray, "{workers} {steps} {batch_size}"]:
     """Which examples each worker takes in some of its steps.
 
@@ -43,6 +46,9 @@ def worker_order(
         first_step: steps that each worker has taken before.
         steps: number of steps.
         pools: the examples of each worker (`jist.data.pools`); by default all workers share all.
+        block: for examples on disk, so many rows that are read together: a pass then takes the
+            blocks in random order, `WINDOW` of them at a time, and shuffles the rows of those. By
+            default all rows are shuffled.
 
     Returns:
         Indices of examples, i32 [workers, steps, batch].
@@ -62,12 +68,19 @@ def worker_order(
         passes, places = np.divmod(positions, size)
         for number in np.unique(passes):
             rows = passes == number
-            order[worker, rows] = _shuffled(seed, worker, int(number), size)[places[rows]]
+            order[worker, rows] = _shuffled(seed, worker, int(number), size, block)[places[rows]]
         if pools is not None:
             order[worker] = pools[worker][order[worker]]
     return order.reshape(workers, steps, batch_size)
 
 
 @functools.lru_cache(maxsize=32)  # a pass spans many rounds
-def _shuffled(seed: int, worker: int, number: int, examples: int) -> np.ndarray:
-    return np.random.default_rng([seed, worker, number]).permutation(examples)
+def _shuffled(seed: int, worker: int, number: int, examples: int, block: int | None) -> np.ndarray:
+    generator = np.random.default_rng([seed, worker, number])
+    if block is None:
+        return generator.permutation(examples)
+    starts = block * generator.permutation(-(-examples // block))
+    order = np.concatenate([np.arange(s, min(s + block, examples)) for s in starts])
+    for first in range(0, examples, WINDOW * block):
+        generator.shuffle(order[first : first + WINDOW * block])
+    return order

@@ -20,7 +20,7 @@ import tensorstore as ts
 from jaxtyping import Float, Int, UInt32
 
 from jist import store
-from jist.data import Dataset, MaskedImages, NaturalMasks
+from jist.data import Dataset, MaskedImages, NaturalMasks, OnDisk
 from jist.features.visible import NO_PATCH, KeepFor, left_out
 from jist.masking import FixedMask
 from jist.models import Encoder, digest
@@ -38,12 +38,14 @@ class Features:
         attributes: attributes of the store.
         read_cls: reads `cls` when it is first used, so that extraction needs no memory that grows
             with the data set.
+        on_disk: gives the same vectors as rows that stay on disk.
     """
 
     label: Int[np.ndarray, " examples"]
     example_id: UInt32[np.ndarray, " examples"]
     attributes: dict[str, Any]
     read_cls: Callable[[], Float[np.ndarray, "examples dim"]]
+    on_disk: Callable[[], OnDisk]
 
     @functools.cached_property
     def cls(self) -> Float[np.ndarray, "examples dim"]:
@@ -155,7 +157,12 @@ def load(path: str | os.PathLike) -> Features:
         example_id=store.read(path, "example_id")[there],
         attributes=attributes,
         read_cls=functools.partial(_read_cls, path.absolute(), there),
+        on_disk=functools.partial(_on_disk, path.absolute(), there),
     )
+
+
+def _on_disk(path: pathlib.Path, there: np.ndarray) -> OnDisk:
+    return OnDisk(store.StoredRows(path, "cls"), np.flatnonzero(there))
 
 
 def _read_cls(path: pathlib.Path, there: np.ndarray) -> np.ndarray:

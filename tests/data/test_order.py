@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jist.data.order import steps_until, worker_order
+from jist.data.order import WINDOW, steps_until, worker_order
 
 
 @given(
@@ -49,3 +49,18 @@ def test_an_epoch_is_defined_by_the_examples_seen(examples, workers, batch, epoc
 def test_a_batch_larger_than_the_data_is_refused(batch_size):
     with pytest.raises(ValueError, match="batch_size must be between 1 and the 10 examples"):
         worker_order(0, examples=10, workers=1, batch_size=batch_size, first_step=0, steps=1)
+
+
+@pytest.mark.parametrize("examples", [1, 7, 320, 1000])
+def test_a_pass_over_blocks_sees_every_example_and_few_blocks_at_a_time(examples):
+    block = 10
+    order = worker_order(
+        3, examples=examples, workers=1, batch_size=1, first_step=0, steps=examples, block=block
+    ).ravel()
+    np.testing.assert_array_equal(np.sort(order), np.arange(examples))
+    window = WINDOW * block
+    for first in range(0, examples - window + 1, window):
+        assert len(np.unique(order[first : first + window] // block)) <= WINDOW + 1
+    if examples == 1000:
+        assert (np.diff(order) != 1).mean() > 0.9  # shuffled within blocks, too
+        assert len(np.unique(order[:window] // (WINDOW * block))) > 1  # and between them

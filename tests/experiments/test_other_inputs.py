@@ -102,6 +102,17 @@ def test_vectors_are_trained_evaluated_and_predicted(run, vectors, tmp_path):
     assert "other.npy has 2 features in a row, the run's 6" in err
 
 
+def test_vectors_too_large_for_memory_stay_on_disk(run, vectors, tmp_path):
+    own = ("--dataset", f"features:{vectors}", *SMALL, "--epochs", "8", "--learning-rate", "0.03")
+    for name, kept in (("disk", "0"), ("memory", "1")):
+        arguments = (*own, "--resident-gb", kept, "--run-dir", tmp_path / name)
+        code, out, err = run(centralized, centralized.CentralizedOptions, *arguments)
+        assert (code, err) == (0, "")
+        assert ("features stay on disk" in out) == (name == "disk")
+        (result,) = json.loads((tmp_path / name / "summary.json").read_text())["results"]
+        assert (result["streamed"], result["last_test_accuracy"]) == (name == "disk", 1.0)
+
+
 def test_vectors_written_anew_under_their_name_are_noticed(run, vectors, tmp_path):
     path = tmp_path / "mine.npz"
     path.write_bytes(vectors.read_bytes())

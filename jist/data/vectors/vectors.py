@@ -13,6 +13,7 @@ from jaxtyping import Float
 from jist.data.dataset import Examples
 from jist.data.errors import DataError
 from jist.data.holdout import held_out
+from jist.data.on_disk import OnDisk
 from jist.data.vectors.columns import Columns
 from jist.data.vectors.labelling import classes_of, indices
 from jist.data.vectors.numpy_files import read_npz, splits_of_npz
@@ -45,6 +46,10 @@ class Vectors(Examples):
         """All vectors [N, D] float32, in memory."""
         whole = len(self.rows) == len(self.table)
         return np.asarray(self.table if whole else self.table[self.rows], np.float32)
+
+    def on_disk(self) -> OnDisk:
+        """The same vectors, read when they are used where their file is mapped."""
+        return OnDisk(self.table, self.rows)
 
     @functools.cached_property
     def sha256(self) -> str:

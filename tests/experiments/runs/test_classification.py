@@ -12,6 +12,7 @@ from experiments.runs import classification
 from experiments.runs.heads import TASK, validation_rows
 from experiments.runs.plan import Plan, Training
 from experiments.runs.splits import DenseSplit
+from jist.data import OnDisk
 from jist.features import Features
 from jist.metrics import MetricsLog
 
@@ -193,6 +194,7 @@ def store(labels):
         example_id=np.arange(len(labels), dtype=np.uint32),
         attributes={"class_names": ["a", "b"]},
         read_cls=lambda: np.zeros((len(labels), 2), np.float32),
+        on_disk=lambda: OnDisk(np.zeros((len(labels), 2)), np.arange(len(labels))),
     )
     return DenseSplit(features)
 
