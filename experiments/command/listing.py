@@ -29,7 +29,7 @@ Measured results and their commands: [results/README.md](results/README.md).
 
 ## Data sets
 
-| `--dataset` | images |
+| `--dataset` | examples |
 |---|---|
 | `digits` | 1,797 scanned digits of scikit-learn; needs no download |
 | `folder:PATH` | one directory per class, `train/` and `test/` above, or a split by seed |
@@ -37,6 +37,11 @@ Measured results and their commands: [results/README.md](results/README.md).
 | `masked:PATH` | what `experiments.mask_dataset` wrote |
 | `cifar10` | through TensorFlow Datasets, prepared once with a network (below) |
 | `resisc45`, `aid` | the authors' extracted folder; `--data-dir` names it, or one above it |
+| `features:PATH` | your vectors: `.npz`, `.npy`, `.parquet`, a Zarr store; or `TRAIN,TEST` |
+| `speech:PATH` | WAV or FLAC clips, `<word>/<speaker>_nohash_<k>.wav`; split by lists or speaker |
+| `xc:PATH` | the Extreme Classification Repository's text, sparse with many labels |
+
+The last three need no encoder, and take no masks.
 
 RESISC45 and AID are split as in the paper, 27,000 + 4,500 and 8,500 + 1,500, by class and seed;
 fewer images in the same proportion. CIFAR-10 is prepared by
