@@ -11,10 +11,9 @@ Expected for five ratios and 10,000 test images, on 2 CPU cores with AMX: a minu
 
 import dataclasses
 import pathlib
-from typing import Any
 
 from experiments.command.cli import Options, run
-from experiments.runs.directory import COMMAND, DIGEST, read_part, write_json
+from experiments.runs.directory import read_part, without_notes, write_json
 from experiments.runs.finetuning import (
     FinetuneOptions,
     build_classifier,
@@ -67,16 +66,11 @@ def read_options(options: RatioOptions) -> FinetuneOptions:
     Raises:
         ValueError: it is no run of experiments.finetune.
     """
-    config = dict(read_part(options.run_dir, "config.json"))
+    config = without_notes(read_part(options.run_dir, "config.json"))
     if config.pop("experiment") != "finetune":
         raise ValueError(f"run_dir={options.run_dir} is no run of experiments.finetune")
-    values: dict[str, Any] = {
-        name: value
-        for name, value in config.items()
-        if name != COMMAND and not name.endswith(DIGEST)
-    }
-    values |= {"neurons": tuple(values["neurons"]), "data_dir": options.data_dir}
-    return FinetuneOptions(**values, run_dir=options.run_dir)
+    config |= {"neurons": tuple(config["neurons"]), "data_dir": options.data_dir}
+    return FinetuneOptions(**config, run_dir=options.run_dir)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def test_the_code_in_the_readme_trains_a_network_that_tells_digits_apart(tmp_pat
     assert evaluate(names["network"], several, names["task"])["test_f1"] == pytest.approx(f1)
 
     exec(own_features, {})
-    own = DistributedOptions(dataset="features:mine.npz", workers=4, hidden=(32,), epochs=2)
+    own = DistributedOptions(dataset="features:mine.npz", workers=4, hidden=(64,), epochs=6)
     distributed.main(own)
     (result,) = json.loads((own.run_dir / "summary.json").read_text())["results"]
     assert result["last_test_accuracy"] > 0.5

@@ -38,8 +38,10 @@ class TrainableMAE(reference.MaskedAutoencoder):
     """The masked autoencoder from pixels to loss, of a model of jist its shape and values."""
 
     def __init__(self, mae: MAE):
+        sizes = dataclasses.asdict(mae.encoder.config)
+        sizes["eps"] = sizes.pop("layer_norm_eps")
         super().__init__(
-            *dataclasses.astuple(mae.encoder.config),  # the fields come in the same order
+            **sizes,
             decoder=dataclasses.astuple(mae.decoder.config),
             normalize_pixels=mae.normalize_pixels,
         )

@@ -57,10 +57,7 @@ class RunDirectory:
         file = self.path / "config.json"
         # Before its first epoch a run has nothing to lose: a mistyped option may be corrected.
         if file.exists() and (self.path / "metrics.jsonl").exists():
-            there = read_json(file)
-            for noted in [*there]:
-                if noted in (FEATURES, COMMAND, WORKING_DIRECTORY) or noted.endswith(DIGEST):
-                    there.pop(noted)
+            there = without_notes(read_json(file))
             grown = [name for name in growing if grows(there, self.config, name)]
             differ = differences(there, self.config, besides=grown, reasons=reasons)
             if differ:
@@ -114,6 +111,12 @@ class RunDirectory:
             summary = {"class_names": class_names, "results": list(results.values())}
             write_json(self.path / "summary.json", summary)
         multihost_utils.sync_global_devices("the result is written")
+
+
+def without_notes(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration in a `config.json`, without what is only noted there."""
+    notes = (FEATURES, COMMAND, WORKING_DIRECTORY)
+    return {n: of for n, of in config.items() if n not in notes and not n.endswith(DIGEST)}
 
 
 def command_line() -> list[str]:
