@@ -3,8 +3,13 @@
     python -m experiments.evaluate --run-dir runs/cifar10-ist-4
 
 Prints accuracy, loss and the accuracy of every class, and writes them to `evaluation.json` in the
-run directory. The accuracy of the last checkpoint equals that of the training's last line in
-`metrics.jsonl`. Unfinished trainings are named and left out. Expected: seconds.
+run directory. Says how true the probabilities of classes are: expected calibration error (ECE, 15
+bins), negative log-likelihood in nats and Brier score, of the logits as they are, divided by the
+number of workers, and by the temperature that was fitted on held-out training examples, which is
+what `predict` uses. `reliability.png` shows it.
+
+The accuracy of the last checkpoint equals that of the training's last line in `metrics.jsonl`.
+Unfinished trainings are named and left out. Expected: seconds.
 """
 
 import dataclasses
@@ -18,6 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.command.cli import Options, run
+from experiments.figures.reliability import plot_reliability, print_truths
+from experiments.runs.calibration import Truth, truth_of
 from experiments.runs.classification import restore_head, restore_inputs
 from experiments.runs.directory import features_of, read_part, write_json
 from experiments.runs.images import progress_bar
@@ -47,12 +54,13 @@ def main(options: EvaluateOptions) -> None:
     images = dataclasses.replace(plan.images, data_dir=options.data_dir)
     features_dir = options.features_dir or features_of(options.run_dir)
     inputs = restore_inputs(options.run_dir, images)
-    evaluations = {}
+    evaluations: dict[str, dict[str, Any]] = {}
+    truths: dict[str, Truth] = {}
     for training in plan.trainings:
         if not plan.is_done(training, results):
             print(f"left out, not trained to the end: {training.name}")
             continue
-        model, class_names = restore_head(
+        model, class_names, temperature = restore_head(
             options.run_dir, plan, training, inputs, options.checkpoint
         )
         with progress_bar() as progress:
@@ -62,10 +70,30 @@ def main(options: EvaluateOptions) -> None:
         }
         if split.label is not None:
             found = class_accuracy(model, split, class_names)
-            evaluations[training.name]["class_accuracy"] = found
+            truth = truth_of(model, split.examples(), training.how.workers, temperature)
+            truths[training.name] = truth
+            evaluations[training.name] |= {"class_accuracy": found} | described(truth)
     print_evaluations(evaluations, inputs.task.best, options.checkpoint)
     write_json(options.run_dir / "evaluation.json", evaluations)
     print(f"written: {options.run_dir}/evaluation.json")
+    if truths:
+        print_truths(truths)
+        plot_reliability(truths, options.run_dir / "reliability.png")
+        print(f"written: {options.run_dir}/reliability.png")
+
+
+def described(truth: Truth) -> dict[str, Any]:
+    """How true probabilities are, for the JSON file."""
+    measured = {f"test_{name}": value for name, value in truth.best.metrics.items()}
+    before = {name: of.metrics for name, of in truth.named.items()}
+    return (
+        {"temperature": truth.temperature}
+        | measured
+        | {
+            "calibration": before,
+            "reliability": truth.best.bins,
+        }
+    )
 
 
 def class_accuracy(

@@ -12,8 +12,8 @@ directories with `test.txt`: the five likeliest labels of each row are found.
 
 Fixed masks are drawn from an image's pixels, whatever its file is called, so an image of the run
 may show other patches here: `--draws 8` averages over several masks, `--mask-ratio 0` uses none.
-Probabilities are those of the deployed head. A head trained by n workers is over-confident: its
-logits are about n times too large. The class is not affected.
+Probabilities are those of the temperature that was fitted on held-out training examples. A run
+without one (--calibration 0, few examples) is over-confident, the more the more workers it had.
 Expected: seconds, and as long as the images take to encode.
 """
 
@@ -60,6 +60,7 @@ from jist.features.by_length import ByLength
 from jist.features.visible import NO_PATCH, natural_keep, nothing_visible
 from jist.masking import FixedMask
 from jist.models import Encoder, MAEEncoder
+from jist.probabilities import log_probabilities
 from jist.tasks import predict_labels
 
 LABELS = 5  # of an example that may have many
@@ -103,7 +104,9 @@ def main(options: PredictOptions) -> None:
     plan = Plan.from_config(read_part(options.run_dir, "config.json"))
     training = choose(plan, options)
     inputs = restore_inputs(options.run_dir, plan.images)
-    head, class_names = restore_head(options.run_dir, plan, training, inputs, options.checkpoint)
+    head, class_names, temperature = restore_head(
+        options.run_dir, plan, training, inputs, options.checkpoint
+    )
     if isinstance(inputs, ImageInputs):
         ratio = training.mask_ratio if options.mask_ratio is None else options.mask_ratio
         found = encoded(inputs, ratio, image_paths(options.images), options)
@@ -114,7 +117,7 @@ def main(options: PredictOptions) -> None:
         found = map(inputs.read, files_in(options.images, inputs.takes, inputs.kind))
     for names, x in found:
         if class_names:
-            drawn = np.asarray(jax.nn.softmax(predict(head, x)))
+            drawn = np.exp(log_probabilities(np.asarray(predict(head, x)), temperature or 1.0))
             drawn = drawn.reshape(-1, len(names), drawn.shape[1])  # by draw of the masks
             probabilities = drawn.mean(axis=0)
             best = np.argsort(-probabilities, axis=1, kind="stable")

@@ -92,10 +92,18 @@ class Checkpoints:
         metrics = self._metrics()
         return max(metrics, key=lambda epoch: (metrics[epoch], -epoch), default=None)
 
-    def _metrics(self) -> dict[int, float]:
+    def metrics(self, epoch: int | None) -> dict[str, Any]:
+        """The numbers saved with a checkpoint; none of an epoch that has none."""
+        return {} if epoch is None else self._all_metrics().get(epoch, {})
+
+    def _all_metrics(self) -> dict[int, dict[str, Any]]:
         with _errors_of(self.directory, f"cannot read checkpoints={self.directory}"):
             read: dict[int, Any] = {c.step: c.metrics for c in self._checkpointer.checkpoints}
-            found = {step: dict(metrics or {}) for step, metrics in read.items()}
+            return {step: dict(metrics or {}) for step, metrics in read.items()}
+
+    def _metrics(self) -> dict[int, float]:
+        found = self._all_metrics()
+        with _errors_of(self.directory, f"cannot read checkpoints={self.directory}"):
             return {step: self._merit(metrics) for step, metrics in found.items()}
 
     def _merit(self, metrics: Mapping[str, Any]) -> float:

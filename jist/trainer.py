@@ -33,11 +33,12 @@ from rich.progress import Progress
 from jist.checkpoint import Checkpoints
 from jist.data.on_disk import OnDisk
 from jist.data.order import steps_until, worker_order
-from jist.evaluation import evaluate
+from jist.evaluation import evaluate, predict
 from jist.fingerprint import optimizer_fingerprint
 from jist.metrics import MetricsLog
 from jist.models import calibrate
 from jist.placement import place
+from jist.probabilities import fit_temperature
 from jist.ragged import take
 from jist.strategies import State, Strategy
 from jist.tasks import Examples, Task, classification, count
@@ -72,6 +73,7 @@ def train(
     log: MetricsLog,
     task: Task = _CLASSIFICATION,
     validation_examples: Examples | None = None,
+    temperature_examples: Examples | None = None,
     pools: Sequence[np.ndarray] | None = None,
     block: int | None = None,
     calibration_examples: int = 2048,
@@ -95,6 +97,9 @@ def train(
         log: takes one line of metrics per epoch.
         task: what is trained for and measured; its loss is also the strategy's.
         validation_examples: evaluated as well, to choose an epoch without the test examples.
+        temperature_examples: {"x", "y"} of a classifier, not trained on: after every epoch the
+            temperature that makes its probabilities true (`jist.probabilities`) is fitted on them
+            and saved with the checkpoint. They may be the validation examples.
         pools: the examples of each worker (`jist.data.pools`); by default all workers share all.
         block: rows that lie together on disk, as of `jist.data.order.worker_order`, where training
             examples are `jist.data.OnDisk`. With the same `block`, examples in memory give the same
@@ -112,6 +117,7 @@ def train(
         The metrics of every epoch: "epoch", "round", "examples_seen", "train_loss" (mean over the
         workers), "train_loss_per_worker", "test_loss", "test_accuracy" or whatever the task's
         metrics are called, "validation_loss" and so on (with validation examples),
+        "temperature" (with examples for it),
         "bytes_received_per_worker" and "flops_per_worker" (of matrix products; both since the
         start), "seconds" (of this epoch, including recomputed examples).
 
@@ -208,9 +214,11 @@ def train(
             # No training loss covers the parameters after the last step.
             if not np.isfinite(metrics["test_loss"]):
                 raise _diverged("test loss", epoch)
+            fitted = _temperature(model, temperature_examples, epoch)
+            metrics |= fitted
             log.append(metrics)
             history.append(metrics)
-            saved.save(epoch, _saved(state, model), {metric: metrics[metric]})
+            saved.save(epoch, _saved(state, model), {metric: metrics[metric]} | fitted)
             if progress is not None and bar is not None:
                 progress.update(bar, advance=1)
             if on_epoch is not None and on_epoch([*history], model):
@@ -305,6 +313,21 @@ def restore_model(
         ValueError: `which` is neither.
         CheckpointError: there is no checkpoint, or it cannot be read.
     """
+    return restore_calibrated(strategy, checkpoints, which, task=task, validation=validation)[0]
+
+
+def restore_calibrated(
+    strategy: Strategy,
+    checkpoints: str | os.PathLike,
+    which: str,
+    *,
+    task: Task = _CLASSIFICATION,
+    validation: bool = False,
+) -> tuple[nnx.Module, float | None]:
+    """As `restore_model`, and the temperature by which its logits are divided.
+
+    It is None where `train` was given no examples to fit it on.
+    """
     if which not in ("last", "best"):
         raise ValueError(f'which must be "last" or "best", got {which!r}')
     like = strategy.init(0)
@@ -312,7 +335,8 @@ def restore_model(
     with _open(checkpoints, task, metric, must_exist=True) as saved:
         epoch = saved.last if which == "last" else saved.best
         loaded = saved.restore(_saved(like, strategy.model(like)), epoch)
-    return _deployed(strategy, loaded)
+        temperature = saved.metrics(epoch).get("temperature")
+    return _deployed(strategy, loaded), temperature
 
 
 def calibration_subset(x: Examples, size: int, seed: int) -> Examples:
@@ -331,3 +355,12 @@ def calibration_subset(x: Examples, size: int, seed: int) -> Examples:
 
 def _validate(model: nnx.Module, examples: Examples | None, task: Task) -> dict[str, float]:
     return {} if examples is None else evaluate(model, examples, task, split="validation")
+
+
+def _temperature(model: nnx.Module, examples: Examples | None, epoch: int) -> dict[str, float]:
+    if examples is None:
+        return {}
+    logits = np.asarray(predict(model, examples["x"]))
+    if not np.isfinite(logits).all():
+        raise _diverged("output for the examples of the temperature", epoch)
+    return {"temperature": fit_temperature(logits, np.asarray(examples["y"]))}

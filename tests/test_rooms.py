@@ -35,6 +35,7 @@ JIST = (
     "staging",
     "placement",
     "ragged",
+    "probabilities",
     "ist",
     "masking",
     "models",

@@ -11,9 +11,10 @@ from flax import nnx
 from jist import trainer
 from jist.checkpoint import Checkpoints
 from jist.data import OnDisk
-from jist.evaluation import evaluate
+from jist.evaluation import evaluate, predict
 from jist.metrics import MetricsLog
 from jist.models import MLP
+from jist.probabilities import fit_temperature
 from jist.strategies import IST, Centralized
 from jist.tasks import Task, regression
 
@@ -45,6 +46,7 @@ def fit(
     validation=None,
     on_epoch=None,
     block=None,
+    temperature=None,
 ):
     strategy = build_strategy(workers)
     with log or MetricsLog(directory, "run") as log:
@@ -61,6 +63,7 @@ def fit(
             calibration_examples=100,
             on_epoch=on_epoch,
             block=block,
+            temperature_examples=temperature,
         )
     return strategy, history
 
@@ -81,6 +84,21 @@ def test_training_learns_and_its_checkpoint_evaluates_to_the_logged_accuracy(tmp
     best = trainer.restore_model(strategy, tmp_path / "checkpoints", "best")
     expected = max(metrics["test_accuracy"] for metrics in history)
     assert evaluate(best, TEST)["test_accuracy"] == expected
+
+
+def test_a_checkpoint_keeps_the_temperature_fitted_on_examples_of_its_own(tmp_path):
+    held = blobs(90)
+    strategy, history = fit(tmp_path, 2, temperature=held)
+    _, plain = fit(tmp_path / "plain", 2)
+    assert [h["test_loss"] for h in history] == [h["test_loss"] for h in plain]
+    checkpoints = tmp_path / "checkpoints"
+    model, temperature = trainer.restore_calibrated(strategy, checkpoints, "last")
+    assert temperature == history[-1]["temperature"] != history[0]["temperature"]
+    expected = fit_temperature(np.asarray(predict(model, held["x"])), held["y"])
+    assert temperature == pytest.approx(expected, rel=1e-3)
+    # Those without, of earlier versions say, have none.
+    _, none = trainer.restore_calibrated(strategy, tmp_path / "plain" / "checkpoints", "last")
+    assert none is None
 
 
 def test_examples_on_disk_train_to_the_same_bits_as_those_in_memory(tmp_path):

@@ -199,6 +199,10 @@ class HeadOptions:
     validation: float = 0.0
     """Share of the training examples of each class held out to choose the best epoch. 0 chooses it
     by the test images, as the paper does; that accuracy is biased upwards."""
+    calibration: int = 1000
+    """Training examples held out to fit the temperature that makes probabilities true, at most a
+    twentieth of all and none of fewer than 1000; 0 for none. With --validation it is fitted on
+    those examples."""
 
     def __post_init__(self) -> None:
         if self.preset is not None:
@@ -221,6 +225,8 @@ class HeadOptions:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
         if not 0 <= self.validation < 1:
             raise ValueError(f"validation must lie in [0, 1), got {self.validation}")
+        if self.calibration < 0:
+            raise ValueError(f"calibration must not be negative, got {self.calibration}")
 
     def batch_of(self, workers: int, examples: int) -> int:
         """The examples in a worker's batch; of a small data set fewer than usual.

@@ -13,7 +13,7 @@ from experiments.runs.plan import MASKS
 
 # The options of older results, which do not list all of them.
 DEFAULTS: dict[str, Any] = {
-    **dataclasses.asdict(HeadOptions(batch_size=BATCH_SIZE)),
+    **dataclasses.asdict(HeadOptions(batch_size=BATCH_SIZE, calibration=0)),
     **dataclasses.asdict(StrategyOptions()),
     **NATURAL,
 }

@@ -7,13 +7,14 @@ on a file system that all share.
 import dataclasses
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
 from rich.progress import Progress
 
 from experiments.command.options import BATCH_SIZE, ImageOptions, StrategyOptions
+from experiments.runs.calibration import results_of, spared_count, spared_rows, truth_of
 from experiments.runs.directory import (
     WORKING_DIRECTORY,
     RunDirectory,
@@ -48,10 +49,24 @@ def restore_inputs(run_dir: pathlib.Path, images: ImageOptions) -> Inputs:
     return inputs
 
 
+class Head(NamedTuple):
+    """A trained head, with its deployed statistics.
+
+    Attributes:
+        model: the network.
+        class_names: of its outputs; empty if they are labels that have numbers.
+        temperature: by which its logits are divided; None if none was fitted.
+    """
+
+    model: nnx.Module
+    class_names: list[str]
+    temperature: float | None
+
+
 def restore_head(
     run_dir: pathlib.Path, plan: Plan, training: Training, inputs: Inputs, which: str
-) -> tuple[nnx.Module, list[str]]:
-    """The trained and calibrated head of a run, and the names of its classes.
+) -> Head:
+    """The trained and calibrated head of a run.
 
     Args:
         run_dir: the run directory.
@@ -69,10 +84,10 @@ def restore_head(
     head, outputs = plan.head_of(training), len(class_names) or inputs.outputs
     strategy = strategy_of(inputs, outputs, plan, training, devices=1)
     checkpoints = run_dir / "checkpoints" / training.name
-    model = trainer.restore_model(
+    model, temperature = trainer.restore_calibrated(
         strategy, checkpoints, which, task=inputs.task, validation=head.validation > 0
     )
-    return model, class_names
+    return Head(model, class_names, temperature)
 
 
 def strategy_of(
@@ -161,7 +176,8 @@ def check_trainings(
     for training in trainings:
         how, head = training.how, plan.head_of(training)
         strategy_of(inputs, inputs.outputs, plan, training, devices)
-        head.batch_of(how.workers, round(count * (1 - head.validation)))
+        left = count - spared_count(count, head) if labels is not None else count
+        head.batch_of(how.workers, round(left * (1 - head.validation)))
         worker_pools(how, labels, plan.images.seed)
         inputs.renewed(training.mask, training.mask_ratio)
 
@@ -182,7 +198,9 @@ def train_head(
     """
     how, head, seed = training.how, plan.head_of(training), plan.images.seed
     strategy = strategy_of(inputs, inputs.outputs, plan, training, devices)
-    held = validation_rows(splits["train"], head.validation, seed)
+    validation = validation_rows(splits["train"], head.validation, seed)
+    spared = spared_rows(splits["train"], head, seed)
+    held = validation | spared
     fixed, count = splits["train"].examples(~held), int((~held).sum())
     batch_size = head.batch_of(how.workers, count)
     if batch_size < BATCH_SIZE and head.batch_size is None and jax.process_index() == 0:
@@ -200,6 +218,12 @@ def train_head(
     if renewed is not None:
         train = trainer.Renewed(fixed, lambda epoch: {**fixed, "x": renewed(epoch)[~held]})
     mask, ratio = masks_seen(splits["train"], training)
+    examples = {
+        name: splits["train"].examples(rows) if rows.any() else None
+        for name, rows in (("validation", validation), ("spared", spared))
+    }
+    classes = labels is not None
+    temperature_examples = (examples["validation"] or examples["spared"]) if classes else None
     tags = {"strategy": how.strategy, "workers": how.workers, "ratio": ratio}
     with MetricsLog(run.path, training.name, tags) as log:
         history = trainer.train(
@@ -212,13 +236,25 @@ def train_head(
             checkpoints=run.path / "checkpoints" / training.name,
             log=log,
             task=inputs.task,
-            validation_examples=splits["train"].examples(held) if held.any() else None,
+            validation_examples=examples["validation"],
+            temperature_examples=temperature_examples,
             block=features.CHUNK if streamed else None,
             pools=worker_pools(how, None if labels is None else labels[~held], seed),
             progress=progress,
             description=f"{how.strategy}, {how.workers} worker(s)"
             + ("" if mask == "none" else f", {mask} masks, ratio {ratio:g}"),
         )
+    probabilities = {}
+    if classes:
+        found = trainer.restore_calibrated(
+            strategy,
+            run.path / "checkpoints" / training.name,
+            "last",
+            task=inputs.task,
+            validation=bool(validation.any()),
+        )
+        tests = splits["test"].examples()
+        probabilities = results_of(truth_of(found[0], tests, how.workers, found[1]))
     last = history[-1]
     widths = (inputs.dim, *head.hidden, inputs.outputs)
     return {
@@ -235,11 +271,13 @@ def train_head(
         "seed": seed,
         "streamed": streamed,
         "train_examples": count,
-        "validation_examples": int(held.sum()),
+        "validation_examples": int(validation.sum()),
+        "calibration_examples": int(spared.sum()),
         "test_examples": len(splits["test"]),
         "empty_examples": sum(len(s.attributes.get("empty", ())) for s in splits.values()),
         **chosen(history, inputs.task),
         "last_test_loss": last["test_loss"],
+        **probabilities,
         **other_metrics(last, inputs.task),
         "rounds": last["round"],
         "examples_seen": last["examples_seen"],

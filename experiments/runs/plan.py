@@ -102,6 +102,8 @@ class Plan:
         for option in ("optimizer", "dropout"):  # runs before there was a choice do not list them
             if getattr(self.head, option) == getattr(HeadOptions, option):
                 del config["head"][option]
+        if not self.head.calibration or self.head.validation or sparse:
+            del config["head"]["calibration"]
         config["head"]["batch_size"] = self.head.batch_size or BATCH_SIZE
         config["trainings"] = [
             {"mask_ratio": t.mask_ratio, "mask": t.mask, "how": dataclasses.asdict(t.how), **t.own}
@@ -121,7 +123,8 @@ class Plan:
                 "run_dir must be one of a script that trains classifiers, got one of "
                 f"experiments.{config.get('experiment')}"
             )
-        head = HeadOptions(**config["head"] | {"hidden": tuple(config["head"]["hidden"])})
+        given = {"calibration": 0} | config["head"]  # runs before there was any do not list it
+        head = HeadOptions(**given | {"hidden": tuple(given["hidden"])})
         trainings = tuple(
             Training(**t | {"how": StrategyOptions(**t["how"])}) for t in config["trainings"]
         )

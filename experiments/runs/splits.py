@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jist.data import OnDisk
-from jist.data.holdout import held_out
+from jist.data.holdout import held_out, spared
 from jist.data.sparse import SparseExamples
 from jist.features import Features
 from jist.tasks import Examples
@@ -97,9 +97,17 @@ class DenseSplit:
 
     def held_out(self, share: float, seed: int) -> np.ndarray:
         """The same share of every class."""
+        names = self.attributes["class_names"]
+        return held_out(self._keys, self.label, names, share=share, seed=seed)
+
+    def spared(self, share: float, seed: int) -> np.ndarray:
+        """As `held_out`, but of a small class possibly none."""
+        return spared(self._keys, self.label, share=share, seed=seed)
+
+    @property
+    def _keys(self) -> list[str]:
         # Other keys than those that decide the test split: the two choices are independent.
-        keys = [f"validation/{example_id}" for example_id in self.features.example_id]
-        return held_out(keys, self.label, self.attributes["class_names"], share=share, seed=seed)
+        return [f"validation/{example_id}" for example_id in self.features.example_id]
 
 
 @dataclasses.dataclass(frozen=True)

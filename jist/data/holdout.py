@@ -73,6 +73,22 @@ def held_out_in_all(
     return _hold(keys, labels, np.clip(counts, 1, sizes - 1), seed)
 
 
+def spared(
+    keys: Sequence[str], labels: Int[np.ndarray, " examples"], *, share: float, seed: int
+) -> Bool[np.ndarray, " examples"]:
+    """As `held_out`, but of a small class possibly none: every class keeps an example or more.
+
+    Args:
+        keys: the examples' keys [N].
+        labels: their classes [N].
+        share: share of each class, in [0, 1), rounded to examples.
+        seed: decides which examples are held out.
+    """
+    sizes = np.bincount(labels)
+    counts = np.array([round(share * size) for size in sizes.tolist()], int)
+    return _hold(keys, labels, np.clip(counts, 0, np.maximum(sizes - 1, 0)), seed)
+
+
 def _sizes(labels: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
     sizes = np.bincount(labels, minlength=len(class_names))
     for name, size in zip(class_names, sizes, strict=True):

@@ -130,7 +130,7 @@ def trained(run_dir):
     """The parameters and statistics of a run's checkpoint, and the line of its one epoch."""
     plan = Plan.from_config(read_json(run_dir / "config.json"))
     (training,) = plan.trainings
-    model, _ = classification.restore_head(
+    model, _, _ = classification.restore_head(
         run_dir, plan, training, open_inputs(plan.images), "last"
     )
     (line,) = (run_dir / "metrics.jsonl").read_text().splitlines()  # one process writes

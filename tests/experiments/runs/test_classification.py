@@ -8,13 +8,14 @@ import pytest
 from PIL import Image
 
 from experiments.command.options import HeadOptions, ImageOptions, StrategyOptions
-from experiments.runs import classification
+from experiments.runs import calibration, classification
 from experiments.runs.heads import TASK, validation_rows
 from experiments.runs.plan import Plan, Training
 from experiments.runs.splits import DenseSplit
 from jist.data import OnDisk
+from jist.data.holdout import spared
 from jist.features import Features
-from jist.metrics import MetricsLog
+from jist.metrics import MetricsLog, read_metrics
 
 HEAD = HeadOptions(hidden=(12,), batch_size=8, epochs=3)
 CENTRAL = StrategyOptions(strategy="centralized", workers=1, local_steps=4)
@@ -186,6 +187,38 @@ def test_the_epoch_is_chosen_by_held_out_training_images(images, tmp_path):
         assert result["best_validation_accuracy"] == chosen["validation_accuracy"]
         assert result["test_accuracy_at_best_validation"] == chosen["test_accuracy"]
         assert result["best_test_accuracy"] >= chosen["test_accuracy"]
+
+
+def test_a_temperature_is_fitted_on_spared_training_images(images, tmp_path, monkeypatch):
+    """Those of validation if there are any; runs without either have none."""
+    wanted = plan(images, HEAD, "fixed")
+    (few,) = classification.run_plan(wanted, tmp_path / "few")
+    assert (few["calibration_examples"], few["temperature"]) == (0, None)
+    head = dataclasses.replace(HEAD, validation=0.25)
+    (validated,) = classification.run_plan(plan(images, head, "fixed"), tmp_path / "validated")
+    assert (validated["calibration_examples"], validated["validation_examples"]) == (0, 12)
+    assert validated["temperature"] > 0
+
+    monkeypatch.setattr(calibration, "FEWEST", 1)
+    monkeypatch.setattr(calibration, "MOST_SHARE", 0.125)
+    (result,) = classification.run_plan(wanted, tmp_path / "spared")
+    assert (result["train_examples"], result["calibration_examples"]) == (42, 6)
+    last = read_metrics(tmp_path / "spared")[-1]
+    assert result["temperature"] == last["temperature"]
+    assert result["last_test_ece_uncalibrated"] != result["last_test_ece"]
+
+    # Runs before there was a temperature keep all their training examples.
+    file = tmp_path / "few" / "config.json"
+    config = json.loads(file.read_text())
+    assert config["head"].pop("calibration") == HEAD.calibration
+    assert Plan.from_config(config).head.calibration == 0
+    assert "calibration" not in Plan.from_config(config).config()["head"]
+
+
+def test_every_class_keeps_an_example_when_some_are_spared():
+    labels = np.array([0] * 40 + [1] * 10 + [2])
+    held = spared([str(i) for i in range(51)], labels, share=0.5, seed=0)
+    assert np.bincount(labels[held]).tolist() == [20, 5]
 
 
 def store(labels):

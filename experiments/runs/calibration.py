@@ -1,0 +1,94 @@
+"""Probabilities of trained heads: the examples of the temperature, and how true they are."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from flax import nnx
+
+from experiments.command.options import HeadOptions
+from experiments.runs.splits import DenseSplit, Split
+from jist.evaluation import predict
+from jist.probabilities import Reliability
+from jist.ragged import take
+from jist.tasks import Examples, count
+
+# Of fewer held-out examples a temperature is noise, and fewer training examples cannot spare them.
+FEWEST = 50
+MOST_SHARE = 0.05
+_AT_ONCE = 8192
+
+
+def spared_count(examples: int, head: HeadOptions) -> int:
+    """How many of the training examples are held out for the temperature alone."""
+    if head.validation:
+        return 0
+    number = min(head.calibration, int(MOST_SHARE * examples))
+    return number if number >= FEWEST else 0
+
+
+def spared_rows(split: Split, head: HeadOptions, seed: int) -> np.ndarray:
+    """Which training examples these are, bool [N]: about the same share of every class."""
+    number = spared_count(len(split), head)
+    if not number or not isinstance(split, DenseSplit):
+        return np.zeros(len(split), bool)
+    return split.spared(number / len(split), seed)
+
+
+@dataclasses.dataclass(frozen=True)
+class Truth:
+    """How true the probabilities of a head are on some examples, before and after a correction.
+
+    Attributes:
+        temperature: that of the head, None if none was fitted.
+        raw: of the head's logits as they are.
+        by_workers: of the logits divided by the number of workers: the output layer sums over the
+            neurons of all workers, and in training heard those of one.
+        calibrated: of the logits divided by the temperature.
+    """
+
+    temperature: float | None
+    raw: Reliability
+    by_workers: Reliability
+    calibrated: Reliability | None
+
+    @property
+    def best(self) -> Reliability:
+        """That of the probabilities which the run gives."""
+        return self.raw if self.calibrated is None else self.calibrated
+
+    @property
+    def named(self) -> dict[str, Reliability]:
+        """All by name, in the order of the attributes."""
+        found = {"uncalibrated": self.raw, "divided by workers": self.by_workers}
+        return found if self.calibrated is None else found | {"calibrated": self.calibrated}
+
+
+def truth_of(
+    model: nnx.Module, examples: Examples, workers: int, temperature: float | None
+) -> Truth:
+    """Measures a classifier, some examples at a time.
+
+    Args:
+        model: the full network, in evaluation mode.
+        examples: {"x", "y"}.
+        workers: that trained it.
+        temperature: of its checkpoint.
+    """
+    divisors = {"raw": 1.0, "by_workers": float(workers), "calibrated": temperature}
+    sums: dict[str, Any] = dict.fromkeys(divisors)
+    for first in range(0, count(examples), _AT_ONCE):
+        part = take(examples, slice(first, first + _AT_ONCE))
+        logits, labels = np.asarray(predict(model, part["x"])), np.asarray(part["y"])
+        for name, divisor in divisors.items():
+            if divisor is not None:
+                found = Reliability.of(logits, labels, divisor)
+                sums[name] = found if sums[name] is None else sums[name] + found
+    return Truth(temperature=temperature, **sums)
+
+
+def results_of(truth: Truth) -> dict[str, Any]:
+    """The measures as fields of a result: of the last epoch, calibrated, and before."""
+    fields: dict[str, Any] = {"temperature": truth.temperature}
+    fields |= {f"last_test_{name}": value for name, value in truth.best.metrics.items()}
+    return fields | {"last_test_ece_uncalibrated": truth.raw.ece}
