@@ -90,6 +90,47 @@ def read_metrics(directory: str | os.PathLike) -> list[dict[str, Any]]:
     return [record for _, record in _lines(text)]
 
 
+def results(run_dir: str | os.PathLike) -> list[dict[str, Any]]:
+    """The results of a run, one record for each finished training, as pandas takes them.
+
+    Lists, such as the widths of hidden layers, are tuples, so that tables can be grouped by them.
+
+    Args:
+        run_dir: a run directory, that of a sweep or a comparison, a directory of run directories,
+            or a copy of a `summary.json`.
+
+    Returns:
+        The records of `summary.json`. Of several run directories each says in "directory" which is
+        its own.
+
+    Raises:
+        FileNotFoundError: no training has been finished there, or there is no such directory.
+        ValueError: a summary is damaged; the message names it.
+    """
+    path = pathlib.Path(run_dir)
+    files = [path / "summary.json" if path.is_dir() else path]
+    if path.is_dir() and not files[0].exists():
+        files = sorted(path.glob("*/summary.json"))
+    if not files or not files[0].exists():
+        raise FileNotFoundError(f"no results in run_dir={path}: there is no summary.json")
+    found = []
+    for file in files:
+        of = {"directory": file.parent.name} if len(files) > 1 else {}
+        found += [of | record for record in _records(file)]
+    return found
+
+
+def _records(file: pathlib.Path) -> list[dict[str, Any]]:
+    try:
+        records = [dict(record) for record in json.loads(file.read_text())["results"]]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f'{file} is damaged: no JSON object with a list "results"') from None
+    return [
+        {name: tuple(of) if isinstance(of, list) else of for name, of in record.items()}
+        for record in records
+    ]
+
+
 def _read(path: pathlib.Path) -> str:
     return path.read_text() if path.exists() else ""
 
