@@ -13,6 +13,7 @@ import dataclasses
 import pathlib
 
 from experiments.command.cli import Options, run
+from experiments.command.errors import UsageError
 from experiments.runs.images import progress_bar
 from jist.data.sparse import SparseExamples
 from jist.data.sparse.synthetic import BLOCK, EXAMPLES, FEATURES, LABELS, AmazonLike
@@ -38,7 +39,7 @@ def main(options: AmazonLikeOptions) -> None:
     for name in ("scale", "examples_scale"):
         share = getattr(options, name)
         if share is not None and not 0 < share <= 1:
-            raise ValueError(f"{name} must lie in (0, 1], got {share}")
+            raise UsageError(f"{name} must lie in (0, 1], got {share}")
     share = options.scale if options.examples_scale is None else options.examples_scale
     counts = {split: max(round(share * count), 1) for split, count in EXAMPLES.items()}
     source = AmazonLike(
@@ -47,7 +48,7 @@ def main(options: AmazonLikeOptions) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     there = [f"{split}.txt" for split in EXAMPLES if (options.out / f"{split}.txt").exists()]
     if there:
-        raise ValueError(f"out={options.out} must hold no {there[0]} yet")
+        raise UsageError(f"out={options.out} must hold no {there[0]} yet")
     for split, count in counts.items():
         write(source, split, count, options.out / f"{split}.txt")
 

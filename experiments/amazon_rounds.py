@@ -26,6 +26,7 @@ from flax import nnx
 from jax.sharding import NamedSharding
 
 from experiments.command.cli import Options, run
+from experiments.command.errors import UsageError
 from experiments.runs.directory import write_json
 from experiments.runs.images import progress_bar
 from jist import costs
@@ -72,9 +73,9 @@ class AmazonRoundsOptions(Options):
 def main(options: AmazonRoundsOptions) -> None:
     """Carries the rounds out and reports."""
     if not 0 < options.scale <= 1:
-        raise ValueError(f"scale must lie in (0, 1], got {options.scale}")
+        raise UsageError(f"scale must lie in (0, 1], got {options.scale}")
     if options.rounds < 2:
-        raise ValueError(f"rounds must be at least 2, got {options.rounds}")
+        raise UsageError(f"rounds must be at least 2, got {options.rounds}")
     source = AmazonLike(
         round(options.scale * FEATURES), round(options.scale * LABELS), options.seed
     )

@@ -28,6 +28,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from experiments.command.cli import Options, run
+from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions
 from experiments.figures import png
 from experiments.runs.directory import write_json
@@ -71,9 +72,9 @@ class CloudsOptions(Options):
 def main(options: CloudsOptions) -> None:
     """Measures all methods, and writes after every cover."""
     if not options.covers or not all(0 < cover < 1 for cover in options.covers):
-        raise ValueError(f"covers must lie in (0, 1), got {options.covers}")
+        raise UsageError(f"covers must lie in (0, 1), got {options.covers}")
     if min(options.train, options.test, options.batch_size) < 1:
-        raise ValueError("train, test and batch_size must be at least 1")
+        raise UsageError("train, test and batch_size must be at least 1")
     options.out.mkdir(parents=True, exist_ok=True)
     rows = []
     with progress_bar() as progress:

@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.command.cli import Options, run
+from experiments.command.errors import UsageError
 from experiments.command.options import (
     ExperimentOptions,
     HeadOptions,
@@ -76,7 +77,7 @@ def plans(options: EncodersOptions) -> dict[str, Plan]:
     """
     images = pick(options, ImageOptions)
     if images.natural:
-        raise ValueError(
+        raise UsageError(
             "encoders are compared on unmasked images, without --natural-masks, --no-data, "
             f"--simulate-clouds and masked: data sets; got dataset={images.dataset}, "
             f"natural_masks={images.natural_masks}, no_data={images.no_data}, "
@@ -93,7 +94,7 @@ def plans(options: EncodersOptions) -> dict[str, Plan]:
         for encoder in options.encoders
     }
     if len(found) < len(options.encoders):
-        raise ValueError(f"encoders must have names of their own, got {options.encoders}")
+        raise UsageError(f"encoders must have names of their own, got {options.encoders}")
     return found
 
 

@@ -25,6 +25,7 @@ from rich.table import Table
 
 from experiments.bench.hardware import commit, machine
 from experiments.command.cli import Options, run
+from experiments.command.errors import UsageError
 from experiments.runs.directory import command_line, write_json
 from experiments.runs.finetuning import (
     FinetuneOptions,
@@ -64,7 +65,7 @@ class CostOptions(Options):
 def main(options: CostOptions) -> None:
     """Compiles, measures, prints and writes."""
     if options.repeats < 0 or options.batch_size < 1 or min(options.workers, default=0) < 2:
-        raise ValueError(
+        raise UsageError(
             "repeats must be at least 0, batch_size 1, and workers 2, got "
             f"{options.repeats}, {options.batch_size} and {options.workers}"
         )

@@ -13,6 +13,7 @@ import dataclasses
 import pathlib
 
 from experiments.command.cli import Options, run
+from experiments.command.errors import UsageError
 from experiments.runs.directory import read_part, without_notes, write_json
 from experiments.runs.finetuning import (
     FinetuneOptions,
@@ -68,7 +69,7 @@ def read_options(options: RatioOptions) -> FinetuneOptions:
     """
     config = without_notes(read_part(options.run_dir, "config.json"))
     if config.pop("experiment") != "finetune":
-        raise ValueError(f"run_dir={options.run_dir} is no run of experiments.finetune")
+        raise UsageError(f"run_dir={options.run_dir} is no run of experiments.finetune")
     config |= {"neurons": tuple(config["neurons"]), "data_dir": options.data_dir}
     return FinetuneOptions(**config, run_dir=options.run_dir)
 

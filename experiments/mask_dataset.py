@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.command.cli import Options, run
+from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions
 from experiments.runs.directory import write_json
 from experiments.runs.images import build_encoder, dataset_of, masks_of, progress_bar
@@ -40,10 +41,10 @@ class MaskDatasetOptions(Options, ImageOptions):
 def main(options: MaskDatasetOptions) -> None:
     """Writes both splits and reports their sizes."""
     if options.dataset.startswith("masked:"):
-        raise ValueError(f"dataset must hold whole images, got {options.dataset}")
+        raise UsageError(f"dataset must hold whole images, got {options.dataset}")
     encoder = build_encoder(options)
     if not isinstance(encoder, MAEEncoder):
-        raise ValueError(f"encoder={options.encoder} needs whole images: it has no patches to keep")
+        raise UsageError(f"encoder={options.encoder} needs whole images: it has no patches to keep")
     masks = masks_of(options, options.ratio, encoder)
     sizes = []
     for split in ("train", "test"):

@@ -32,6 +32,7 @@ import numpy as np
 from flax import nnx
 
 from experiments.command.cli import Options, run
+from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions
 from experiments.figures.summaries import metric_of
 from experiments.runs.classification import restore_head, restore_inputs
@@ -96,11 +97,11 @@ class PredictOptions(Options):
 def main(options: PredictOptions) -> None:
     """Restores, encodes and prints."""
     if options.batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {options.batch_size}")
+        raise UsageError(f"batch_size must be at least 1, got {options.batch_size}")
     if options.draws < 1:
-        raise ValueError(f"draws must be at least 1, got {options.draws}")
+        raise UsageError(f"draws must be at least 1, got {options.draws}")
     if options.mask_ratio is not None and not 0 <= options.mask_ratio < 1:
-        raise ValueError(f"mask_ratio must lie in [0, 1), got {options.mask_ratio}")
+        raise UsageError(f"mask_ratio must lie in [0, 1), got {options.mask_ratio}")
     plan = Plan.from_config(read_part(options.run_dir, "config.json"))
     training = choose(plan, options)
     inputs = restore_inputs(options.run_dir, plan.images)
@@ -145,7 +146,7 @@ def encoded(
     inputs.encoder.eval()
     masks = masks_of_run(inputs.options, mask_ratio, inputs.encoder)
     if isinstance(masks, NaturalMasks) and (options.draws > 1 or options.mask_ratio is not None):
-        raise ValueError("--draws and --mask-ratio need a run with drawn masks: its are natural")
+        raise UsageError("--draws and --mask-ratio need a run with drawn masks: its are natural")
     if isinstance(masks, FixedMask) and options.mask_ratio is not None:
         masks = dataclasses.replace(masks, ratio=options.mask_ratio)
     for start in range(0, len(paths), options.batch_size):
@@ -237,7 +238,7 @@ def encode_visible(
         EmptyImageError: nothing of an image is visible.
     """
     if not isinstance(encoder, MAEEncoder):
-        raise ValueError("the run's encoder needs whole images, so natural masks cannot be used")
+        raise UsageError("the run's encoder needs whole images, so natural masks cannot be used")
     pixels, missing = (np.stack(parts) for parts in zip(*found, strict=True))
     keep = natural_keep(missing, encoder.config.patch_size, masks.max_missing)
     for name, row in zip(names, keep, strict=True):
@@ -263,7 +264,7 @@ def image_paths(given: tuple[pathlib.Path, ...]) -> list[pathlib.Path]:
             paths += files_in((path,), is_image, "image")
     if not paths:
         kinds = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise ValueError(f"images holds no image ({kinds}), given {[str(p) for p in given]}")
+        raise UsageError(f"images holds no image ({kinds}), given {[str(p) for p in given]}")
     return paths
 
 
@@ -283,9 +284,9 @@ def files_in(
         elif path.is_file():
             paths.append(path)
         else:
-            raise ValueError(f"images must be files or folders, {path} does not exist")
+            raise UsageError(f"images must be files or folders, {path} does not exist")
     if not paths:
-        raise ValueError(f"images holds no {kind}, given {[str(p) for p in given]}")
+        raise UsageError(f"images holds no {kind}, given {[str(p) for p in given]}")
     return paths
 
 
@@ -299,7 +300,7 @@ def choose(plan: Plan, options: PredictOptions) -> Training:
         by = f"best_validation_{metric}" if plan.head.validation else by_test
         return trainings[max(results, key=lambda result: result[by])["run"]]
     if options.training not in trainings:
-        raise ValueError(f"training must be one of {sorted(trainings)}, got {options.training!r}")
+        raise UsageError(f"training must be one of {sorted(trainings)}, got {options.training!r}")
     return trainings[options.training]
 
 

@@ -33,6 +33,7 @@ from jax.sharding import Mesh
 from experiments.command import processes
 from experiments.command.cli import run
 from experiments.command.cpu import has_matrix_unit
+from experiments.command.errors import UsageError
 from experiments.command.options import NaturalOptions, ProcessOptions, pick
 from experiments.figures.reconstruction import draw, views
 from experiments.runs.directory import RunDirectory
@@ -64,9 +65,9 @@ def main(options: PretrainOptions) -> None:
     least_values = {"epochs": 1, "batch_size": 1, "checkpoint_every": 1, "picture_every": 0}
     for name, least in least_values.items():
         if getattr(options, name) < least:
-            raise ValueError(f"{name} must be at least {least}, got {getattr(options, name)}")
+            raise UsageError(f"{name} must be at least {least}, got {getattr(options, name)}")
     if options.dataset.startswith("masked:") and not options.natural_masks:
-        raise ValueError(
+        raise UsageError(
             f"{options.dataset} holds visible patches only: pre-training on it needs "
             "--natural-masks"
         )

@@ -28,6 +28,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from experiments.command.cli import run
+from experiments.command.errors import UsageError
 from experiments.command.options import HeadOptions, ImageOptions, StrategyOptions
 from experiments.runs.directory import RunDirectory
 from experiments.runs.heads import build_strategy
@@ -58,7 +59,7 @@ def main(options: ProbeOptions) -> None:
                 ImageOptions(dataset=options.dataset, encoder=options.encoder, seed=seed)
             )
             if not isinstance(encoder, MAEEncoder):
-                raise ValueError(
+                raise UsageError(
                     f"encoder must have patch tokens, got {options.encoder}, a "
                     f"{type(encoder).__name__}"
                 )

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.command.cli import Options, run
+from experiments.command.errors import UsageError
 from experiments.figures.reconstruction import draw, views
 from jist.data import read_image, resize
 from jist.masking import fixed_keep
@@ -42,7 +43,7 @@ class ReconstructOptions(Options):
 def main(options: ReconstructOptions) -> None:
     """Reads, reconstructs and draws."""
     if options.out.suffix.lower() != ".png":
-        raise ValueError(f"out must end in .png, got {options.out}")
+        raise UsageError(f"out must end in .png, got {options.out}")
     mae = load_mae(options.encoder)
     config, preprocessing = mae.encoder.config, mae.encoder.preprocessing
     pixels = [

@@ -25,6 +25,7 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 from experiments.command.cli import Options, run
+from experiments.command.errors import UsageError
 from experiments.runs.directory import COMMAND, read_json
 from experiments.runs.pretraining import PretrainOptions
 from experiments.runs.probing import PROBES, ProbeOptions, mean_and_deviation
@@ -67,7 +68,7 @@ def main(options: ShipOptions) -> None:
     size_mb = (staging / "encoder.safetensors").stat().st_size / 1e6
     if size_mb > LARGEST_MB:
         shutil.rmtree(staging)
-        raise ValueError(
+        raise UsageError(
             f"pretrain_dir holds an encoder of {size_mb:.1f} MB in float16; at most {LARGEST_MB} "
             "MB are shipped"
         )
@@ -89,7 +90,7 @@ def check_probe(probe_dir: pathlib.Path, encoder: MAEEncoder) -> None:
     """
     probed = read_json(probe_dir / "config.json")
     if probed.get("encoder_sha256") != digest(encoder):
-        raise ValueError(
+        raise UsageError(
             f"probe_dir must hold the probe of the encoder in pretrain_dir, as it is now; got that "
             f"of another, {probed['encoder']}"
         )

@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.command.cli import Options, run
+from experiments.command.errors import UsageError
 from experiments.command.options import (
     ExperimentOptions,
     HeadOptions,
@@ -74,9 +75,9 @@ class TuneOptions(Options, ExperimentOptions):
 def main(options: TuneOptions) -> None:
     """Searches, confirms and reports."""
     if not 0 < options.validation < 1:
-        raise ValueError(f"validation must lie in (0, 1), got {options.validation}")
+        raise UsageError(f"validation must lie in (0, 1), got {options.validation}")
     if not options.seeds:
-        raise ValueError("seeds must name at least one, got none")
+        raise UsageError("seeds must name at least one, got none")
     lock(options.run_dir)  # the report is read here, and written much later
     report = begun(options)
     for workers in options.workers:
@@ -121,7 +122,7 @@ def begun(options: TuneOptions) -> dict[str, Any]:
         else ["it does not list its options"]
     )
     if differ:
-        raise ValueError(
+        raise UsageError(
             f"{file} belongs to another search; choose another --run-dir or remove the file "
             "(finished trainings are not repeated): " + "; ".join(differ)
         )

@@ -34,6 +34,7 @@ from experiments.bench.pretrain import PretrainOptions
 from experiments.bench.roofline import add_shares, matmul_rates
 from experiments.bench.timing import JIST, measurements
 from experiments.command.cli import Options, run
+from experiments.command.errors import UsageError
 from experiments.runs.directory import write_json
 
 ROOFLINE = "roofline"
@@ -66,9 +67,9 @@ def main(options: BenchOptions) -> None:
     """Measures one case after the other; the file is written again after every repeat."""
     unknown = [name for name in options.only if name not in BENCHMARKS]
     if unknown:
-        raise ValueError(f"only must be of {BENCHMARKS}, got {unknown}")
+        raise UsageError(f"only must be of {BENCHMARKS}, got {unknown}")
     if options.repeats < 1:
-        raise ValueError(f"repeats must be positive, got {options.repeats}")
+        raise UsageError(f"repeats must be positive, got {options.repeats}")
     take_device(options.device)
     report: dict[str, Any] = {
         "command": " ".join(["python -m experiments.bench", *sys.argv[1:]]),

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import jax
 
 from experiments.command.cpu import processor_facts
+from experiments.command.errors import UsageError
 from jist.placement import available_cores
 from jist.store import versions
 
@@ -37,13 +38,13 @@ def take_device(device: str) -> None:
         ValueError: not a device of `DEVICES`, or one of the frameworks has no such device.
     """
     if device not in DEVICES:
-        raise ValueError(f"device must be one of {DEVICES}, got {device!r}")
+        raise UsageError(f"device must be one of {DEVICES}, got {device!r}")
     # By default JAX would take most of a GPU's memory, and leave PyTorch too little.
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")
     if device == "cpu":
         jax.config.update("jax_platforms", "cpu")
     if jax.default_backend() != device:
-        raise ValueError(f"device={device}, but JAX has only: {jax.devices()}")
+        raise UsageError(f"device={device}, but JAX has only: {jax.devices()}")
     if not has_torch():
         print("PyTorch is not installed: jist alone is measured")
         return
@@ -51,7 +52,7 @@ def take_device(device: str) -> None:
     import torch
 
     if device == "gpu" and not torch.cuda.is_available():
-        raise ValueError("device=gpu, but this PyTorch sees none; without PyTorch jist runs alone")
+        raise UsageError("device=gpu, but this PyTorch sees none; without PyTorch jist runs alone")
     torch.set_num_threads(available_cores())
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False  # by default convolutions round to TF32

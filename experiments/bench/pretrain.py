@@ -23,6 +23,7 @@ from experiments.bench.hardware import unless_uncompilable
 from experiments.bench.pretrain_steps import check, make_work, step_flops
 from experiments.bench.roofline import DTYPES
 from experiments.bench.timing import Case, Variant, say, seconds
+from experiments.command.errors import UsageError
 from experiments.runs.pretraining import SIZES
 from jist.features import exact_products
 
@@ -46,10 +47,10 @@ class PretrainOptions:
         for name, allowed in (("encoder", SIZES), ("dtype", DTYPES)):
             if getattr(self, name) not in allowed:
                 given = getattr(self, name)
-                raise ValueError(f"{name} must be one of {(*allowed,)}, got {given!r}")
+                raise UsageError(f"{name} must be one of {(*allowed,)}, got {given!r}")
         for name in ("batch_size", "steps"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+                raise UsageError(f"{name} must be positive, got {getattr(self, name)}")
 
 
 def cases(

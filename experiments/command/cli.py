@@ -1,10 +1,12 @@
 """From a dataclass of options to a command line with clear errors."""
 
+import contextlib
 import dataclasses
 import io
 import logging
-import pathlib
+import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,7 +14,9 @@ from typing import TypeVar
 import tyro
 
 from experiments.command import processes
+from experiments.command.allowed import check_options
 from experiments.command.cpu import keep_freed_memory, make_cores_devices
+from experiments.command.errors import UsageError, message_of, of_options, shortened
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,72 +33,65 @@ AnyOptions = TypeVar("AnyOptions", bound=Options)
 def run(main: Callable[[AnyOptions], None], options: type[AnyOptions], description: str) -> None:
     """Parses the command line and runs `main`.
 
-    A wrong argument ends with exit code 2, a failure with 1, each with one message on standard
-    error; a traceback is shown only with `--debug`.
+    A wrong argument ends with exit code 2, a failure with 1, Ctrl-C with 130, each with one message
+    on standard error; a traceback is shown only with `--debug`.
 
     Args:
         main: the script.
         options: the dataclass of its options.
         description: the first text of `--help`.
     """
-    module = getattr(sys.modules["__main__"], "__spec__", None)  # as given to `python -m`
-    prog = None if module is None else f"python -m {module.name.removesuffix('.__main__')}"
-    parsed = tyro.cli(options, prog=prog, description=description)
-    if not parsed.debug:
-        # Orbax also logs the tracebacks of what it raises: a thousand lines for a full disk.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
-    make_cores_devices()
-    keep_freed_memory()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be Unicode
     try:
-        check_seeds(parsed)
-        check_local(parsed)
-        main(parsed)
+        parsed = _parse(options, description)
+        if not parsed.debug:
+            # Orbax also logs the tracebacks of what it raises: a thousand lines for a full disk.
+            logging.getLogger("absl").setLevel(logging.CRITICAL)
+        make_cores_devices()
+        keep_freed_memory()
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be Unicode
+        check_options(parsed, sys.argv[1:])
+        with of_options():
+            main(parsed)
+        sys.stdout.flush()
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # a second one ends at once
         print("interrupted", file=sys.stderr)
         processes.leave(130)
+    except BrokenPipeError:
+        # Who read the output has seen enough, as `head` has: that is no failure. What is still in
+        # the buffer must not be written when Python ends.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        processes.leave(128 + signal.SIGPIPE)
     except Exception as error:  # any error ends in one message
-        if parsed.debug:
+        if "--debug" in sys.argv:
             raise
         print(f"error: {message_of(error)}", file=sys.stderr)
-        processes.leave(2 if isinstance(error, ValueError) else 1)
+        processes.leave(2 if isinstance(error, UsageError) else 1)
 
 
-def check_seeds(options: Options) -> None:
-    """Checks the seed of a script, or its seeds.
-
-    Raises:
-        ValueError: there is none, or one that not all random generators accept: NumPy refuses
-            negative seeds, and JAX's keys have 32 bits.
-    """
-    seeds = getattr(options, "seeds", ())
-    if seeds == () and hasattr(options, "seeds"):
-        raise ValueError("seeds must name at least one, got none")
-    # Of a script that takes means, `seeds` is a number of them.
-    for seed in (*(seeds if isinstance(seeds, tuple) else ()), getattr(options, "seed", 0)):
-        if not 0 <= seed < 2**32:
-            raise ValueError(f"seed must lie in [0, 2**32), got {seed}")
-
-
-def check_local(options: Options) -> None:
-    """Checks that no path of a script is a URL.
+def _parse(options: type[AnyOptions], description: str) -> AnyOptions:
+    """The options of the command line.
 
     Raises:
-        ValueError: one is; it would be made as a directory called `gs:`.
+        UsageError: one is mistyped or not allowed.
     """
-    for field in dataclasses.fields(options):
-        given = getattr(options, field.name)
-        for value in given if isinstance(given, tuple) else (given,):
-            # A Path has lost one slash of two; a data set's name has its kind before the path.
-            of_path = isinstance(value, pathlib.Path) and re.match(
-                r"[A-Za-z][\w+.-]+:/", str(value)
-            )
-            if of_path or (isinstance(value, str) and re.search(r"\w://[^/]", value)):
-                raise ValueError(f"{field.name}={value}: a local or mounted path is needed")
+    module = getattr(sys.modules["__main__"], "__spec__", None)  # as given to `python -m`
+    prog = None if module is None else f"python -m {module.name.removesuffix('.__main__')}"
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(options, prog=prog, description=description)
+    except SystemExit as stopped:
+        if not stopped.code or not said.getvalue():
+            raise
+        raise UsageError(_in_one_line(said.getvalue())) from None
 
 
-def message_of(error: Exception) -> str:
-    """The message of an error, with its type where the message alone is unclear."""
-    text, kind = str(error), type(error).__name__
-    return f"{kind}: {text}" if isinstance(error, KeyError) else text or kind
+def _in_one_line(box: str) -> str:
+    """What tyro says, in a frame of several lines, without its help text."""
+    lines = [line.strip(" │") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
+    wrong = lines[: next((i for i, line in enumerate(lines) if line.startswith("──")), None)]
+    text = re.sub(r"^Error parsing \w+Options: ", "", " ".join(wrong))
+    return shortened(f"{text}; --help lists the options")

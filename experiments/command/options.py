@@ -5,6 +5,8 @@ import math
 import pathlib
 from typing import Any, ClassVar, TypeVar
 
+from experiments.command.errors import UsageError
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NaturalOptions:
@@ -22,7 +24,7 @@ class NaturalOptions:
 
     def __post_init__(self) -> None:
         if self.max_missing and not self.natural:
-            raise ValueError("--max-missing needs --natural-masks or --simulate-clouds")
+            raise UsageError("--max-missing needs --natural-masks or --simulate-clouds")
 
     @property
     def natural(self) -> bool:
@@ -98,17 +100,17 @@ class ImageOptions(NaturalOptions):
 
     def __post_init__(self) -> None:
         if self.labels is not None and not self.dataset.startswith("features:"):
-            raise ValueError(f"--labels needs --dataset features:PATH, got {self.dataset}")
+            raise UsageError(f"--labels needs --dataset features:PATH, got {self.dataset}")
         if self.augment and not self.dataset.startswith("speech:"):
-            raise ValueError(f"--augment needs --dataset speech:PATH, got {self.dataset}")
+            raise UsageError(f"--augment needs --dataset speech:PATH, got {self.dataset}")
         if self.multilabel_loss != "sigmoid" and not self.dataset.startswith("xc:"):
-            raise ValueError(f"--multilabel-loss needs --dataset xc:PATH, got {self.dataset}")
+            raise UsageError(f"--multilabel-loss needs --dataset xc:PATH, got {self.dataset}")
         if self.entry_dropout and not self.dataset.startswith("xc:"):
-            raise ValueError(f"--entry-dropout needs --dataset xc:PATH, got {self.dataset}")
+            raise UsageError(f"--entry-dropout needs --dataset xc:PATH, got {self.dataset}")
         if not self.of_images:
             self._check_without_images()
         if self.dataset.startswith("images:") and not self.takes_unlabelled:
-            raise ValueError(
+            raise UsageError(
                 f"dataset={self.dataset} has neither labels nor test images, so it serves "
                 "experiments.extract and experiments.pretrain only; folder:PATH takes one "
                 "directory per class"
@@ -119,17 +121,17 @@ class ImageOptions(NaturalOptions):
             if getattr(self, option) != default
         ]
         if given and self.dataset.startswith("masked:"):
-            raise ValueError(f"{self.dataset} is masked already, {given[0]} cannot be used with it")
+            raise UsageError(f"{self.dataset} is masked already, {given[0]} cannot be used with it")
         if given and self.of_images and not self.natural:
-            raise ValueError(f"{given[0]} needs --natural-masks or --simulate-clouds")
+            raise UsageError(f"{given[0]} needs --natural-masks or --simulate-clouds")
         if self.mask_ratio is not None and self.natural:
-            raise ValueError(
+            raise UsageError(
                 f"--mask-ratio {self.mask_ratio:g} has no effect: the images come with their masks"
             )
         if not self.resident_gb >= 0:
-            raise ValueError(f"resident_gb must not be negative, got {self.resident_gb}")
+            raise UsageError(f"resident_gb must not be negative, got {self.resident_gb}")
         if not 0 <= self.ratio < 1:
-            raise ValueError(f"mask_ratio must lie in [0, 1), got {self.mask_ratio}")
+            raise UsageError(f"mask_ratio must lie in [0, 1), got {self.mask_ratio}")
 
     def _check_without_images(self) -> None:
         """Options of images are refused where there are none."""
@@ -138,7 +140,7 @@ class ImageOptions(NaturalOptions):
             if field.name == "skip_empty" and self.dataset.startswith("xc:"):
                 continue  # examples without a feature or a label are left out, too
             if field.name in OF_IMAGES and value != field.default:
-                raise ValueError(
+                raise UsageError(
                     f"--{field.name.replace('_', '-')} {value} has no effect: "
                     f"{self.dataset} holds no images"
                 )
@@ -207,26 +209,26 @@ class HeadOptions:
     def __post_init__(self) -> None:
         if self.preset is not None:
             if self.preset not in PRESETS:
-                raise ValueError(f"preset must be one of {(*PRESETS,)}, got {self.preset!r}")
+                raise UsageError(f"preset must be one of {(*PRESETS,)}, got {self.preset!r}")
             if self.hidden not in (type(self).hidden, PRESETS[self.preset]):
-                raise ValueError(
+                raise UsageError(
                     f"--preset {self.preset} has widths of its own, got --hidden {self.hidden}, too"
                 )
             object.__setattr__(self, "hidden", PRESETS[self.preset])
             object.__setattr__(self, "preset", None)  # so that `replace` may change the widths
         if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer must be one of {OPTIMIZERS}, got {self.optimizer!r}")
+            raise UsageError(f"optimizer must be one of {OPTIMIZERS}, got {self.optimizer!r}")
         for name, values in (("hidden", self.hidden), ("epochs", (self.epochs,))):
             if min(values, default=1) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+                raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.batch_size is not None and self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+            raise UsageError(f"batch_size must be at least 1, got {self.batch_size}")
         if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+            raise UsageError(f"learning_rate must be positive, got {self.learning_rate}")
         if not 0 <= self.validation < 1:
-            raise ValueError(f"validation must lie in [0, 1), got {self.validation}")
+            raise UsageError(f"validation must lie in [0, 1), got {self.validation}")
         if self.calibration < 0:
-            raise ValueError(f"calibration must not be negative, got {self.calibration}")
+            raise UsageError(f"calibration must not be negative, got {self.calibration}")
 
     def batch_of(self, workers: int, examples: int) -> int:
         """The examples in a worker's batch; of a small data set fewer than usual.
@@ -241,7 +243,7 @@ class HeadOptions:
         if self.batch_size is None:
             return min(BATCH_SIZE, max(1, examples // workers))
         if workers * self.batch_size > examples:
-            raise ValueError(
+            raise UsageError(
                 f"--batch-size {self.batch_size} of {workers} worker(s) needs "
                 f"{workers * self.batch_size} training examples, there are {examples}: lower "
                 "--batch-size or --workers"
@@ -290,7 +292,7 @@ class StrategyOptions:
     def __post_init__(self) -> None:
         for name in ("workers", "local_steps"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+                raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 import jax
 
+from experiments.command.errors import UsageError
 from experiments.command.options import ProcessOptions
 
 
@@ -22,14 +23,14 @@ def join(options: ProcessOptions) -> None:
     given = (options.coordinator, options.num_processes, options.process_id)
     explicit = None not in given
     if not explicit and given != (None, None, None):
-        raise ValueError(
+        raise UsageError(
             "coordinator, num_processes and process_id must be given together or not at all, "
             f"got {given}"
         )
     if not explicit and not _scheduled():
         return
     if explicit and not re.fullmatch(r".+:\d+", options.coordinator or ""):
-        raise ValueError(f"coordinator must be HOST:PORT, got {options.coordinator}")
+        raise UsageError(f"coordinator must be HOST:PORT, got {options.coordinator}")
     if not explicit:
         tasks = os.environ.get("SLURM_NTASKS")
         which = f"process {os.environ.get('SLURM_PROCID')} of {tasks}" if tasks else "one process"

@@ -55,6 +55,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.command.cli import Options, run
+from experiments.command.errors import UsageError
 from experiments.convergence.compressed_iterates import (
     Constants,
     constants,
@@ -88,12 +89,12 @@ class ConvergenceOptions(Options):
         """Refuses options for which the recursion is not defined."""
         for keep_probability in self.keep_probabilities:
             if not 0 < keep_probability <= 1:
-                raise ValueError(f"keep_probabilities must lie in (0, 1], got {keep_probability}")
+                raise UsageError(f"keep_probabilities must lie in (0, 1], got {keep_probability}")
         if not self.keep_probabilities:
-            raise ValueError("keep_probabilities must name at least one probability, got none")
+            raise UsageError("keep_probabilities must name at least one probability, got none")
         for name in ("steps", "seeds"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+                raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
 def measure(options: ConvergenceOptions) -> tuple[dict[str, float], list[dict[str, Any]]]:

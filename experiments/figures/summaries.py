@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from experiments.command.errors import UsageError
 from experiments.command.options import BATCH_SIZE, NATURAL, HeadOptions, StrategyOptions
 from experiments.runs.directory import read_json
 from experiments.runs.heads import STRATEGIES
@@ -135,7 +136,7 @@ def read_results(runs: Iterable[pathlib.Path]) -> list[dict[str, Any]]:
             known = found.setdefault(key, result | {"source": str(source)})
             best = f"best_test_{metric_of(result)}"
             if known.get(best) != result[best]:
-                raise ValueError(
+                raise UsageError(
                     f"{known['source']} and {source} both hold {result['run']} of {key[0].dataset} "
                     f"with seed {result['seed']}, with different results; give one of them"
                 )

@@ -28,6 +28,7 @@ import numpy as np
 
 from experiments.bench.hardware import commit, has_torch, machine
 from experiments.command.cli import run
+from experiments.command.errors import UsageError
 from experiments.command.options import BATCH_SIZE, HeadOptions, ImageOptions, pick
 from experiments.figures import png
 from experiments.network import namespaces, picture, report
@@ -54,7 +55,7 @@ def main(options: NetworkOptions) -> None:
     if problem:
         raise RuntimeError(problem)
     if options.torch and not has_torch():
-        raise ValueError("--torch needs PyTorch, which is not installed (the `test` extra)")
+        raise UsageError("--torch needs PyTorch, which is not installed (the `test` extra)")
     lock(options.run_dir)
     check_config(options)
     data = load_examples(options)
@@ -122,7 +123,7 @@ def check_config(options: NetworkOptions) -> None:
     if not file.exists():
         write_json(file, here)
     elif found := differences(read_json(file), here):
-        raise ValueError(
+        raise UsageError(
             f"{options.run_dir} holds results of other options: {'; '.join(found)}; choose another "
             "--run-dir"
         )
@@ -142,7 +143,7 @@ def load_examples(options: NetworkOptions) -> dict[str, np.ndarray]:
             directory = options.features_dir or options.run_dir / "features"
             splits = inputs.splits(images.ratio, directory, progress)
         if any(split.label is None for split in splits.values()):
-            raise ValueError(f"dataset={options.dataset} has several labels for an example")
+            raise UsageError(f"dataset={options.dataset} has several labels for an example")
         train, test = (splits[name].examples() for name in ("train", "test"))
         part = file.with_name("examples.part.npz")
         arrays = {"x": train["x"], "y": train["y"], "test_x": test["x"], "test_y": test["y"]}

@@ -8,6 +8,8 @@ import dataclasses
 import math
 import re
 
+from experiments.command.errors import UsageError
+
 BRIDGE, INTERFACE = "bridge0", "eth0"
 NETWORK = "10.77.0"
 PORT = 29_400
@@ -63,7 +65,7 @@ def _parse(
 ) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([a-z]+)", text)
     if found is None or found[2] not in units or float(found[1]) * units[found[2]] < least:
-        raise ValueError(f"{name} must be a number and a unit like {like}, got {text!r}")
+        raise UsageError(f"{name} must be a number and a unit like {like}, got {text!r}")
     return float(found[1]) * units[found[2]]
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 
 from experiments.command.cli import Options
+from experiments.command.errors import UsageError
 from experiments.command.options import (
     ExperimentOptions,
     HeadOptions,
@@ -62,19 +63,19 @@ class NetworkOptions(Options, ExperimentOptions):
         for name, allowed in (("strategies", STRATEGIES), ("torch", BESIDE)):
             wrong = [value for value in getattr(self, name) if value not in allowed]
             if wrong:
-                raise ValueError(f"{name} must be of {allowed}, got {wrong[0]!r}")
+                raise UsageError(f"{name} must be of {allowed}, got {wrong[0]!r}")
         if not self.nodes or not 2 <= min(self.nodes) <= max(self.nodes) <= links.MOST_NODES:
-            raise ValueError(f"nodes must lie in 2 ... {links.MOST_NODES}, got {self.nodes}")
+            raise UsageError(f"nodes must lie in 2 ... {links.MOST_NODES}, got {self.nodes}")
         if not self.targets or not 0 < min(self.targets) <= max(self.targets) <= 1:
-            raise ValueError(f"targets must lie in (0, 1], got {self.targets}")
+            raise UsageError(f"targets must lie in (0, 1], got {self.targets}")
         for name in ("local_steps", "timed_rounds", "dilation"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+                raise UsageError(f"{name} must be at least 1, got {value}")
         if self.torch and self.optimizer != "sgd":
-            raise ValueError(f"--torch needs --optimizer sgd, got {self.optimizer}")
+            raise UsageError(f"--torch needs --optimizer sgd, got {self.optimizer}")
         if self.torch and self.norm != "standardize":
-            raise ValueError(f"--torch needs --norm standardize, got {self.norm}")
+            raise UsageError(f"--torch needs --norm standardize, got {self.norm}")
         for bandwidth in self.bandwidth:
             parse_rate(bandwidth)
         parse_delay(self.delay)

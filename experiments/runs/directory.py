@@ -11,6 +11,7 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
+from experiments.command.errors import UsageError
 from jist.staging import write_text
 
 # In config.json, and no part of the configuration; and whatever ends in `DIGEST`.
@@ -61,7 +62,7 @@ class RunDirectory:
             grown = [name for name in growing if grows(there, self.config, name)]
             differ = differences(there, self.config, besides=grown, reasons=reasons)
             if differ:
-                raise ValueError(
+                raise UsageError(
                     f"run_dir={self.path} belongs to another configuration; choose another "
                     f"--run-dir or remove it: " + "; ".join(differ)
                 )
@@ -146,7 +147,7 @@ def check_pinned(config: Mapping[str, Any], digests: Mapping[str, str]) -> None:
     """
     for name, sha256 in digests.items():
         if config.get(name, sha256) != sha256:
-            raise ValueError(
+            raise UsageError(
                 f"{name.removesuffix('_sha256').replace('_', ' ')}: not what the run began with, "
                 f"though the name is the same: the SHA-256 is {sha256[:8]}..., the run's was "
                 f"{config[name][:8]}...; choose another --run-dir or put the old one back"

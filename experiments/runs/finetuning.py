@@ -6,6 +6,7 @@ import pathlib
 from flax import nnx
 
 from experiments.command.cli import Options
+from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions, ProcessOptions, StrategyOptions, pick
 from experiments.runs.heads import strategy_of
 from experiments.runs.images import build_encoder, check_sees_patches
@@ -79,14 +80,14 @@ class FinetuneOptions(Options, StrategyOptions, ProcessOptions):
         StrategyOptions.__post_init__(self)
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+                raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name, allowed in (("mask", ("fixed", "random")), ("correction", CORRECTIONS)):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
+                raise UsageError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
         if not 0 < self.least_crop <= 1:
-            raise ValueError(f"least_crop must lie in (0, 1], got {self.least_crop}")
+            raise UsageError(f"least_crop must lie in (0, 1], got {self.least_crop}")
         if self.dataset.startswith("masked:"):
-            raise ValueError(
+            raise UsageError(
                 f"{self.dataset} comes with its masks, and fine-tuning draws them: train a head on "
                 "it (experiments.distributed)"
             )

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from experiments.command.errors import UsageError
 from experiments.command.options import HeadOptions, StrategyOptions
 from experiments.runs.splits import Split
 from jist import strategies, tasks
@@ -39,14 +40,14 @@ def strategy_of(how: StrategyOptions) -> tuple[type[strategies.Strategy], dict[s
         ValueError: an unknown strategy or option, or one that the strategy does not take.
     """
     if how.strategy not in STRATEGIES:
-        raise ValueError(f"strategy must be one of {(*STRATEGIES,)}, got {how.strategy!r}")
+        raise UsageError(f"strategy must be one of {(*STRATEGIES,)}, got {how.strategy!r}")
     strategy, takes = STRATEGIES[how.strategy]
     for option in IST_OPTIONS:
         value = getattr(how, option)
         if option not in takes and value != getattr(StrategyOptions, option):
-            raise ValueError(f"{option}={value} cannot be used with --strategy {how.strategy}")
+            raise UsageError(f"{option}={value} cannot be used with --strategy {how.strategy}")
     if how.exchange_dtype not in EXCHANGE_DTYPES:
-        raise ValueError(
+        raise UsageError(
             f"exchange_dtype must be one of {(*EXCHANGE_DTYPES,)}, got {how.exchange_dtype!r}"
         )
     given = dataclasses.asdict(how) | {
@@ -103,7 +104,7 @@ def build_strategy(
     )
     taking_part = {device.process_index for device in built.mesh.devices.flat}
     if len(taking_part) < jax.process_count():
-        raise ValueError(
+        raise UsageError(
             f"every process must have a worker, got {how.workers} workers on {built.mesh.size} "
             f"devices of {len(taking_part)} of the {jax.process_count()} processes"
         )
@@ -119,7 +120,7 @@ def parse_shares(text: str | None) -> tuple[float, ...] | None:
     try:
         return None if text is None else tuple(float(share) for share in text.split(","))
     except ValueError:
-        raise ValueError(f"shares must be numbers between commas, got {text!r}") from None
+        raise UsageError(f"shares must be numbers between commas, got {text!r}") from None
 
 
 def worker_pools(
@@ -137,12 +138,12 @@ def worker_pools(
     """
     if how.worker_data == "sharded":
         if labels is None:
-            raise ValueError("--worker-data sharded needs examples of one class each")
+            raise UsageError("--worker-data sharded needs examples of one class each")
         return sharded_pools(labels, how.workers, seed=seed, alpha=how.alpha)
     if how.worker_data != "shared":
-        raise ValueError(f"worker_data must be shared or sharded, got {how.worker_data!r}")
+        raise UsageError(f"worker_data must be shared or sharded, got {how.worker_data!r}")
     if how.alpha is not None:
-        raise ValueError(f"alpha needs --worker-data sharded, got {how.alpha}")
+        raise UsageError(f"alpha needs --worker-data sharded, got {how.alpha}")
     return None
 
 
@@ -162,5 +163,5 @@ def validation_rows(split: Split, share: float, seed: int) -> np.ndarray:
         DataError: a class has a single example.
     """
     if not 0 <= share < 1:
-        raise ValueError(f"validation must lie in [0, 1), got {share}")
+        raise UsageError(f"validation must lie in [0, 1), got {share}")
     return split.held_out(share, seed) if share else np.zeros(len(split), bool)

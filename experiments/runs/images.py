@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions, NaturalOptions
 from experiments.runs.splits import DenseSplit
 from experiments.runs.stores import Classified, shared, store_paths
@@ -121,7 +122,7 @@ def build_encoder(options: ImageOptions) -> Encoder:
         FileNotFoundError: as `jist.models.load_encoder`.
     """
     if options.encode_dtype not in COMPUTE_DTYPES:
-        raise ValueError(
+        raise UsageError(
             f"encode_dtype must be one of {(*COMPUTE_DTYPES,)}, got {options.encode_dtype!r}"
         )
     dtype = COMPUTE_DTYPES[options.encode_dtype]
@@ -129,13 +130,13 @@ def build_encoder(options: ImageOptions) -> Encoder:
         shape = RANDOM_ENCODERS[options.encoder]()
         return MAEEncoder(shape, dtype=dtype, rngs=nnx.Rngs(options.seed))
     if options.encoder.startswith("random"):
-        raise ValueError(
+        raise UsageError(
             f"encoder must be a directory or one of {(*shipped_encoders(), *RANDOM_ENCODERS)}, "
             f"got {options.encoder!r}"
         )
     encoder = load_any_encoder(options.encoder, dtype=dtype)
     if isinstance(encoder, MAEEncoder) and encoder.config.channels != 3:
-        raise ValueError(
+        raise UsageError(
             f"encoder={options.encoder} takes {encoder.config.channels} channels, and scripts read "
             "colour images: jist.data.images.bands and jist.features.cls_vectors serve bands"
         )
@@ -240,7 +241,7 @@ def check_sees_patches(options: ImageOptions, encoder: Encoder) -> MAEEncoder:
         ValueError: it sees images whole.
     """
     if not isinstance(encoder, MAEEncoder):
-        raise ValueError(f"encoder={options.encoder} needs whole images, so masks cannot be used")
+        raise UsageError(f"encoder={options.encoder} needs whole images, so masks cannot be used")
     return encoder
 
 

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from experiments.command.errors import UsageError
 from experiments.command.options import (
     BATCH_SIZE,
     NATURAL,
@@ -31,7 +32,7 @@ class Training:
 
     def __post_init__(self) -> None:
         if self.mask not in MASKS:
-            raise ValueError(f"mask must be fixed or random, got {self.mask!r}")
+            raise UsageError(f"mask must be fixed or random, got {self.mask!r}")
 
     @property
     def name(self) -> str:
@@ -65,11 +66,11 @@ class Plan:
     def __post_init__(self) -> None:
         drawn = any(training.mask_ratio or training.mask != "fixed" for training in self.trainings)
         if drawn and not self.images.of_images:
-            raise ValueError(
+            raise UsageError(
                 f"masking ratios and random masks need images, got dataset {self.images.dataset}"
             )
         if self.images.natural and drawn:
-            raise ValueError(
+            raise UsageError(
                 "images that come with their masks leave no ratio to choose and no mask to draw: "
                 f"got dataset {self.images.dataset}, mask ratios "
                 f"{sorted({training.mask_ratio for training in self.trainings})}"
@@ -119,7 +120,7 @@ class Plan:
             ValueError: it was written by a script that trains no classifier.
         """
         if "trainings" not in config:
-            raise ValueError(
+            raise UsageError(
                 "run_dir must be one of a script that trains classifiers, got one of "
                 f"experiments.{config.get('experiment')}"
             )

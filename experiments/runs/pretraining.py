@@ -6,6 +6,7 @@ import pathlib
 from flax import nnx
 
 from experiments.command.cli import Options
+from experiments.command.errors import UsageError
 from experiments.command.options import NaturalOptions, ProcessOptions
 from experiments.runs.images import COMPUTE_DTYPES
 from jist.models import MAE, DecoderConfig, ViTConfig
@@ -71,10 +72,10 @@ class PretrainOptions(Options, NaturalOptions, ProcessOptions):
 def build_mae(options: PretrainOptions) -> MAE:
     """The untrained masked autoencoder of the options; `dtype` must not be auto."""
     if options.encoder not in SIZES:
-        raise ValueError(f"encoder must be one of {(*SIZES,)}, got {options.encoder!r}")
+        raise UsageError(f"encoder must be one of {(*SIZES,)}, got {options.encoder!r}")
     if options.dtype not in COMPUTE_DTYPES:
         allowed = (*COMPUTE_DTYPES, "auto")
-        raise ValueError(f"dtype must be one of {allowed}, got {options.dtype!r}")
+        raise UsageError(f"dtype must be one of {allowed}, got {options.dtype!r}")
     encoder, decoder = SIZES[options.encoder]
     given = {"image_size": options.image_size, "patch_size": options.patch_size}
     encoder = dataclasses.replace(encoder, **{k: v for k, v in given.items() if v is not None})

@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from experiments.command.errors import UsageError
 from experiments.runs.classification import run_plan
 from experiments.runs.directory import lock, read_json, write_json
 from experiments.runs.plan import Plan
@@ -66,7 +67,7 @@ def _extended(plan: Plan, run_dir: pathlib.Path) -> Plan:
     names = [training.name for training in there.trainings]
     for training in added:
         if training.name in names:
-            raise ValueError(
+            raise UsageError(
                 f"{run_dir} has a training {training.name!r} with other options; choose another "
                 "--run-dir or remove it"
             )

@@ -23,6 +23,7 @@ from rich.table import Table
 
 from experiments.bench.hardware import commit, machine, take_device
 from experiments.command.cli import Options, run
+from experiments.command.errors import UsageError
 from experiments.figures import png
 from experiments.runs.directory import read_json, write_json
 from experiments.scaling import features, largest, picture, rounds
@@ -51,16 +52,16 @@ def main(options: ScalingOptions) -> None:
     """Measures one part after the other; the files are written after each."""
     unknown = [name for name in options.only if name not in PARTS]
     if unknown or not options.only:
-        raise ValueError(f"only must be of {PARTS}, got {unknown or 'none of them'}")
+        raise UsageError(f"only must be of {PARTS}, got {unknown or 'none of them'}")
     if options.repeats < 1:
-        raise ValueError(f"repeats must be positive, got {options.repeats}")
+        raise UsageError(f"repeats must be positive, got {options.repeats}")
     take_device(options.device)
     options.out.mkdir(parents=True, exist_ok=True)
     file = options.out / "scaling.json"
     here = {"machine": machine(), "clock": CLOCK[options.device]}
     report = here | {"results": {}} | (read_json(file) if file.exists() else {})
     if {name: report[name] for name in here} != json.loads(json.dumps(here)):
-        raise ValueError(
+        raise UsageError(
             f"{file} was measured on another machine, device or version, or with other XLA flags; "
             f"choose another --out or remove it: {report['machine']}"
         )

@@ -329,7 +329,9 @@ def test_what_is_not_done_is_left_out_of_the_evaluation(run, images, tmp_path):
 
 
 def test_every_error_says_something():
-    assert cli.message_of(ValueError("n must be positive")) == "n must be positive"
+    assert cli.message_of(cli.UsageError("n must be positive")) == "n must be positive"
+    assert cli.message_of(ValueError("buffer\nis full")) == "ValueError: buffer is full"
+    assert cli.message_of(FileNotFoundError(2, "No such file", "a/b")) == "a/b: No such file"
     assert cli.message_of(KeyError("head")) == "KeyError: 'head'"
     assert cli.message_of(MemoryError()) == "MemoryError"
 

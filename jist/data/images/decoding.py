@@ -3,6 +3,7 @@
 import io
 import os
 import pathlib
+import stat
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -59,6 +60,8 @@ def decode_image(
         UnreadableImageError: as `read_image`, or anything that `convert` raises.
     """
     try:
+        if not isinstance(encoded, io.BytesIO) and not stat.S_ISREG(os.stat(encoded).st_mode):
+            raise OSError("it is no file; a pipe would be waited for")
         with Image.open(encoded, formats=_FORMATS) as image:
             return convert(image)
     except UnidentifiedImageError as error:

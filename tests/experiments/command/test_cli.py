@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from experiments.command import processes
-from experiments.command.cli import Options, check_local, run
+from experiments.command.allowed import check_options
+from experiments.command.cli import Options, run
 from experiments.command.options import ProcessOptions
 
 
@@ -23,17 +24,17 @@ class Paths(Options):
     [
         {"run_dir": pathlib.Path("gs://bucket/a")},
         {"dataset": "folder:s3://bucket/a"},
-        {"images": (pathlib.Path("a"), pathlib.Path("https://host/a.png"))},
+        {"images": (pathlib.Path("/"), pathlib.Path("https://host/a.png"))},
     ],
 )
 def test_urls_are_refused_before_anything_is_written(given):
     with pytest.raises(ValueError, match=f"{next(iter(given))}=.*: a local or mounted path is"):
-        check_local(Paths(**given))
+        check_options(Paths(**given))
 
 
 @pytest.mark.parametrize("dataset", ["folder:/data/a", "features:/a.npy,/b.npy", "digits"])
 def test_paths_are_no_urls(dataset):
-    check_local(Paths(dataset=dataset, run_dir=pathlib.Path("/a:/b")))
+    check_options(Paths(dataset=dataset, run_dir=pathlib.Path("/a:/b")))
 
 
 def test_names_that_are_no_unicode_are_printed_escaped(monkeypatch, tmp_path):

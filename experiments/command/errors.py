@@ -1,0 +1,60 @@
+"""Which errors are a user's: the type that ends a script with exit code 2, and its one line.
+
+Libraries raise ValueError for many reasons (a full disk, an empty array), so it says nothing about
+who is at fault.
+"""
+
+import contextlib
+import traceback
+from collections.abc import Iterator
+
+LONGEST = 400  # characters of a message
+
+
+class UsageError(ValueError):
+    """An option has a value that is not allowed, or options do not go together."""
+
+
+@contextlib.contextmanager
+def of_options() -> Iterator[None]:
+    """Inside, options become arguments of jist: what it refuses of them is a usage error.
+
+    Only a ValueError that jist itself raises says so. One of a library below, or of a subclass,
+    passes unchanged.
+
+    Raises:
+        UsageError: in the place of jist's ValueError.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if type(error) is ValueError and _raised_by_jist(error):
+            raise UsageError(str(error)) from error
+        raise
+
+
+def _raised_by_jist(error: ValueError) -> bool:
+    (*_, (frame, _)) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals.get("__name__", "").split(".")[0] == "jist"
+
+
+def message_of(error: Exception) -> str:
+    """The message of an error in one line, with its type where the message alone is unclear."""
+    text, kind = " ".join(str(error).split()), type(error).__name__
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        text = f"{error.filename}: {error.strerror}"
+    elif isinstance(error, KeyError) or type(error) in (ValueError, TypeError, AttributeError):
+        text = f"{kind}: {text}"  # nobody meant it to be read
+    return shortened(text or kind)
+
+
+def shortened(text: str) -> str:
+    """A message of at most `LONGEST` characters; of a longer one begin and end are kept.
+
+    >>> len(shortened("x" * 5000))
+    400
+    """
+    if len(text) <= LONGEST:
+        return text
+    half = (LONGEST - 5) // 2
+    return f"{text[: LONGEST - 5 - half]} ... {text[-half:]}"
