@@ -1,12 +1,12 @@
 """Checkpoints of a run, through Orbax; the only file that knows it.
 
 A checkpoint is written in the background under a temporary name and renamed when it is whole, so a
-run that is killed at any moment leaves only whole checkpoints behind. The digests of its files are
+run that is killed at any moment leaves only whole checkpoints behind (`jist.recovery` removes what
+it had no time to remove). The digests of its files are
 noted then, and checked before Orbax reads them (`jist.digests`).
 """
 
 import contextlib
-import json
 import math
 import os
 import pathlib
@@ -16,9 +16,11 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import tensorstore as ts
+from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from jist.digests import check_digests, has_digests, write_digests
+from jist.recovery import epochs_in, read_metrics, set_right
 
 Tree = TypeVar("Tree")
 
@@ -64,6 +66,10 @@ class Checkpoints:
         self._metric, self._of = metric, dict(of or {})
         self._sign = 1 if higher_is_better else -1
         self._writing: Any = None  # Orbax's handle of the last save
+        self._checked: int | None = None  # an epoch whose files were found whole
+        if not must_exist:
+            with _errors_of(self.directory, f"cannot use checkpoints={self.directory}"):
+                self._set_right(keep)
         # Orbax's policies do not fit its own annotations of them.
         decide: Any = ocp.training.save_decision_policies
         preserve: Any = ocp.training.preservation_policies
@@ -80,6 +86,13 @@ class Checkpoints:
                 # A reader must not delete temporary files: another program may be writing them.
                 cleanup_tmp_directories=not must_exist,
             )
+
+    def _set_right(self, keep: int) -> None:
+        """Undoes what a kill or damage left behind, by the first of many processes."""
+        if jax.process_index() == 0:
+            merit = None if self._metric is None else self._merit
+            self._checked = set_right(self.directory, keep=keep, merit=merit, check=_check_whole)
+        multihost_utils.sync_global_devices("checkpoints are set right")
 
     @property
     def last(self) -> int | None:
@@ -172,11 +185,9 @@ class Checkpoints:
             )
         directory = self.directory / str(epoch)
         damaged = f"the checkpoint {directory} is damaged or of another model"
-        with _errors_of(self.directory, damaged):
-            if has_digests(directory):
-                check_digests(directory)
-            else:
-                _check_files(directory / "state")
+        if epoch != self._checked:
+            with _errors_of(self.directory, damaged):
+                _check_whole(directory)
         self._check_origin(epoch)
         target = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding),
@@ -251,12 +262,20 @@ def _errors_of(directory: pathlib.Path, what: str) -> Iterator[None]:
 
 def _damaged_metrics(directory: pathlib.Path) -> pathlib.Path | None:
     """The first damaged file of metrics, to be named in the error message."""
-    for path in sorted(directory.glob("*/metrics/metrics")):
+    for epoch in epochs_in(directory):
         try:
-            [float(value) for value in dict(json.loads(path.read_text())).values()]
-        except (OSError, ValueError, TypeError):
-            return path
+            read_metrics(directory / str(epoch))
+        except (OSError, ValueError):
+            return directory / str(epoch) / "metrics" / "metrics"
     return None
+
+
+def _check_whole(directory: pathlib.Path) -> None:
+    """Raises if a file of a checkpoint is missing or damaged."""
+    if has_digests(directory):
+        check_digests(directory)
+    else:
+        _check_files(directory / "state")
 
 
 def _check_files(directory: pathlib.Path) -> None:

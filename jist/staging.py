@@ -43,12 +43,22 @@ def replaced(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     try:
         with named(path):
             yield staging
-        staging.replace(path)
+            staging.replace(path)
+    except OSError as error:
+        if error.filename != str(staging):
+            raise
+        raise type(error)(error.errno, error.strerror, str(path)) from error  # not the temporary
     finally:
         staging.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Writes a text file in UTF-8, whole or not at all."""
+    """Writes a text file in UTF-8, whole or not at all; one that holds the text is left alone.
+
+    So what is complete can be used where nothing can be written, as on a read-only mount.
+    """
+    with contextlib.suppress(OSError):
+        if pathlib.Path(path).read_bytes() == text.encode("utf-8"):
+            return
     with replaced(path) as staging:
         staging.write_text(text, encoding="utf-8")

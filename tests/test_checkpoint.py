@@ -201,3 +201,50 @@ def test_neither_saves_nor_trainings_leave_files_or_threads_open(tmp_path):
     # Reading leaves a pool of a few threads behind, until it is collected; 24 saves leave nothing.
     assert descriptors <= before[0] + 4
     assert threads <= before[1] + 6
+
+
+def damage(checkpoint):
+    files = (path for path in (checkpoint / "state").rglob("*") if path.is_file())
+    file = max(files, key=lambda file: file.stat().st_size)
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def test_a_damaged_last_checkpoint_is_set_aside_and_its_epoch_can_be_saved_again(tmp_path, caplog):
+    state = {"a": jnp.arange(3.0)}
+    with Checkpoints(tmp_path, metric=None, keep=3) as checkpoints:
+        for epoch in (1, 2, 3):
+            checkpoints.save(epoch, {"a": state["a"] + epoch}, {})
+    damage(tmp_path / "3")
+    with Checkpoints(tmp_path, metric=None, must_exist=True) as reader:
+        assert reader.last == 3  # who only reads is told, and changes nothing
+        with pytest.raises(CheckpointError, match=r"3 is damaged or of another model"):
+            reader.restore(state)
+    damage(tmp_path / "2")
+    with Checkpoints(tmp_path, metric=None, keep=3) as checkpoints:
+        assert checkpoints.last == 1
+        assert_equal(checkpoints.restore(state), {"a": state["a"] + 1})
+        for epoch in (2, 3):
+            checkpoints.save(epoch, state, {})
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {
+        *("1", "2", "3", "damaged-2", "damaged-3")
+    }
+    newest, second = caplog.messages
+    assert newest.startswith("the checkpoint of epoch 3 is damaged and now called")
+    assert "epoch 2 is damaged" in second
+    assert "going on from that of epoch 1" in second
+
+
+def test_what_is_kept_after_a_kill_follows_from_what_was_reached(tmp_path):
+    """A kill between writing a checkpoint and removing the one before leaves one too many."""
+    state = {"a": jnp.zeros(3)}
+    accuracies = [0.1, 0.9, 0.3, 0.2]
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        for epoch, accuracy in enumerate(accuracies, start=1):
+            if epoch == 4:
+                checkpoints._finish_writing()
+                shutil.copytree(tmp_path / "c" / "3", tmp_path / "3")
+            checkpoints.save(epoch, state, {"test_accuracy": accuracy})
+    shutil.copytree(tmp_path / "3", tmp_path / "c" / "3")  # as if it had not been removed yet
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        assert (checkpoints.last, checkpoints.best) == (4, 2)
+    assert {path.name for path in (tmp_path / "c").iterdir() if path.is_dir()} == {"2", "4"}

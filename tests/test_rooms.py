@@ -28,6 +28,7 @@ JIST = (
     "features",
     "data",
     "checkpoint",
+    "recovery",
     "metrics",
     "store",
     "digests",

@@ -41,3 +41,18 @@ def test_programs_that_write_one_file_at_once_do_not_meet(tmp_path):
         list(pool.map(write, texts))
     assert (tmp_path / "a.json").read_text() in texts
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_what_holds_the_text_already_is_left_alone(tmp_path):
+    """So a finished run can be read on a read-only mount."""
+    write_text(tmp_path / "a.json", "text")
+    before = (tmp_path / "a.json").stat()
+    write_text(tmp_path / "a.json", "text")
+    after = (tmp_path / "a.json").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_what_cannot_be_written_is_told_by_its_own_name(tmp_path):
+    with pytest.raises(FileNotFoundError) as told:
+        write_text(tmp_path / "missing" / "a.json", "text")
+    assert told.value.filename == str(tmp_path / "missing" / "a.json")

@@ -1,5 +1,6 @@
 """Figures on disk, as PNG."""
 
+import io
 import pathlib
 
 from matplotlib.figure import Figure
@@ -8,13 +9,17 @@ from jist.staging import replaced
 
 
 def write(figure: Figure, path: pathlib.Path, *, dpi: int = 150) -> None:
-    """Writes a figure whole or not at all; its directory is made if missing.
+    """Writes a figure whole or not at all, unless it is there; its directory is made if missing.
 
     Args:
         figure: the figure.
         path: the file to write.
         dpi: dots per inch.
     """
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=dpi)
+    if path.is_file() and path.read_bytes() == drawn.getvalue():
+        return  # of a finished run, which may be on a read-only mount
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced(path) as staging:
-        figure.savefig(staging, format="png", dpi=dpi)
+        staging.write_bytes(drawn.getvalue())

@@ -1,5 +1,6 @@
 """The directory of a run: its configuration and results, checked to belong together."""
 
+import errno
 import fcntl
 import json
 import os
@@ -187,7 +188,12 @@ def lock(path: pathlib.Path) -> None:
     path = path.resolve()
     if path in _locks:
         return
-    descriptor = os.open(path / ".lock", os.O_CREAT | os.O_RDWR)
+    try:
+        descriptor = os.open(path / ".lock", os.O_CREAT | os.O_RDWR)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES):
+            raise
+        return  # nobody can write there, and what is finished can be read
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -217,11 +223,16 @@ def differences(
     """
     there, here = _flat(there), _flat(here)
     because = {name: f" ({reason})" for name, reason in (reasons or {}).items()}
-    return [
-        f"{name} is {there.get(name)!r} there and {here.get(name)!r} here{because.get(name, '')}"
-        for name in sorted((there.keys() | here.keys()) - set(besides))
-        if there.get(name) != here.get(name)
-    ]
+    found = []
+    for name in sorted((there.keys() | here.keys()) - set(besides)):
+        entry = name.partition("]")[0] + "]"
+        if "[" in name and not all(any(n.startswith(entry) for n in of) for of in (there, here)):
+            one = f"{entry} is {'there' if name in there else 'here'} alone"
+            found += [] if one in found else [one]
+        elif there.get(name) != here.get(name):
+            reason = because.get(name, "")
+            found.append(f"{name} is {there.get(name)!r} there and {here.get(name)!r} here{reason}")
+    return found
 
 
 def grows(there: dict[str, Any], here: dict[str, Any], name: str) -> bool:
@@ -233,8 +244,11 @@ def grows(there: dict[str, Any], here: dict[str, Any], name: str) -> bool:
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
     if isinstance(value, dict):
         pairs = [(f"{name}.{key}" if name else key, item) for key, item in value.items()]
-        return {k: v for key, item in pairs for k, v in _flat(item, key).items()}
-    return {name: value}
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        pairs = [(f"{name}[{number}]", item) for number, item in enumerate(value)]
+    else:
+        return {name: value}
+    return {k: v for key, item in pairs for k, v in _flat(item, key).items()}
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:

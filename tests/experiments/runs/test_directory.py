@@ -6,6 +6,7 @@ import pytest
 
 from experiments.runs.directory import (
     RunDirectory,
+    differences,
     features_of,
     read_json,
     without_notes,
@@ -98,3 +99,13 @@ def test_two_programs_do_not_share_a_directory_and_a_killed_one_gives_it_back(tm
         other.send_signal(signal.SIGKILL)
     RunDirectory(tmp_path / "r", {})
     RunDirectory(tmp_path / "r", {})
+
+
+def test_of_lists_of_trainings_only_the_field_that_differs_is_named():
+    def config(*trainings):
+        return {"trainings": [{"ratio": 0.5, "how": {"workers": n}} for n in trainings]}
+
+    assert differences(config(1, 2, 4), config(1, 3, 4)) == [
+        "trainings[1].how.workers is 2 there and 3 here"
+    ]
+    assert differences(config(1), config(1, 3)) == ["trainings[1] is here alone"]
