@@ -4,15 +4,15 @@ r"""Every strategy on 1, 2, 4 and 8 workers, at equal examples in total and for 
         --run-dir runs/compare
 
 Yuan et al. (VLDB 2022), §5: accuracy against the number of sites, for independent subnet training,
-data parallel training, local SGD and an ensemble of subnetworks; and for independent subnet
-training without the standardisation of §2.2, which the paper says is necessary.
+data parallel training, local SGD and an ensemble of subnetworks; for DiLoCo; and for independent
+subnet training without the standardisation of §2.2, which the paper says is necessary.
 
 At equal examples in total, n workers share `--epochs` passes through the data; at equal examples
 per worker, each makes that many passes itself. No schedule depends on the number of epochs, so one
 training gives both: n workers train for n times `--epochs` epochs, and both accuracies are read
 from the same curve. Ends with a table and `comparison.png`; run again, it resumes where it stopped.
 Other `--epochs` need their own run directory, because trainings are named by theirs. Expected on 2
-CPU cores and JPEG copies of CIFAR-10: 18 minutes with `--epochs 3`.
+CPU cores and JPEG copies of CIFAR-10: 25 minutes with `--epochs 3`.
 """
 
 import dataclasses
@@ -25,25 +25,28 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.command.cli import Options, run
+from experiments.command.errors import UsageError
 from experiments.command.options import (
     ExperimentOptions,
     HeadOptions,
     ImageOptions,
+    RoundOptions,
     StrategyOptions,
     pick,
 )
 from experiments.figures import png
 from experiments.figures.summaries import metric_of
+from experiments.runs import heads
 from experiments.runs.classification import run_plan
 from experiments.runs.plan import Plan, Training
 from experiments.runs.recipes import EACH, TOTAL
 from jist.metrics import read_metrics
 
-STRATEGIES = ("ist", "data_parallel", "local_sgd", "ensemble")
+STRATEGIES = ("ist", "data_parallel", "local_sgd", "diloco", "ensemble")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CompareOptions(Options, ExperimentOptions):
+class CompareOptions(Options, RoundOptions, ExperimentOptions):
     """Options of the comparison."""
 
     run_dir: pathlib.Path = pathlib.Path("runs/compare")
@@ -54,6 +57,26 @@ class CompareOptions(Options, ExperimentOptions):
     """Numbers of workers n."""
     local_steps: int = 50
     """Steps J of every worker in a round."""
+    strategies: tuple[str, ...] = STRATEGIES
+    """What is compared. Options that only some of them take, such as --participation, are for
+    those."""
+    partition: str = "uniform"
+    """How neurons are assigned (ist and ensemble): uniform or stratified."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.strategies:
+            if name not in STRATEGIES:
+                raise UsageError(f"strategies must be some of {STRATEGIES}, got {name!r}")
+
+    def how(self, strategy: str, workers: int) -> StrategyOptions:
+        """A strategy with those of the options that it takes."""
+        _, takes = heads.STRATEGIES[strategy]
+        shared = (*(field.name for field in dataclasses.fields(RoundOptions)), "partition")
+        taken = {name: getattr(self, name) for name in shared if name in takes}
+        return StrategyOptions(
+            strategy=strategy, workers=workers, local_steps=self.local_steps, **taken
+        )
 
 
 def main(options: CompareOptions) -> None:
@@ -71,18 +94,18 @@ def make_plan(options: CompareOptions) -> Plan:
     trainings = []
     for workers in sorted(set(options.workers)):
         # An ensemble is evaluated as separate subnetworks, which cannot be scaled up.
-        able = [name for name in STRATEGIES if (name, options.norm) != ("ensemble", "scale")]
+        able = [
+            name for name in options.strategies if (name, options.norm) != ("ensemble", "scale")
+        ]
         methods: list[tuple[str, str | None]] = [(strategy, None) for strategy in able]
-        if options.norm != "none":
-            methods.insert(1, ("ist", "none"))
+        if options.norm != "none" and "ist" in able:
+            methods.insert(able.index("ist") + 1, ("ist", "none"))
         if workers == 1:
             methods.append(("centralized", None))
         trainings += [
             Training(
                 mask_ratio=options.ratio,
-                how=StrategyOptions(
-                    strategy=strategy, workers=workers, local_steps=options.local_steps
-                ),
+                how=options.how(strategy, workers),
                 epochs=None if workers == 1 else workers * options.epochs,
                 norm=norm,
             )

@@ -36,7 +36,7 @@ from experiments.runs.finetuning import (
     build_finetuning,
     build_task,
 )
-from experiments.runs.heads import worker_pools
+from experiments.runs.heads import say_exchange, worker_pools
 from experiments.runs.images import dataset_of, progress_bar
 from jist import trainer
 from jist.finetuning import MaskedImages
@@ -61,13 +61,17 @@ def main(options: FinetuneOptions) -> None:
     if options.dtype == "auto":  # decided once: a resumed run keeps its type on any machine
         fast = jax.default_backend() != "cpu" or has_matrix_unit()
         options = dataclasses.replace(options, dtype="bfloat16" if fast else "float32")
+    how = pick(options, StrategyOptions)
     config = dataclasses.asdict(options)
-    for name in (*FREE, *(field.name for field in dataclasses.fields(ProcessOptions))):
+    groups = (*dataclasses.fields(ProcessOptions), *dataclasses.fields(StrategyOptions))
+    for name in (*FREE, *(field.name for field in groups)):
         del config[name]
+    config |= how.config()
     train_set, test_set = (dataset_of(options.images, split) for split in ("train", "test"))
     task = build_task(options)
     model = build_classifier(options, len(train_set.class_names))
     strategy = build_finetuning(options, model, task, len(train_set))
+    say_exchange(how, strategy)
     directory = RunDirectory(options.run_dir, {"experiment": NAME} | config, reasons=REASONS)
     directory.pin({"encoder_sha256": digest(unnamed(model.encoder))})
     given = {"ratio": options.mask_ratio, "seed": options.seed}
@@ -84,7 +88,7 @@ def main(options: FinetuneOptions) -> None:
             checkpoints=options.run_dir / "checkpoints",
             log=log,
             task=task,
-            pools=worker_pools(pick(options, StrategyOptions), train_set.labels, options.seed),
+            pools=worker_pools(how, train_set.labels, options.seed),
             progress=progress,
             description=f"fine-tuning, {options.strategy}, {options.workers} worker(s)",
         )
@@ -92,6 +96,8 @@ def main(options: FinetuneOptions) -> None:
     result = {
         "run": NAME,
         **{name: value for name, value in config.items() if name != "mask_ratio"},
+        **dataclasses.asdict(how),
+        "exchange": strategy.exchange,
         "ratio": options.mask_ratio,
         "train_examples": len(train_set),
         "test_examples": len(test_set),

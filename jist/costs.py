@@ -73,17 +73,30 @@ def _flops(jaxpr: Any) -> int:
     return total
 
 
-def all_reduce_bytes(tree: Any, workers: int) -> int:
+def all_reduce_bytes(tree: Any, workers: int, participants: int | None = None) -> int:
     """Bytes that each of n workers receives in a ring all-reduce: 2 (n - 1) / n of the floats.
 
     Counters are not exchanged: they advance alike everywhere (`jist.ist.exchange.average`).
+
+    Args:
+        tree: arrays or shapes.
+        workers: number of workers n.
+        participants: k of them that have something to add. These bring the sum together, each
+            (k - 1) / k of it, and all n have it in the end: (n + k - 2) / n, averaged over the
+            workers. By default all.
     """
     floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
-    return -(-2 * (workers - 1) * size_bytes(floats) // workers)
+    adding = workers if participants is None else participants
+    return -(-(workers + adding - 2) * size_bytes(floats) // workers)
 
 
 def replicated_bytes(
-    tree: Any, axes: Any, part_widths: Mapping[str, int], workers: int, wire: Any = None
+    tree: Any,
+    axes: Any,
+    part_widths: Mapping[str, int],
+    workers: int,
+    wire: Any = None,
+    participants: int | None = None,
 ) -> int:
     """Bytes that a worker receives when all pieces are all-gathered: those of the n - 1 others.
 
@@ -93,28 +106,76 @@ def replicated_bytes(
         part_widths: {layer: neurons in the widest subnet}; the others are padded to it.
         workers: number of workers n, each on a device of its own.
         wire: type in which floats travel; their own by default.
+        participants: how many workers take part. Pieces of those that are absent have not changed
+            and need not travel; averaged over all workers. By default all take part.
     """
-    return (workers - 1) * size_bytes(_on_wire(subnet_shapes(tree, axes, part_widths), wire))
+    piece = size_bytes(_on_wire(subnet_shapes(tree, axes, part_widths), wire))
+    taking_part = workers if participants is None else participants
+    return (workers - 1) * piece * taking_part // workers
 
 
-def sharded_bytes(tree: Any, axes: Any, workers: int, wire: Any = None) -> int:
+def sharded_bytes(
+    tree: Any, axes: Any, workers: int, wire: Any = None, participants: int | None = None
+) -> int:
     """Bytes that a worker receives when equal subnets travel by all-to-all; arguments as above.
 
     Out and back, n - 1 n-ths of a subnet whose sharded axis is padded to equally many slots for
-    every owner; leaves without a named axis are averaged by a ring all-reduce.
+    every owner; leaves without a named axis are averaged by a ring all-reduce. Workers that are
+    absent need no subnet, and store their shares of the parameters all the same.
     """
+    taking_part = workers if participants is None else participants
 
     def leaf(array: Any, axes: tuple) -> int:
         if not any(axes):
-            return all_reduce_bytes(array, workers)
-        shape = [
-            size if name is None else workers * slots_per_owner(size, workers, workers)
-            for size, name in zip(*unfolded(array.shape, axes), strict=True)
-        ]
-        piece = _on_wire(jax.ShapeDtypeStruct(tuple(shape), array.dtype), wire)
-        return 2 * (workers - 1) * size_bytes(piece) // workers
+            return all_reduce_bytes(array, workers, participants)
+        piece = size_bytes(_on_wire(_sharded_piece(array, axes, workers, workers), wire))
+        return 2 * (workers - 1) * piece * taking_part // workers**2
 
     return sum(jax.tree.leaves(jax.tree.map(leaf, tree, axes)))
+
+
+def exchange_bytes(
+    tree: Any,
+    axes: Any,
+    part_widths: Mapping[str, int],
+    workers: int,
+    devices: int,
+    wire: Any = None,
+) -> dict[str, int]:
+    """Bytes that a device receives in a round by either exchange, where it trains n / D workers.
+
+    Args:
+        tree: as for `replicated_bytes`.
+        axes: the same.
+        part_widths: the same.
+        workers: the same.
+        devices: number of devices D; divides the workers and the widths.
+        wire: as for `replicated_bytes`.
+
+    Returns:
+        {"replicated": the pieces of the other devices' workers, "sharded": out and back, D - 1
+        D-ths of its own workers' subnets, and the all-reduce of what is shared}.
+    """
+    local = workers // devices
+    whole = size_bytes(_on_wire(subnet_shapes(tree, axes, part_widths), wire))
+
+    def leaf(array: Any, axes: tuple) -> int:
+        if not any(axes):
+            return all_reduce_bytes(array, devices)
+        piece = _on_wire(_sharded_piece(array, axes, workers, devices), wire)
+        return 2 * (devices - 1) * local * size_bytes(piece) // devices
+
+    sharded = sum(jax.tree.leaves(jax.tree.map(leaf, tree, axes)))
+    return {"replicated": (workers - local) * whole, "sharded": sharded}
+
+
+def _sharded_piece(array: Any, axes: tuple, workers: int, devices: int) -> jax.ShapeDtypeStruct:
+    """A worker's piece of an array, with equally many slots for every owner along its neurons."""
+    shape = [
+        size if name is None else devices * slots_per_owner(size, workers, devices)
+        for size, name in zip(*unfolded(array.shape, axes), strict=True)
+    ]
+    return jax.ShapeDtypeStruct(tuple(shape), array.dtype)
 
 
 def _on_wire(tree: Any, wire: Any) -> Any:

@@ -144,6 +144,8 @@ def train(
     examples = count(source.shapes)
     shape = {"examples": examples, "workers": strategy.workers, "batch_size": batch_size}
     order = functools.partial(worker_order, seed, **shape, pools=pools, block=block)
+    # Examples of an absent worker are not seen, so an epoch has as many steps as those of fewer.
+    steps_at = functools.partial(steps_until, **shape | {"workers": strategy.participants})
     order(first_step=0, steps=0)  # raises at once if the batch size is wrong
     if strategy.workers * batch_size > examples:
         raise ValueError(
@@ -167,7 +169,7 @@ def train(
         "best": metric,
         **({} if block is None else {"block": block}),
         **shape,
-        **optimizer_fingerprint(strategy.optimizer, nnx.to_pure_dict(nnx.state(model, nnx.Param))),
+        **_of_strategy(strategy, nnx.to_pure_dict(nnx.state(model, nnx.Param))),
     }
     with _open(checkpoints, task, metric, of=of) as saved:
         done = saved.last or 0
@@ -192,8 +194,7 @@ def train(
                     task.check(strategy.model(state), now)
                 streamed = any(isinstance(leaf, OnDisk) for leaf in jax.tree.leaves(now))
                 on_devices = now if streamed else _placed(now, strategy)
-            first = steps_until(epoch - 1, **shape)
-            last = steps_until(epoch, **shape)
+            first, last = steps_at(epoch - 1), steps_at(epoch)
             state, losses = _epoch(strategy, state, on_devices, order, first, last)
             if not np.isfinite(losses).all():
                 raise _diverged(f"training loss, {losses.tolist()} by worker,", epoch)
@@ -202,13 +203,16 @@ def train(
             metrics = {
                 "epoch": epoch,
                 "round": int(state.round),
-                "examples_seen": last * strategy.workers * batch_size,
+                "examples_seen": last * strategy.participants * batch_size,
                 "train_loss": float(losses.mean()),
                 "train_loss_per_worker": losses.tolist(),
                 **evaluate(model, test_examples, task),
                 **_validate(model, validation_examples, task),
                 "bytes_received_per_worker": strategy.bytes_received(int(state.round), last),
-                "flops_per_worker": last * flops_per_step,
+                "flops_per_worker": last
+                * flops_per_step
+                * strategy.participants
+                // strategy.workers,
                 "seconds": round(time.perf_counter() - start, 3),
             }
             # No training loss covers the parameters after the last step.
@@ -224,6 +228,17 @@ def train(
             if on_epoch is not None and on_epoch([*history], model):
                 break
     return history
+
+
+def _of_strategy(strategy: Strategy, params: Any) -> dict[str, Any]:
+    """What a checkpoint says of the optimisers and, where some are absent, of the workers."""
+    of: dict[str, Any] = optimizer_fingerprint(strategy.optimizer, params)
+    if strategy.outer is not None:
+        outer = optimizer_fingerprint(strategy.outer, params)
+        of |= {f"outer {name}": digest for name, digest in outer.items()}
+    if strategy.participants != strategy.workers:
+        of["participants"] = strategy.participants
+    return of
 
 
 def _epoch(

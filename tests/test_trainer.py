@@ -15,7 +15,7 @@ from jist.evaluation import evaluate, predict
 from jist.metrics import MetricsLog
 from jist.models import MLP
 from jist.probabilities import fit_temperature
-from jist.strategies import IST, Centralized
+from jist.strategies import IST, Centralized, DiLoCo, nesterov
 from jist.tasks import Task, regression
 
 GENERATOR = np.random.default_rng(0)
@@ -307,6 +307,30 @@ def test_a_longer_run_is_a_finished_one_that_went_on(tmp_path):
     pairs = [state_at(tmp_path / name, strategy, 5) for name in ("whole", "longer")]
     for a, b in zip(*pairs, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("kind", [IST, DiLoCo])
+def test_absent_workers_and_outer_optimisers_go_on_where_they_stopped(kind, tmp_path):
+    """Half of the workers see as many examples in an epoch, in twice the steps."""
+
+    def strategy(**options):
+        model = MLP((6, 12, 9, 3), rngs=nnx.Rngs(0))
+        options = {"participation": 0.5, "outer": nesterov(), **options}
+        return kind(model, optax.adam(1e-3), workers=4, local_steps=4, **options)
+
+    built = strategy()
+    whole = train_on(tmp_path / "whole", built, TRAIN)
+    assert whole[0]["examples_seen"] in range(150, 150 + 2 * 16)
+    assert whole[-1]["round"] == -(-whole[-1]["examples_seen"] // (2 * 16 * 4)) + 1
+    train_on(tmp_path / "longer", built, TRAIN, epochs=1)
+    longer = train_on(tmp_path / "longer", built, TRAIN)
+    assert timeless(longer) == timeless(whole)
+    both = [state_at(tmp_path / name, built, 2) for name in ("whole", "longer")]
+    jax.tree.map(np.testing.assert_array_equal, *both)
+    with pytest.raises(ValueError, match="participants is 2 there and 3 here"):
+        train_on(tmp_path / "longer", strategy(participation=0.75), TRAIN, epochs=3)
+    with pytest.raises(ValueError, match="outer optimizer"):
+        train_on(tmp_path / "longer", strategy(outer=nesterov(0.3)), TRAIN, epochs=3)
 
 
 def falling(steps):

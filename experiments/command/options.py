@@ -171,7 +171,8 @@ class ImageOptions(NaturalOptions):
 
 
 BATCH_SIZE = 64  # CPAL 2024, Table 3
-OPTIMIZERS = ("adam", "sgd")
+OPTIMIZERS = ("adam", "adamw", "sgd")
+OUTER = ("none", "nesterov")
 # Widths of the hidden layers of VLDB 2022, §3.1.
 PRESETS = {"speech-2-layer": (4096,), "speech-3-layer": (8192, 8192)}
 
@@ -190,7 +191,8 @@ class HeadOptions:
     dropout: float = 0.0
     """Share of a hidden layer's activations that is dropped in training, in [0, 1)."""
     optimizer: str = "adam"
-    """adam, with betas 0.9 and 0.999, or sgd, without momentum; no weight decay."""
+    """adam, with betas 0.9 and 0.999, or sgd, without momentum, both without weight decay; or
+    adamw, the same as adam with DiLoCo's weight decay of 0.1."""
     learning_rate: float = 1e-3
     """Learning rate."""
     batch_size: int | None = None
@@ -260,11 +262,32 @@ class ExperimentOptions(HeadOptions, ImageOptions):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StrategyOptions:
+class RoundOptions:
+    """What happens between two rounds, and who takes part."""
+
+    exchange: str = "auto"
+    """How parameters are stored (ist): replicated, every device holds the whole network; sharded,
+    each holds a shard of it (needs --partition stratified and hidden widths that the number of
+    devices divides); or auto: sharded where that is possible and a device receives no more
+    bytes."""
+    outer: str = "none"
+    """Outer optimiser of what a round has changed (ist): nesterov, or none. diloco always has one.
+    Parameters that a round did not train stand still."""
+    outer_lr: float = 0.7
+    """Learning rate of the outer optimiser."""
+    outer_momentum: float = 0.9
+    """Nesterov's momentum of the outer optimiser, in [0, 1)."""
+    participation: float = 1.0
+    """Share of the workers that takes part in a round (ist, local_sgd and diloco), in (0, 1];
+    neurons of the absent keep their values."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StrategyOptions(RoundOptions):
     """How many workers train the head together."""
 
     strategy: str = "ist"
-    """ist, data_parallel, local_sgd, ensemble or centralized."""
+    """ist, data_parallel, local_sgd, diloco, ensemble or centralized."""
     workers: int = 4
     """Number of workers n."""
     local_steps: int = 50
@@ -275,10 +298,6 @@ class StrategyOptions:
     optimizer_state: str = "carry"
     """The optimiser's state between rounds (ist and local_sgd): carry (it moves with its neurons,
     or is averaged) or reset."""
-    exchange: str = "replicated"
-    """How parameters are stored (ist): replicated, every device holds the whole network; or
-    sharded, each holds a shard of it (needs --partition stratified and hidden widths that the
-    number of devices divides)."""
     exchange_dtype: str = "none"
     """Type in which parameters are exchanged (ist): bfloat16, or none for their own type."""
     shares: str | None = None
@@ -293,6 +312,29 @@ class StrategyOptions:
         for name in ("workers", "local_steps"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.outer not in OUTER:
+            raise UsageError(f"outer must be one of {OUTER}, got {self.outer!r}")
+        for name in ("outer_lr", "outer_momentum"):
+            value = getattr(self, name)
+            if (
+                self.strategy == "ist"
+                and self.outer == "none"
+                and value != getattr(type(self), name)
+            ):
+                raise UsageError(
+                    f"--{name.replace('_', '-')} {value} needs --outer nesterov with --strategy ist"
+                )
+
+    def config(self) -> dict[str, Any]:
+        """The options as JSON, as runs before there was a choice have written them.
+
+        How pieces travel does not decide a result: auto is written like replicated.
+        """
+        config = dataclasses.asdict(self)
+        for field in dataclasses.fields(RoundOptions):
+            if config[field.name] == field.default:
+                del config[field.name]
+        return {"exchange": "replicated"} | config
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

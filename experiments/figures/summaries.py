@@ -16,6 +16,7 @@ from experiments.runs.plan import MASKS
 DEFAULTS: dict[str, Any] = {
     **dataclasses.asdict(HeadOptions(batch_size=BATCH_SIZE, calibration=0)),
     **dataclasses.asdict(StrategyOptions()),
+    "exchange": "replicated",
     **NATURAL,
 }
 
@@ -33,7 +34,7 @@ class Study:
         epochs: epochs of training.
         hidden: widths of the hidden layers.
         norm: how subnetworks are corrected for missing inputs.
-        optimizer: adam or sgd.
+        optimizer: adam, adamw or sgd.
         learning_rate: its learning rate.
         batch_size: examples in a worker's batch.
         worker_data: examples of each worker, shared or sharded.
@@ -182,7 +183,7 @@ def _method(result: dict[str, Any]) -> Method:
     strategy = facts["strategy"]
     _, takes = STRATEGIES[strategy]
     # Other strategies exchange nothing at the end of a round, so its length does not matter.
-    rounds = ("local_steps",) if strategy in ("ist", "local_sgd") else ()
+    rounds = ("local_steps",) if strategy in ("ist", "local_sgd", "diloco") else ()
     own = (*rounds, *takes, "alpha", "max_missing", "no_data")
     options = _in_words({name: facts[name] for name in own})
     return Method(strategy, facts["workers"], facts["mask"], options)

@@ -21,13 +21,14 @@ from experiments.runs.directory import (
     check_pinned,
     read_part,
 )
-from experiments.runs.heads import build_strategy, validation_rows, worker_pools
+from experiments.runs.heads import build_strategy, say_exchange, validation_rows, worker_pools
 from experiments.runs.images import RANDOM_ENCODERS, progress_bar
 from experiments.runs.inputs import Inputs, open_inputs
 from experiments.runs.plan import Plan, Training
 from experiments.runs.splits import Split
 from jist import costs, features, strategies, trainer
 from jist.metrics import MetricsLog
+from jist.strategies import participants
 from jist.tasks import Examples, Task
 
 
@@ -209,6 +210,7 @@ def train_head(
             f"training examples for {how.workers} worker(s)"
         )
     head = dataclasses.replace(head, batch_size=batch_size)
+    say_exchange(how, strategy)
     labels, streamed = splits["train"].label, splits["train"].streamed
     if streamed and jax.process_index() == 0:
         size = 4e-9 * count * inputs.dim
@@ -267,6 +269,7 @@ def train_head(
         "max_missing": plan.images.max_missing,
         "no_data": plan.images.no_data,
         **dataclasses.asdict(how),
+        "exchange": strategy.exchange,
         **{name: of for name, of in dataclasses.asdict(head).items() if name != "preset"},
         "seed": seed,
         "streamed": streamed,
@@ -295,7 +298,8 @@ def bytes_by_paper(
     """Bytes a worker has received by the formulas of VLDB 2022, §2.3; None if no formula fits."""
     match how.strategy:
         case "ist":
-            return round(costs.ist_bytes_paper(widths, how.workers, 1) * last["round"])
+            share = participants(how.workers, how.participation) / how.workers
+            return round(costs.ist_bytes_paper(widths, how.workers, 1) * last["round"] * share)
         case "data_parallel":
             steps = last["examples_seen"] // (how.workers * batch_size)
             return costs.data_parallel_bytes_paper(widths) * steps

@@ -150,7 +150,7 @@ def build_finetuning(
     steps = steps_until(
         options.epochs,
         examples=examples,
-        workers=how.workers,
+        workers=strategies.participants(how.workers, how.participation),
         batch_size=options.batch_size,
     )
     optimizer = adamw_by_depth(

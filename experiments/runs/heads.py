@@ -20,16 +20,24 @@ from jist.models import MLP
 from jist.tasks import Task
 
 IST_OPTIONS = ("partition", "optimizer_state", "exchange", "exchange_dtype", "shares")
+IST_OPTIONS += ("outer", "outer_lr", "outer_momentum", "participation")
 # Which options each strategy takes beside the number of workers and of local steps.
 STRATEGIES: dict[str, tuple[type[strategies.Strategy], tuple[str, ...]]] = {
     "centralized": (strategies.Centralized, ()),
     "data_parallel": (strategies.DataParallel, ()),
-    "local_sgd": (strategies.LocalSGD, ("optimizer_state",)),
+    "local_sgd": (strategies.LocalSGD, ("optimizer_state", "participation")),
+    "diloco": (strategies.DiLoCo, ("outer_lr", "outer_momentum", "participation")),
     "ensemble": (strategies.Ensemble, ("partition",)),
     "ist": (strategies.IST, IST_OPTIONS),
 }
+_OF_OUTER = ("outer", "outer_lr", "outer_momentum")
 # What heads are trained for.
 TASK = tasks.classification()
+_OPTIMIZERS: dict[str, Callable[[float], optax.GradientTransformation]] = {
+    "adam": optax.adam,
+    "adamw": functools.partial(optax.adamw, weight_decay=0.1),
+    "sgd": optax.sgd,
+}
 EXCHANGE_DTYPES = {"none": None, "bfloat16": jnp.bfloat16}
 
 
@@ -54,7 +62,10 @@ def strategy_of(how: StrategyOptions) -> tuple[type[strategies.Strategy], dict[s
         "exchange_dtype": EXCHANGE_DTYPES[how.exchange_dtype],
         "shares": parse_shares(how.shares),
     }
-    return strategy, {option: given[option] for option in takes}
+    taken = {option: given[option] for option in takes if option not in _OF_OUTER}
+    if how.strategy == "diloco" or how.outer == "nesterov":
+        taken["outer"] = strategies.nesterov(how.outer_lr, how.outer_momentum)
+    return strategy, taken
 
 
 @functools.cache  # so that trainings that differ in their data only are compiled once
@@ -92,7 +103,7 @@ def build_strategy(
         dropout=head.dropout,
         rngs=nnx.Rngs(seed),
     )
-    optimizer = {"adam": optax.adam, "sgd": optax.sgd}[head.optimizer](head.learning_rate)
+    optimizer = _OPTIMIZERS[head.optimizer](head.learning_rate)
     built = strategy(
         model,
         optimizer,
@@ -109,6 +120,14 @@ def build_strategy(
             f"devices of {len(taking_part)} of the {jax.process_count()} processes"
         )
     return built
+
+
+def say_exchange(how: StrategyOptions, strategy: strategies.Strategy) -> None:
+    """Prints which exchange was chosen, where there was a choice."""
+    if how.exchange != "auto" or strategy.mesh.size == 1 or jax.process_index():
+        return
+    if isinstance(strategy, strategies.IST):
+        print(f"--exchange auto: {strategy.exchange} ({strategy.exchange_reason})")
 
 
 def parse_shares(text: str | None) -> tuple[float, ...] | None:

@@ -39,10 +39,14 @@ class Training:
         """The name of the training in a run directory."""
         how = self.how
         parts = [how.strategy, str(how.workers)]
-        parts += [how.exchange] if how.exchange != "replicated" else []
+        parts += [how.exchange] if how.exchange == "sharded" else []
         parts += [how.exchange_dtype] if how.exchange_dtype != "none" else []
         parts += [how.worker_data] if how.worker_data != "shared" else []
         parts += [self.mask] if self.mask != "fixed" else []
+        parts += [f"outer-{how.outer}"] if how.outer != "none" else []
+        for option in ("outer_lr", "outer_momentum", "participation"):
+            if getattr(how, option) != getattr(StrategyOptions, option):
+                parts.append(f"{option.replace('_', '-')}-{getattr(how, option):g}")
         parts += ["ratio", f"{self.mask_ratio:g}"]
         parts += [f"{option}-{value}" for option, value in self.own.items()]
         return "-".join(parts)
@@ -107,7 +111,7 @@ class Plan:
             del config["head"]["calibration"]
         config["head"]["batch_size"] = self.head.batch_size or BATCH_SIZE
         config["trainings"] = [
-            {"mask_ratio": t.mask_ratio, "mask": t.mask, "how": dataclasses.asdict(t.how), **t.own}
+            {"mask_ratio": t.mask_ratio, "mask": t.mask, "how": t.how.config(), **t.own}
             for t in self.trainings
         ]
         return config

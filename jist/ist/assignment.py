@@ -9,6 +9,7 @@ from flax import nnx
 from jaxtyping import Array, PRNGKeyArray
 
 from jist.ist.check import check
+from jist.ist.exchange import of_device
 from jist.ist.neurons import (
     Axes,
     layer_of,
@@ -86,10 +87,7 @@ class Assignment:
 
     def own(self, parts: dict[str, Array], local: int) -> dict[str, Array]:
         """The parts of the `local` workers of this device, inside a `shard_map` over "workers"."""
-        first = jax.lax.axis_index("workers") * local
-        return {
-            layer: jax.lax.dynamic_slice_in_dim(rows, first, local) for layer, rows in parts.items()
-        }
+        return {layer: of_device(rows, local) for layer, rows in parts.items()}
 
     def subnet_shapes(self, params: Any, rest: Any) -> tuple[Any, Any]:
         """Shapes of the widest subnet's parameters and of its other variables."""

@@ -15,15 +15,23 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 from jax.typing import DTypeLike
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from jist.ist.neurons import Axes, Plain, folded, layer_of, repeats, unfolded
-from jist.ist.subnet import Parts, cut, paste
+from jist.ist.subnet import Parts, cut, mean, paste
 
+Weights = Float[Array, " workers"] | None
 OWNED = "owned"  # stands for the neurons along a leaf's sharded axis that this device owns
 
 
-def gather_pieces(full: Any, pieces: Any, axes: Any, parts: Parts, wire: DTypeLike | None) -> Any:
+def gather_pieces(
+    full: Any,
+    pieces: Any,
+    axes: Any,
+    parts: Parts,
+    wire: DTypeLike | None,
+    weights: Weights = None,
+) -> Any:
     """Pastes every worker's trained piece into the full parameters of every device.
 
     Args:
@@ -32,6 +40,7 @@ def gather_pieces(full: Any, pieces: Any, axes: Any, parts: Parts, wire: DTypeLi
         axes: the tree that `neuron_axes` returns.
         parts: {layer: i32 [workers, part]}.
         wire: type in which floats travel; their own by default.
+        weights: of all workers, as for `paste`.
     """
 
     def gather(piece: Array) -> Array:
@@ -43,7 +52,7 @@ def gather_pieces(full: Any, pieces: Any, axes: Any, parts: Parts, wire: DTypeLi
     def collect(piece: Array) -> Array:
         return _travel(piece, wire, gather)
 
-    return paste(full, jax.tree.map(collect, pieces), axes, parts)
+    return paste(full, jax.tree.map(collect, pieces), axes, parts, weights)
 
 
 def owner_specs(params: Any, axes: Any) -> Any:
@@ -156,9 +165,24 @@ def send_out(owned: Any, axes: Any, parts: Parts, devices: int, wire: DTypeLike 
 
 
 def send_back(
-    owned: Any, subnets: Any, axes: Any, parts: Parts, devices: int, wire: DTypeLike | None
+    owned: Any,
+    subnets: Any,
+    axes: Any,
+    parts: Parts,
+    devices: int,
+    wire: DTypeLike | None,
+    weights: Weights = None,
 ) -> Any:
-    """Sends the trained subnetworks back to their owners; arguments as `send_out`.
+    """Sends the trained subnetworks back to their owners.
+
+    Args:
+        owned: the parameters that this device owns.
+        subnets: the trained subnets of this device's workers.
+        axes: as for `send_out`.
+        parts: the same.
+        devices: the same.
+        wire: the same.
+        weights: of all workers, as for `paste`.
 
     Returns:
         The parameters that this device owns; those without a named axis are averaged.
@@ -166,27 +190,39 @@ def send_back(
 
     def leaf(whole: Array, pieces: Array, axes: Axes) -> Array:
         if _sharded_axis(axes) is None:
-            return average(pieces)
+            return average(pieces, weights)
         array, names, axis = _unfolded(whole, axes)
         shape = [len(pieces), *unfolded(pieces.shape[1:], axes)[0]]
         shape[1 + axis : 2 + axis] = [devices, shape[1 + axis] // devices]
         packed = jnp.moveaxis(pieces.reshape(shape), 1 + axis, 0)
         came = _all_to_all(packed, wire)
         came = came.reshape(-1, *came.shape[2:])  # [workers, ...]
-        pasted = paste(array, came, *_owned(array, names, axis, parts, devices))
+        pasted = paste(array, came, *_owned(array, names, axis, parts, devices), weights)
         return pasted.reshape(whole.shape)
 
     return jax.tree.map(leaf, owned, subnets, axes)
 
 
-def average(pieces: Array) -> Array:
+def average(pieces: Array, weights: Weights = None) -> Array:
     """The mean over all workers of an array that each has, [local, ...] on every device.
 
-    Counters are not exchanged: they advance alike on all workers.
+    Counters are not exchanged if all take part: they advance alike on all workers.
+
+    Args:
+        pieces: of this device's workers.
+        weights: of all workers, as for `paste`.
     """
-    if not jnp.issubdtype(pieces.dtype, jnp.floating):
-        return pieces[0]
-    return jax.lax.pmean(jnp.mean(pieces, axis=0), "workers")
+    floating = jnp.issubdtype(pieces.dtype, jnp.floating)
+    if weights is None:
+        return jax.lax.pmean(mean(pieces), "workers") if floating else pieces[0]
+    if not floating:
+        return mean(jax.lax.all_gather(pieces, "workers", tiled=True), weights)
+    return jax.lax.psum(mean(pieces, of_device(weights, len(pieces))), "workers")
+
+
+def of_device(values: Shaped[Array, "workers ..."], local: int) -> Shaped[Array, "{local} ..."]:
+    """What belongs to the `local` workers of this device."""
+    return jax.lax.dynamic_slice_in_dim(values, jax.lax.axis_index("workers") * local, local)
 
 
 def _sharded_axis(axes: Axes) -> int | None:

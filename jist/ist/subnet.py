@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
 from jist.ist.neurons import Axes, folded, unfolded
 
@@ -53,7 +53,13 @@ def cut(params: Any, axes: Any, parts: Parts) -> Any:
     return jax.tree.map(leaf, params, axes)
 
 
-def paste(params: Any, subnets: Any, axes: Any, parts: Parts) -> Any:
+def paste(
+    params: Any,
+    subnets: Any,
+    axes: Any,
+    parts: Parts,
+    weights: Float[Array, " workers"] | None = None,
+) -> Any:
     """Puts the trained subnets back into the full parameters.
 
     Args:
@@ -62,10 +68,14 @@ def paste(params: Any, subnets: Any, axes: Any, parts: Parts) -> Any:
         subnets: the tree that `cut` returned, trained.
         axes: as for `cut`.
         parts: as for `cut`.
+        weights: of the workers, summing to 1, in averages; where the weight is 0 a worker took no
+            part: its neurons keep their values. By default all weigh alike.
 
     Returns:
         The full parameters; leaves without a named axis are averaged over the workers.
     """
+    if weights is not None:
+        parts = {name: _of_those_present(rows, weights) for name, rows in parts.items()}
 
     def leaf(array: Array, pieces: Array, axes: Axes) -> Array:
         whole = array.shape
@@ -74,21 +84,20 @@ def paste(params: Any, subnets: Any, axes: Any, parts: Parts) -> Any:
         pieces = pieces.reshape(len(pieces), *unfolded(pieces.shape[1:], axes)[0])
         layers = {axis: name for axis, name in enumerate(names) if name is not None}
         if not layers:
-            # Counters, which advance alike on all workers, have no mean of their own type.
-            return (
-                jnp.mean(pieces, axis=0) if jnp.issubdtype(array.dtype, jnp.floating) else pieces[0]
-            )
+            return mean(pieces, weights)
         (first, name), *others = layers.items()
         slots = _slots(parts[name], array.shape[first])
         worker = slots // parts[name].shape[1]
         pasted = take(_side_by_side(pieces, first), slots, first)
         trained: Any = True
+        if weights is not None:  # nobody who is there has a neuron whose slot is beyond all others
+            trained = _along(slots < parts[name].size, first, array.ndim)
         for axis, name in others:
             slots = _slots(parts[name], array.shape[axis])
             other_worker, place = jnp.divmod(slots, parts[name].shape[1])
             pasted = take(pasted, place, axis)
             trained &= _along(worker, first, array.ndim) == _along(other_worker, axis, array.ndim)
-        pasted = pasted if not others else jnp.where(trained, pasted, array)
+        pasted = pasted if trained is True else jnp.where(trained, pasted, array)
         return pasted.reshape(whole)
 
     return jax.tree.map(leaf, params, subnets, axes)
@@ -111,13 +120,33 @@ def take(array: Array, index: Int[Array, " part"], axis: int) -> Array:
 
 
 def _slots(rows: Int[Array, "workers part"], width: int) -> Int[Array, " {width}"]:
-    """The slot of each neuron: worker * part + place. Every neuron is assigned to one worker.
+    """The slot of each neuron, worker * part + place; beyond all slots where nobody has it.
 
     Reading every parameter from its slot is on a CPU twice as fast as writing the pieces over the
     old parameters.
     """
     slots = jnp.arange(rows.size, dtype=rows.dtype)
-    return jnp.zeros(width, rows.dtype).at[rows.ravel()].set(slots, mode="drop")
+    return jnp.full(width, rows.size, rows.dtype).at[rows.ravel()].set(slots, mode="drop")
+
+
+def _of_those_present(
+    rows: Int[Array, "workers part"], weights: Float[Array, " workers"]
+) -> Int[Array, "workers part"]:
+    """The neurons of workers that take part; of the others an index beyond every layer."""
+    return jnp.where(weights[:, None] > 0, rows, jnp.iinfo(rows.dtype).max)
+
+
+def mean(pieces: Array, weights: Float[Array, " workers"] | None = None) -> Array:
+    """The mean over the workers of an array that each has, [workers, ...].
+
+    Counters, which advance alike on all that take part, have no mean of their own type: they are
+    those of one of these workers.
+    """
+    if not jnp.issubdtype(pieces.dtype, jnp.floating):
+        return pieces[0 if weights is None else jnp.argmax(weights)]
+    if weights is None:
+        return jnp.mean(pieces, axis=0)
+    return jnp.sum(pieces * _along(weights.astype(pieces.dtype), 0, pieces.ndim), axis=0)
 
 
 def _side_by_side(pieces: Array, axis: int) -> Array:

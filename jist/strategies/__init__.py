@@ -26,20 +26,26 @@ True
 from jist.placement import workers_mesh
 from jist.strategies.centralized import Centralized
 from jist.strategies.data_parallel import DataParallel
+from jist.strategies.diloco import DiLoCo
 from jist.strategies.ensemble import Ensemble
 from jist.strategies.ist import IST
 from jist.strategies.local import softmax_cross_entropy
 from jist.strategies.local_sgd import LocalSGD
+from jist.strategies.outer import nesterov
+from jist.strategies.participation import participants
 from jist.strategies.strategy import State, Strategy
 
 __all__ = [
     "IST",
     "Centralized",
     "DataParallel",
+    "DiLoCo",
     "Ensemble",
     "LocalSGD",
     "State",
     "Strategy",
+    "nesterov",
+    "participants",
     "softmax_cross_entropy",
     "workers_mesh",
 ]

@@ -8,6 +8,7 @@ parameters between its own neurons for J local steps, the pieces are put back to
 neurons are assigned anew. No parameter between neurons is on two workers, so nothing collides.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,9 +25,11 @@ from jist.ist import exchange as travel
 from jist.ragged import batch_shapes
 from jist.strategies.fresh import FreshState
 from jist.strategies.local import Examples, Loss, softmax_cross_entropy, worker_metrics
+from jist.strategies.outer import outer_step_of_trained
+from jist.strategies.participation import participants
 from jist.strategies.strategy import OPTIMIZER_STATES, State, Strategy
 
-EXCHANGES = ("replicated", "sharded")
+EXCHANGES = ("auto", "replicated", "sharded")
 
 
 class IST(Strategy):
@@ -41,15 +44,25 @@ class IST(Strategy):
         exchange: how pieces travel. "replicated": every device holds the full parameters, and the
             trained pieces are all-gathered. "sharded": every device holds 1/D of the parameters
             and sends out and takes back subnetworks by all-to-all; needs a stratified partition and
-            widths that the devices divide.
+            widths that the devices divide. "auto": "sharded" between several devices where it
+            is possible and a device receives no more bytes (it holds less in any case), else
+            "replicated". The partition, and so what is computed, is never changed for it.
         exchange_dtype: type in which parameters and optimiser states travel, e.g. bfloat16; their
             own by default.
         optimizer_state: "reset" starts the optimiser anew every round; "carry" moves every
             parameter-shaped leaf of its state along with the neurons.
         shares: each worker's share of the neurons, for workers of unequal strength; needs a uniform
             partition. Narrow subnets are padded to the widest, so this saves no time in simulation.
+        participation: share of the workers that takes part in a round, in (0, 1]. Neurons of those
+            that are absent keep their values.
+        outer: optimiser of what a round has changed, e.g. `jist.strategies.nesterov()`; by default
+            the changes are taken as they are. Its state belongs to the parameters of the full
+            network; parameters that a round did not train stand still.
         loss: as for `Strategy`.
         mesh: as for `Strategy`.
+
+    Attributes:
+        exchange_reason: why this exchange, in words.
 
     Raises:
         ValueError: as for `Strategy`; an unknown option; no neurons named, or one name for two
@@ -65,10 +78,12 @@ class IST(Strategy):
         workers: int,
         local_steps: int,
         partition: str = "uniform",
-        exchange: str = "replicated",
+        exchange: str = "auto",
         exchange_dtype: DTypeLike | None = None,
         optimizer_state: str = "carry",
         shares: Sequence[float] | None = None,
+        participation: float = 1.0,
+        outer: optax.GradientTransformation | None = None,
         loss: Loss = softmax_cross_entropy,
         mesh: Mesh | None = None,
     ):
@@ -79,9 +94,9 @@ class IST(Strategy):
         ):
             if value not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
-        if exchange == "sharded" and partition != "stratified":
-            raise ValueError(f"exchange='sharded' needs partition='stratified', got {partition!r}")
-        self._sharded = exchange == "sharded"
+        self._asked = exchange
+        self._partition = partition
+        self.outer = outer
         self._wire = exchange_dtype
         self._carry = optimizer_state == "carry"
         self._assignment = ist.Assignment(model, workers, partition, shares)
@@ -91,29 +106,78 @@ class IST(Strategy):
         super().__init__(
             model, optimizer, workers=workers, local_steps=local_steps, loss=loss, mesh=mesh
         )
+        self.participants = participants(workers, participation)
         self._fresh = FreshState(optimizer, self._params)
-        if self._sharded:
-            travel.check_owners(self._assignment.widths, self.mesh.size)
+
+    @property
+    def exchange(self) -> str:
+        """How pieces travel: "replicated" or "sharded"."""
+        return self._choice[0]
+
+    @property
+    def exchange_reason(self) -> str:
+        """Why, in words."""
+        return self._choice[1]
+
+    @functools.cached_property
+    def _choice(self) -> tuple[str, str]:
+        devices = self.mesh.size
+        if self._asked == "replicated" or (self._asked == "auto" and devices == 1):
+            return "replicated", "as asked" if devices > 1 else "one device"
+        try:
+            self._check_sharded()
+        except ValueError as error:
+            if self._asked == "sharded":
+                raise
+            return "replicated", str(error)
+        if self._asked == "sharded":
+            return "sharded", "as asked"
+        widths = self._assignment.part_widths
+        trees = [
+            costs.exchange_bytes(tree, axes, widths, self.workers, devices, self._wire)
+            for tree, axes in self._travelling()
+        ]
+        received = {name: sum(tree[name] for tree in trees) for name in trees[0]}
+        name = "sharded" if received["sharded"] <= received["replicated"] else "replicated"
+        sizes = ", ".join(f"{size / 1e6:.3g} MB {how}" for how, size in received.items())
+        return name, f"each of {devices} devices receives in a round: {sizes}"
+
+    def _check_sharded(self) -> None:
+        """Raises where shards cannot be owned by these devices."""
+        if self._partition != "stratified":
+            raise ValueError(
+                f"exchange='sharded' needs partition='stratified', got {self._partition!r}"
+            )
+        travel.check_owners(self._assignment.widths, self.mesh.size)
+        for tree, axes in self._travelling():
+            travel.owner_specs(tree, axes)
+
+    def _travelling(self) -> list[tuple[Any, Any]]:
+        """The trees that an exchange moves, and their axes."""
+        trees = [(self._params, self._assignment.axes)]
+        if self._carry:
+            trees.append((jax.eval_shape(self._optimizer.init, self._params), self._opt_axes))
+        return trees
 
     def bytes_received(self, rounds: int, steps: int) -> int:
         """What the exchange brings a worker every round, on a device of its own.
 
         Replicated: the other workers' pieces. Sharded: the n - 1 n-ths of its next subnet that live
         elsewhere, and as much again of what lives with it, trained elsewhere. The optimiser's state
-        likewise where it is carried.
+        likewise where it is carried; an outer optimiser's stays where it is.
         """
-        trees = [(self._params, self._assignment.axes)]
-        if self._carry:
-            trees.append((jax.eval_shape(self._optimizer.init, self._params), self._opt_axes))
-        if self._sharded:
-            sizes = [costs.sharded_bytes(t, axes, self.workers, self._wire) for t, axes in trees]
-        else:
-            widths = self._assignment.part_widths
-            sizes = [
-                costs.replicated_bytes(t, axes, widths, self.workers, self._wire)
-                for t, axes in trees
-            ]
-        return rounds * sum(sizes)
+        how = (self.workers, self._wire, self.participants)
+        widths = self._assignment.part_widths
+        return rounds * sum(
+            costs.sharded_bytes(tree, axes, *how)
+            if self._sharded
+            else costs.replicated_bytes(tree, axes, widths, *how)
+            for tree, axes in self._travelling()
+        )
+
+    @property
+    def _sharded(self) -> bool:
+        return self.exchange == "sharded"
 
     def _param_specs(self) -> Any:
         if not self._sharded:
@@ -123,9 +187,16 @@ class IST(Strategy):
     def _state_specs(self) -> State:
         opt_state: Any = P()
         if self._sharded and self._carry:
-            shapes = jax.eval_shape(self._optimizer.init, self._params)
-            opt_state = travel.owner_specs(shapes, self._opt_axes)
+            opt_state = self._specs_of(self._optimizer)
+        if self.outer is not None:
+            outer = self._specs_of(self.outer) if self._sharded else P()
+            opt_state = {"workers": opt_state, "outer": outer}
         return State(self._param_specs(), opt_state, P(), P())
+
+    def _specs_of(self, optimizer: optax.GradientTransformation) -> Any:
+        """How an optimiser's state lies beside parameters that are sharded."""
+        axes = ist.optimizer_axes(optimizer, self._params, self._assignment.axes)
+        return travel.owner_specs(jax.eval_shape(optimizer.init, self._params), axes)
 
     def _check(self, examples: Examples, batch_size: int) -> None:
         self._assignment.check(self._local.loss, batch_shapes(examples, batch_size))
@@ -134,8 +205,11 @@ class IST(Strategy):
         return self._assignment.subnet_shapes(self._params, self._rest)
 
     def _start(self, params: Any, key: Array) -> tuple[Any, Any]:
-        opt_state = self._optimizer.init(params)
-        return params, opt_state if self._carry else self._fresh.kept(opt_state)
+        opt_state: Any = self._optimizer.init(params)
+        opt_state = opt_state if self._carry else self._fresh.kept(opt_state)
+        if self.outer is not None:
+            opt_state = {"workers": opt_state, "outer": self.outer.init(params)}
+        return params, opt_state
 
     def _device_round(
         self, state: State, rest: Any, examples: Examples, order: Array
@@ -144,11 +218,13 @@ class IST(Strategy):
         if self._sharded:
             parts = travel.sort_by_owner(parts, self._assignment.widths, self.mesh.size)
         own = self._assignment.own(parts, len(order))
+        weights = self._weights(state)
+        before = state.opt_state if self.outer is None else state.opt_state["workers"]
         params = self._take(state.params, self._assignment.axes, parts, own)
         if self._carry:
-            opt_state = self._take(state.opt_state, self._opt_axes, parts, own)
+            opt_state = self._take(before, self._opt_axes, parts, own)
         else:
-            opt_state = jax.vmap(lambda own: self._fresh.start(own, state.opt_state))(params)
+            opt_state = jax.vmap(lambda own: self._fresh.start(own, before))(params)
 
         params, opt_state, losses = self._local.steps_of_all(
             params,
@@ -158,20 +234,24 @@ class IST(Strategy):
             order,
             self._assignment.mask(own),
             self._worker_keys(state, len(order)),
+            None if weights is None else travel.of_device(weights, len(order)) > 0,
             in_turn=self._on_cpu,
         )
 
         if self._carry:
-            opt_state = self._give(state.opt_state, opt_state, self._opt_axes, parts)
-        else:  # counters, which advance alike on all workers
+            opt_state = self._give(before, opt_state, self._opt_axes, parts, weights)
+        elif weights is None:  # counters, which advance alike on all workers
             opt_state = jax.tree.map(lambda leaf: leaf[0], self._fresh.kept(opt_state))
-        state = State(
-            params=self._give(state.params, params, self._assignment.axes, parts),
-            opt_state=opt_state,
-            round=state.round + 1,
-            key=state.key,
-        )
-        return state, worker_metrics(losses)
+        else:
+            kept = self._fresh.kept(opt_state)
+            opt_state = jax.tree.map(lambda leaf: ist.average(leaf, weights), kept)
+        params = self._give(state.params, params, self._assignment.axes, parts, weights)
+        if self.outer is not None:
+            params, outer_state = outer_step_of_trained(
+                self.outer, state.params, params, state.opt_state["outer"]
+            )
+            opt_state = {"workers": opt_state, "outer": outer_state}
+        return State(params, opt_state, state.round + 1, state.key), worker_metrics(losses, weights)
 
     def _take(self, tree: Any, axes: Any, parts: ist.Parts, own: ist.Parts) -> Any:
         """The subnets of this device's workers."""
@@ -179,8 +259,10 @@ class IST(Strategy):
             return travel.send_out(tree, axes, parts, self.mesh.size, self._wire)
         return ist.cut(tree, axes, own)
 
-    def _give(self, tree: Any, pieces: Any, axes: Any, parts: ist.Parts) -> Any:
+    def _give(
+        self, tree: Any, pieces: Any, axes: Any, parts: ist.Parts, weights: travel.Weights
+    ) -> Any:
         """What this device holds, with the trained pieces in their places."""
         if self._sharded:
-            return travel.send_back(tree, pieces, axes, parts, self.mesh.size, self._wire)
-        return travel.gather_pieces(tree, pieces, axes, parts, self._wire)
+            return travel.send_back(tree, pieces, axes, parts, self.mesh.size, self._wire, weights)
+        return travel.gather_pieces(tree, pieces, axes, parts, self._wire, weights)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from jist.ragged import take
 from jist.strategies.streams import step_keys, with_streams
@@ -117,17 +117,29 @@ class LocalTraining:
         order: Int[Array, "local steps batch"],
         mask: Any,
         keys: Key[Array, " local"] | None,
+        present: Bool[Array, " local"] | None = None,
         *,
         in_turn: bool,
     ) -> tuple[Any, Any, Float[Array, "local steps"]]:
-        """`steps` of every worker of a device; all but `examples` have an axis of workers."""
+        """`steps` of every worker of a device; all but `examples` have an axis of workers.
+
+        A worker that is not `present` gives back what it was given, and losses of 0.
+        """
 
         def one(
-            params: Any, rest: Any, opt_state: Any, order: Array, mask: Any, key: Any
+            params: Any, rest: Any, opt_state: Any, order: Array, mask: Any, key: Any, present: Any
         ) -> tuple[Any, Any, Array]:
-            return self.steps(params, rest, opt_state, examples, order, mask, key)
+            def train() -> tuple[Any, Any, Array]:
+                return self.steps(params, rest, opt_state, examples, order, mask, key)
 
-        return for_each_worker(one, params, rest, opt_state, order, mask, keys, in_turn=in_turn)
+            if present is None:
+                return train()
+            losses = jax.eval_shape(train)[2]
+            nothing = jnp.zeros(losses.shape, losses.dtype)
+            return jax.lax.cond(present, train, lambda: (params, opt_state, nothing))
+
+        own = (params, rest, opt_state, order, mask, keys, present)
+        return for_each_worker(one, *own, in_turn=in_turn)
 
 
 def for_each_worker(function: Callable[..., Any], *arguments: Any, in_turn: bool) -> Any:
@@ -146,6 +158,16 @@ def for_each_worker(function: Callable[..., Any], *arguments: Any, in_turn: bool
     return jax.vmap(function)(*arguments)
 
 
-def worker_metrics(losses: Float[Array, "local steps"]) -> dict[str, Array]:
-    """The metrics of a round, from the losses of the workers of each device."""
-    return {"loss": jax.lax.all_gather(jnp.mean(losses, axis=1), "workers", tiled=True)}
+def worker_metrics(
+    losses: Float[Array, "local steps"], weights: Float[Array, " workers"] | None = None
+) -> dict[str, Array]:
+    """The metrics of a round, from the losses of the workers of each device.
+
+    Args:
+        losses: of this device's workers.
+        weights: of all workers, 0 of those that were absent; None if all took part.
+    """
+    loss = jax.lax.all_gather(jnp.mean(losses, axis=1), "workers", tiled=True)
+    if weights is not None:
+        loss = jnp.where(weights > 0, loss, jnp.sum(loss * weights))
+    return {"loss": loss}

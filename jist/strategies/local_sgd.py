@@ -8,22 +8,16 @@ which Yuan et al. (VLDB 2022, §3) measure independent subnet training.
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray
 
 from jist import costs
-from jist.ist import average
+from jist.strategies.averaging import train_and_average
 from jist.strategies.fresh import FreshState
-from jist.strategies.local import (
-    Examples,
-    Loss,
-    for_each_worker,
-    softmax_cross_entropy,
-    worker_metrics,
-)
+from jist.strategies.local import Examples, Loss, softmax_cross_entropy, worker_metrics
+from jist.strategies.participation import participants
 from jist.strategies.strategy import OPTIMIZER_STATES, State, Strategy
 
 
@@ -33,6 +27,8 @@ class LocalSGD(Strategy):
     Args and errors as for `Strategy`, and:
         optimizer_state: "reset" starts the optimiser anew every round; "carry" averages its state
             over the workers like the parameters.
+        participation: share of the workers that takes part in a round, in (0, 1]; the average is
+            over these.
     """
 
     def __init__(
@@ -43,6 +39,7 @@ class LocalSGD(Strategy):
         workers: int,
         local_steps: int,
         optimizer_state: str = "carry",
+        participation: float = 1.0,
         loss: Loss = softmax_cross_entropy,
         mesh: Mesh | None = None,
     ):
@@ -54,6 +51,7 @@ class LocalSGD(Strategy):
         super().__init__(
             model, optimizer, workers=workers, local_steps=local_steps, loss=loss, mesh=mesh
         )
+        self.participants = participants(workers, participation)
         self._fresh = FreshState(optimizer, self._params)
 
     def bytes_received(self, rounds: int, steps: int) -> int:
@@ -61,7 +59,7 @@ class LocalSGD(Strategy):
         averaged: Any = [self._params]
         if self._carry:
             averaged.append(jax.eval_shape(self._optimizer.init, self._params))
-        return rounds * costs.all_reduce_bytes(averaged, self.workers)
+        return rounds * costs.all_reduce_bytes(averaged, self.workers, self.participants)
 
     def _start(self, params: Any, key: Array) -> tuple[Any, Any]:
         opt_state = self._optimizer.init(params)
@@ -71,31 +69,23 @@ class LocalSGD(Strategy):
         self, state: State, rest: Any, examples: Examples, order: Array
     ) -> tuple[State, dict[str, Array]]:
         start = state.opt_state if self._carry else self._fresh.start(state.params, state.opt_state)
-        keys = self._worker_keys(state, len(order))
+        weights = self._weights(state)
 
-        def one(order: Array, key: PRNGKeyArray | None) -> tuple[Any, Array]:
+        def train(
+            kept: tuple[()], order: Array, key: PRNGKeyArray | None
+        ) -> tuple[Any, tuple[()], Array]:
             params, opt_state, losses = self._local.steps(
                 state.params, rest, start, examples, order, key=key
             )
-            return (params, opt_state if self._carry else self._fresh.kept(opt_state)), losses
+            trained = params, opt_state if self._carry else self._fresh.kept(opt_state)
+            return trained, kept, losses
 
-        if self._on_cpu:
-            # Added up as they are trained: no memory is needed for each of them.
-            def add(mean: Any, own: tuple[Array, PRNGKeyArray | None]) -> tuple[Any, Array]:
-                trained, losses = one(*own)
-                return jax.tree.map(
-                    lambda mean, x: _add(mean, x, len(order)), mean, trained
-                ), losses
-
-            nothing = jax.tree.map(jnp.zeros_like, (state.params, state.opt_state))
-            mean, losses = jax.lax.scan(add, nothing, (order, keys))
-            trained = jax.tree.map(lambda leaf: leaf[None], mean)
-        else:
-            trained, losses = for_each_worker(one, order, keys, in_turn=False)
-        params, opt_state = jax.tree.map(average, trained)
-        return State(params, opt_state, state.round + 1, state.key), worker_metrics(losses)
-
-
-def _add(mean: Array, one: Array, local: int) -> Array:
-    """A worker's share of the mean over a device's workers; counters advance alike on all."""
-    return mean + one / local if jnp.issubdtype(one.dtype, jnp.floating) else one
+        (params, opt_state), _, losses = train_and_average(
+            train,
+            ((), order, self._worker_keys(state, len(order))),
+            like=(state.params, state.opt_state),
+            weights=weights,
+            in_turn=self._on_cpu,
+        )
+        state = State(params, opt_state, state.round + 1, state.key)
+        return state, worker_metrics(losses, weights)

@@ -16,12 +16,13 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from jist import costs
 from jist.placement import place, workers_mesh
 from jist.ragged import batch_shapes
 from jist.strategies.local import Examples, LocalTraining, Loss, softmax_cross_entropy
+from jist.strategies.participation import participation_weights
 from jist.strategies.streams import has_streams, worker_keys
 
 OPTIMIZER_STATES = ("reset", "carry")  # what becomes of an optimiser's state between rounds
@@ -66,11 +67,23 @@ class Strategy(abc.ABC):
 
     Attributes:
         workers, local_steps, optimizer, loss, mesh: as given.
+        participants: number of workers that take part in a round, k; all n unless a strategy has
+            an option for it.
+        outer: the optimiser of what a round has changed, of strategies that have one, or None.
+        exchange: how the full parameters lie between rounds: "replicated", every device holds all
+            of them, or "sharded", each holds its share.
 
     Raises:
         ValueError: `workers` or `local_steps` is not positive, the mesh has another axis, or
             `workers` is not a multiple of its devices.
     """
+
+    outer: optax.GradientTransformation | None = None
+
+    @property
+    def exchange(self) -> str:
+        """How the full parameters lie between rounds, as above."""
+        return "replicated"
 
     def __init__(
         self,
@@ -86,7 +99,7 @@ class Strategy(abc.ABC):
             raise ValueError(f"workers must be at least 1, got {workers}")
         if local_steps < 1:
             raise ValueError(f"local_steps must be at least 1, got {local_steps}")
-        self.workers = workers
+        self.workers = self.participants = workers
         self.local_steps = local_steps
         self.loss = loss
         self.optimizer = self._optimizer = optimizer
@@ -156,7 +169,8 @@ class Strategy(abc.ABC):
                 `local_steps`.
 
         Returns:
-            The state after, and metrics: "loss" [workers], each worker's mean over its steps.
+            The state after, and metrics: "loss" [workers], each worker's mean over its steps; of a
+            worker that was absent, the mean of those that took part.
 
         Raises:
             ValueError: `order` is not of this shape.
@@ -217,6 +231,10 @@ class Strategy(abc.ABC):
     def bytes_received(self, rounds: int, steps: int) -> int:
         """Bytes that a worker on a device of its own has received after some training.
 
+        Where a share of the workers takes part, the mean over all of what has to travel, so that
+        every worker is up to date after every round. (The devices of one program are never away,
+        and pass the unchanged pieces of absent workers on as well.)
+
         Args:
             rounds: rounds done.
             steps: optimiser steps that each worker has taken in them.
@@ -255,6 +273,10 @@ class Strategy(abc.ABC):
     def _worker_keys(self, state: State, local: int) -> Key[Array, " local"] | None:
         """Keys of this device's workers for a round, None if the model has no random streams."""
         return worker_keys(state.key, state.round, local) if self._has_streams else None
+
+    def _weights(self, state: State) -> Float[Array, " workers"] | None:
+        """What the workers weigh in a round's averages; None if all take part."""
+        return participation_weights(state.key, state.round, self.workers, self.participants)
 
     def _start(self, params: Any, key: Array) -> tuple[Any, Any]:
         """The state's `params` and `opt_state` before the first round."""

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 
+import pytest
+
 from experiments.compare import STRATEGIES, CompareOptions, accuracies, make_plan
 from experiments.runs.plan import Plan
 from experiments.runs.recipes import EACH, TOTAL
@@ -32,7 +34,25 @@ def test_without_standardisation_nothing_is_trained_twice():
 def test_where_subnets_are_scaled_there_is_no_ensemble():
     plan = make_plan(CompareOptions(norm="scale", workers=(2,)))
     names = [(t.how.strategy, t.norm) for t in plan.trainings]
-    assert names == [("ist", None), ("ist", "none"), ("data_parallel", None), ("local_sgd", None)]
+    others = [(name, None) for name in ("data_parallel", "local_sgd", "diloco")]
+    assert names == [("ist", None), ("ist", "none"), *others]
+
+
+def test_options_reach_the_strategies_that_take_them():
+    options = CompareOptions(
+        strategies=("local_sgd", "data_parallel", "ist"),
+        workers=(4,),
+        participation=0.5,
+        outer="nesterov",
+    )
+    hows = [t.how for t in make_plan(options).trainings if t.norm is None]
+    assert [(how.strategy, how.participation, how.outer) for how in hows] == [
+        ("local_sgd", 0.5, "none"),
+        ("data_parallel", 1.0, "none"),
+        ("ist", 0.5, "nesterov"),
+    ]
+    with pytest.raises(ValueError, match="strategies must be some of .*, got 'fedavg'"):
+        CompareOptions(strategies=("fedavg",))
 
 
 def test_only_options_of_its_own_enter_a_name_and_the_configuration():
@@ -42,7 +62,8 @@ def test_only_options_of_its_own_enter_a_name_and_the_configuration():
     written = PLAN.config()["trainings"]
     assert not written[0].keys() & {"epochs", "norm"}
     read = Plan.from_config(json.loads(json.dumps(PLAN.config())))
-    assert read.trainings == PLAN.trainings
+    assert [t.name for t in read.trainings] == names
+    assert read.config() == PLAN.config()
     assert read.head == dataclasses.replace(PLAN.head, batch_size=64)  # written as it is by default
 
 

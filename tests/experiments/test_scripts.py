@@ -244,6 +244,11 @@ def test_the_best_training_is_that_of_what_is_asked_for(tmp_path, validation, ch
             ("--strategy", "local_sgd", "--exchange-dtype", "bfloat16"),
             "exchange_dtype=bfloat16 cannot be used with --strategy local_sgd",
         ),
+        (("--strategy", "data_parallel", "--participation", 0.5), "participation=0.5 cannot be"),
+        (("--participation", 2), "participation must lie in (0, 1], got 2.0"),
+        (("--outer", "adam"), "outer must be one of ('none', 'nesterov'), got 'adam'"),
+        (("--outer-lr", 0.5), "--outer-lr 0.5 needs --outer nesterov with --strategy ist"),
+        (("--strategy", "diloco", "--outer-momentum", 1), "outer_momentum must lie in [0, 1), got"),
     ],
 )
 def test_wrong_options_end_with_one_message_and_code_2(run, images, tmp_path, arguments, message):
@@ -359,9 +364,9 @@ def test_quickstart_fills_its_table_and_finds_its_work_done(run, drawn, tmp_path
     assert "nothing to do" in out
 
 
-def test_compare_reads_both_comparisons_off_one_training(run, images, drawn, tmp_path, monkeypatch):
-    monkeypatch.setattr(compare, "STRATEGIES", ("ist",))
+def test_compare_reads_both_comparisons_off_one_training(run, images, drawn, tmp_path):
     arguments = ("--dataset", f"folder:{images}", "--run-dir", tmp_path / "c", "--epochs", 1)
+    arguments += ("--strategies", "ist")
     small = ("--hidden", 6, "--batch-size", 8, "--workers", 2)
     code, out, err = run(compare, *arguments, *small)
     assert (code, err) == (0, "")

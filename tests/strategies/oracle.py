@@ -67,16 +67,79 @@ class Adam:
         return array - self.learning_rate * m_hat / (np.sqrt(v_hat) + 1e-8), (m, v)
 
 
-def ist_round(kernels, biases, states, count, optimizer, parts, x, y, order, norm, carry):
+class Nesterov:
+    """PyTorch's SGD with Nesterov's momentum: m = b m + g, and a step along g + b m."""
+
+    def __init__(self, learning_rate, momentum):
+        self.learning_rate, self.momentum = learning_rate, momentum
+
+    def round(self, before, after, momenta, still):
+        """Arrays and momenta after a round; what did not change is left alone if `still`."""
+        new, new_momenta = [], []
+        for old, trained, m in zip(before, after, momenta, strict=True):
+            if old is None:
+                new.append(None)
+                new_momenta.append(None)
+                continue
+            delta = old - trained
+            faster = self.momentum * m + delta
+            stepped = old - self.learning_rate * (delta + self.momentum * faster)
+            moves = delta != 0 if still else np.ones_like(delta, bool)
+            new.append(np.where(moves, stepped, old))
+            new_momenta.append(np.where(moves, faster, m))
+        return new, new_momenta
+
+
+def train_one(arrays, depth, state, count, optimizer, batches, x, y, norm):
+    """A worker's steps: its arrays, its optimiser's states, and its mean loss."""
+    arrays, state, total = list(arrays), list(state), 0.0
+    for step, batch in enumerate(batches):
+        loss, kernel_grads, bias_grads = forward_backward(
+            arrays[:depth], arrays[depth:], x[batch], y[batch], norm
+        )
+        total += loss / len(batches)
+        for i, gradient in enumerate([*kernel_grads, *bias_grads]):
+            if gradient is not None:
+                arrays[i], state[i] = optimizer.step(
+                    arrays[i], gradient, state[i], count + step + 1
+                )
+    return arrays, state, total
+
+
+def mean_of(lists):
+    """The mean of lists of arrays, entry by entry."""
+    return [None if a[0] is None else np.mean(a, axis=0) for a in zip(*lists, strict=True)]
+
+
+def diloco_round(
+    arrays, depth, own, counts, momenta, inner, outer, x, y, order, norm, present=None
+):
+    """One round of DiLoCo: `own` are each worker's optimiser states, `counts` their steps."""
+    present = range(len(order)) if present is None else present
+    own, counts, losses, ends = list(own), list(counts), {}, []
+    for worker in present:
+        end, own[worker], losses[worker] = train_one(
+            arrays, depth, own[worker], counts[worker], inner, order[worker], x, y, norm
+        )
+        counts[worker] += len(order[worker])
+        ends.append(end)
+    arrays, momenta = outer.round(arrays, mean_of(ends), momenta, still=False)
+    mean = np.mean([*losses.values()])
+    return arrays, own, counts, momenta, [losses.get(w, mean) for w in range(len(order))]
+
+
+def ist_round(
+    kernels, biases, states, count, optimizer, parts, x, y, order, norm, carry, present=None
+):
     """One round. `parts`: for every hidden layer the list of each worker's neurons.
 
-    `states`: optimiser states like [*kernels, *biases], full size. Returns the same three things
-    after the round, and each worker's mean loss.
+    `states`: optimiser states like [*kernels, *biases], full size. `present`: who takes part, all
+    by default. Returns the same three things after the round, and each worker's mean loss.
     """
     workers, depth = len(order), len(kernels)
     arrays = [*kernels, *biases]
-    results, losses = [], []
-    for worker in range(workers):
+    results, losses = [], {}
+    for worker in range(workers) if present is None else present:
         rows = [None, *(part[worker] for part in parts), None]
         index = []
         for i in range(depth):
@@ -95,18 +158,10 @@ def ist_round(kernels, biases, states, count, optimizer, parts, x, y, order, nor
             None if a is None else (tuple(s[ix] for s in full) if carry else optimizer.start(a))
             for a, full, ix in zip(own, states, index, strict=True)
         ]
-        total = 0.0
-        for step, batch in enumerate(order[worker]):
-            loss, kernel_grads, bias_grads = forward_backward(
-                own[:depth], own[depth:], x[batch], y[batch], norm
-            )
-            total += loss / len(order[worker])
-            for i, gradient in enumerate([*kernel_grads, *bias_grads]):
-                if gradient is not None:
-                    t = (count if carry else 0) + step + 1
-                    own[i], state[i] = optimizer.step(own[i], gradient, state[i], t)
+        own, state, losses[worker] = train_one(
+            own, depth, state, count if carry else 0, optimizer, order[worker], x, y, norm
+        )
         results.append((index, own, state))
-        losses.append(total)
     new = [None if a is None else a.copy() for a in arrays]
     new_states = [
         None if a is None else tuple(s.copy() for s in f)
@@ -125,4 +180,6 @@ def ist_round(kernels, biases, states, count, optimizer, parts, x, y, order, nor
             new[i][index[i]] = own[i]
             for full, piece in zip(new_states[i], state[i], strict=True):
                 full[index[i]] = piece
+    mean = np.mean([*losses.values()])
+    losses = [losses.get(worker, mean) for worker in range(workers)]
     return new[:depth], new[depth:], new_states, losses

@@ -26,12 +26,12 @@ EXAMPLES = {
 
 
 def ist(exchange, *, workers=4, devices=4, hidden=(16, 32), optimizer=None, **options):
+    options.setdefault("partition", "stratified")
     return IST(
         MLP((6, *hidden, 3), rngs=nnx.Rngs(0)),
         optimizer or optax.adam(1e-2),
         workers=workers,
         local_steps=3,
-        partition="stratified",
         exchange=exchange,
         mesh=workers_mesh(workers, devices),
         **options,
@@ -75,6 +75,40 @@ def test_a_device_holds_its_share_and_the_network_works_as_it_lies():
     for network in networks:
         jist.calibrate(network, EXAMPLES["x"])
     np.testing.assert_allclose(*(n(EXAMPLES["x"]) for n in networks), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "exchange", "reason"),
+    [
+        ({}, "sharded", "each of 4 devices receives in a round: 0.00"),
+        ({"devices": 1}, "replicated", "one device"),
+        # As many bytes as replicated, and half as much to hold.
+        ({"devices": 2, "workers": 8, "hidden": (64, 64)}, "sharded", "each of 2 devices"),
+        ({"hidden": (18, 32)}, "replicated", "got 18 neurons of 'hidden1'"),
+        ({"partition": "uniform"}, "replicated", "needs partition='stratified', got 'uniform'"),
+        # Of five neurons for every owner two slots are for each of eight workers: most are empty.
+        ({"devices": 2, "workers": 8, "hidden": (10, 10)}, "replicated", "MB sharded"),
+    ],
+)
+def test_the_exchange_is_chosen_by_what_is_possible_and_its_bytes(options, exchange, reason):
+    strategy = ist("auto", **options)
+    assert strategy.exchange == exchange
+    assert reason in strategy.exchange_reason
+
+
+def test_bytes_of_a_device_are_those_of_its_workers():
+    """With a worker on every device, what `bytes_received` counts; else of all its workers."""
+    for name in ("replicated", "sharded"):
+        strategy = ist(name, hidden=(20, 12))
+        widths = strategy._assignment.part_widths
+        trees = [(*pair, widths, 4, 4) for pair in strategy._travelling()]
+        received = sum(costs.exchange_bytes(*tree)[name] for tree in trees)
+        assert strategy.bytes_received(1, 3) == received
+    # On two devices: half of two subnets, out and back, and the bias; or two pieces.
+    params, axes = ist("sharded")._travelling()[0]
+    named, bias = 4 * (6 * 4 + 4 * 8 + 8 * 3), 4 * 3
+    received = costs.exchange_bytes(params, axes, {"hidden1": 4, "hidden2": 8}, 4, 2)
+    assert received == {"sharded": 2 * named + bias, "replicated": 2 * (named + bias)}
 
 
 def test_a_sharded_checkpoint_moves_to_another_number_of_devices(tmp_path):

@@ -118,7 +118,9 @@ def test_ratios_that_were_measured_are_averaged_like_accuracies(tmp_path):
 
 def test_results_that_do_not_say_all_options_are_of_the_defaults(tmp_path):
     said = (
-        dataclasses.asdict(StrategyOptions()) | dataclasses.asdict(HeadOptions(batch_size=64)) | IST
+        dataclasses.asdict(StrategyOptions(exchange="replicated"))
+        | dataclasses.asdict(HeadOptions(batch_size=64))
+        | IST
     )
     results = IST, said | {"seed": 1}
     ((table,),) = [by_study(read_results([write(tmp_path / "a", *results)])).values()]
