@@ -1,36 +1,48 @@
-"""A run's checkpoints, restored in a new process and evaluated on the test images.
+r"""A run's checkpoints, restored in a new process and evaluated on the test images, or on others.
 
     python -m experiments.evaluate --run-dir runs/cifar10-ist-4
 
-Prints accuracy, loss and the accuracy of every class, and writes them to `evaluation.json` in the
-run directory. Says how true the probabilities of classes are: expected calibration error (ECE, 15
-bins), negative log-likelihood in nats and Brier score, of the logits as they are, divided by the
-number of workers, and by the temperature that was fitted on held-out training examples, which is
-what `predict` uses. `reliability.png` shows it.
+    python -m experiments.evaluate --run-dir runs/cifar10-ist-4 --mask-ratio 0 0.5 0.75 0.9 \
+        --out ratios.csv
 
-The accuracy of the last checkpoint equals that of the training's last line in `metrics.jsonl`.
-Unfinished trainings are named and left out. Expected: seconds.
+Prints accuracy, loss and the accuracy of every class, and writes them to `evaluation.json` in the
+run directory, with precision, recall and F1 of every class and the confusion matrix (rows are true
+classes). Says how true the probabilities of classes are: expected calibration error (ECE, 15 bins),
+negative log-likelihood in nats and Brier score, of the logits as they are, divided by the number of
+workers, and by the temperature that was fitted on held-out training examples, which is what
+`predict` uses. `reliability.png` shows it.
+
+Without further options the accuracy of the last checkpoint equals that of the training's last line
+in `metrics.jsonl`. With some, heads and temperatures stay as they are and the test images change:
+other masks, clouds, or another data set, whose classes the run must know; of a folder without
+`train/` and `test/` all images count. Several ratios or shares of clouds make a curve, `curve.png`.
+Features are kept beside the run's. Unfinished trainings are named and left out. Expected: seconds,
+and as long as other images or masks take to encode.
 """
 
 import dataclasses
 import pathlib
 from typing import Any
 
-import jax.numpy as jnp
-import numpy as np
-from flax import nnx
 from rich.console import Console
 from rich.table import Table
 
 from experiments.command.cli import Options, run
+from experiments.command.errors import UsageError
+from experiments.figures.evaluations import draw_sheet, plot_curve
 from experiments.figures.reliability import plot_reliability, print_truths
 from experiments.runs.calibration import Truth, truth_of
-from experiments.runs.classification import restore_head, restore_inputs
+from experiments.runs.classification import located, restore_head, restore_inputs
+from experiments.runs.classwise import Predictions, by_class, predictions_of
+from experiments.runs.conditions import Condition, Tested, tested
 from experiments.runs.directory import features_of, read_part, write_json
 from experiments.runs.images import progress_bar
 from experiments.runs.plan import Plan
-from experiments.runs.splits import Split
-from jist.evaluation import evaluate, predict
+from experiments.runs.splits import DenseSplit
+from experiments.runs.tables import check_out, write_records
+from jist.evaluation import evaluate
+
+SHOWN = 25  # mistakes on a contact sheet
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,17 +57,77 @@ class EvaluateOptions(Options):
     """Where the run's features are; by default where the run stored them."""
     data_dir: pathlib.Path | None = None
     """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45 or aid."""
+    dataset: str | None = None
+    """Another data set of the same kind and classes, in the place of the run's."""
+    mask_ratio: tuple[float, ...] = ()
+    """Masking ratios of fixed masks, in the place of the run's masks."""
+    simulate_clouds: tuple[float, ...] = ()
+    """Shares of every image under simulated clouds, in (0, 1), in the place of the run's masks."""
+    natural_masks: bool = False
+    """Use the images' own missing pixels: transparent ones, or those not zero in NAME.mask.png."""
+    no_data: int | None = None
+    """The value that stands for a missing pixel in every channel, of natural masks."""
+    max_missing: float = 0.0
+    """Share of a visible patch that may be missing under clouds and natural masks, in [0, 1)."""
+    out: pathlib.Path | None = None
+    """A file for the evaluations, one row for each training and condition: .csv, .json or .parquet;
+    .json holds confusion matrices, too."""
+    mistakes: pathlib.Path | None = None
+    """A PNG to draw the surest mistakes into, of the first training and condition."""
+
+    @property
+    def conditions(self) -> list[Condition]:
+        """What the run is tested on beside its own test examples; none by default."""
+        natural = {"no_data": self.no_data, "max_missing": self.max_missing}
+        masks: list[dict[str, Any]] = [{"mask_ratio": ratio} for ratio in self.mask_ratio]
+        masks += [{"simulate_clouds": share, **natural} for share in self.simulate_clouds]
+        if self.natural_masks or (self.no_data is not None and not self.simulate_clouds):
+            masks.append({"natural_masks": self.natural_masks, **natural})
+        if self.max_missing and not self.simulate_clouds and not self.natural_masks:
+            raise UsageError("--max-missing needs --natural-masks or --simulate-clouds")
+        if self.dataset is not None and not masks:
+            masks = [{}]
+        return [Condition(dataset=self.dataset, **of) for of in masks]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluated:
+    """What was measured of one training under one condition.
+
+    Attributes:
+        training: its name.
+        condition: what it was tested on; None for its own test examples.
+        record: everything, as JSON.
+        truth: how true its probabilities are; None where examples have several labels.
+        sheet: the surest mistakes, text and image, if they are wanted.
+    """
+
+    training: str
+    condition: Condition | None
+    record: dict[str, Any]
+    truth: Truth | None
+    sheet: list[tuple[str, Any]]
+
+    @property
+    def name(self) -> str:
+        """Training and condition."""
+        return self.training if self.condition is None else f"{self.training}, {self.condition}"
 
 
 def main(options: EvaluateOptions) -> None:
     """Restores, evaluates and reports."""
+    check_out(options.out, (".csv", ".json", ".parquet"))
+    if options.mistakes is not None and options.mistakes.suffix.lower() != ".png":
+        raise UsageError(f"mistakes must end in .png, got {options.mistakes}")
     plan = Plan.from_config(read_part(options.run_dir, "config.json"))
     results = {r["run"]: r for r in read_part(options.run_dir, "summary.json")["results"]}
     images = dataclasses.replace(plan.images, data_dir=options.data_dir)
     features_dir = options.features_dir or features_of(options.run_dir)
     inputs = restore_inputs(options.run_dir, images)
-    evaluations: dict[str, dict[str, Any]] = {}
-    truths: dict[str, Truth] = {}
+    conditions = options.conditions
+    if options.dataset is None:
+        images = located(options.run_dir, images)
+    evaluations: list[Evaluated] = []
     for training in plan.trainings:
         if not plan.is_done(training, results):
             print(f"left out, not trained to the end: {training.name}")
@@ -63,65 +135,132 @@ def main(options: EvaluateOptions) -> None:
         model, class_names, temperature = restore_head(
             options.run_dir, plan, training, inputs, options.checkpoint
         )
-        with progress_bar() as progress:
-            split = inputs.splits(training.mask_ratio, features_dir, progress)["test"]
-        evaluations[training.name] = evaluate(model, split.examples(), inputs.task) | {
-            "checkpoint": options.checkpoint
-        }
-        if split.label is not None:
-            found = class_accuracy(model, split, class_names)
-            truth = truth_of(model, split.examples(), training.how.workers, temperature)
-            truths[training.name] = truth
-            evaluations[training.name] |= {"class_accuracy": found} | described(truth)
-    print_evaluations(evaluations, inputs.task.best, options.checkpoint)
-    write_json(options.run_dir / "evaluation.json", evaluations)
-    print(f"written: {options.run_dir}/evaluation.json")
-    if truths:
+        for condition in conditions or [None]:
+            ratio = training.mask_ratio
+            with progress_bar() as progress:
+                if condition is None:
+                    split = inputs.splits(ratio, features_dir, progress)["test"]
+                    given = (("test", inputs, split),) if isinstance(split, DenseSplit) else ()
+                    examples = split.examples()
+                    found = Tested(given, examples["y"]) if given else None
+                else:
+                    found = tested(
+                        inputs, condition, images, ratio, class_names, features_dir, progress
+                    )
+                    examples = found.examples
+            record: dict[str, Any] = {"training": training.name, "checkpoint": options.checkpoint}
+            record |= {} if condition is None else {"condition": str(condition)}
+            record |= evaluate(model, examples, inputs.task)
+            truth, sheet = None, []
+            if found is not None:
+                truth = truth_of(model, examples, training.how.workers, temperature)
+                predictions = predictions_of(model, examples, temperature)
+                record |= described(found, condition, ratio, truth)
+                record |= by_class(predictions, class_names)
+                if options.mistakes is not None and not evaluations:
+                    sheet = surest(found, predictions, class_names)
+            evaluations.append(Evaluated(training.name, condition, record, truth, sheet))
+    report(options, evaluations, inputs.task.best)
+
+
+def described(
+    found: Tested, condition: Condition | None, ratio: float, truth: Truth
+) -> dict[str, Any]:
+    """What the examples are, and how true the probabilities."""
+    attributes = found.parts[0][2].attributes
+    clouds = None if condition is None else condition.simulate_clouds
+    if "missing_share" in attributes:
+        ratio = round(attributes["missing_share"], 4)
+    elif condition is not None and condition.mask_ratio is not None:
+        ratio = condition.mask_ratio
+    return {
+        "dataset": attributes.get("dataset"),
+        "ratio": ratio,
+        **({} if clouds is None else {"simulate_clouds": clouds}),
+        "examples": len(found.label),
+        "temperature": truth.temperature,
+        **{f"test_{name}": value for name, value in truth.best.metrics.items()},
+        "calibration": {name: of.metrics for name, of in truth.named.items()},
+        "reliability": truth.best.bins,
+    }
+
+
+def surest(
+    found: Tested, predictions: Predictions, class_names: list[str]
+) -> list[tuple[str, Any]]:
+    """The surest mistakes, each with what it is, what it is taken for, and its name.
+
+    Raises:
+        UsageError: the examples are no images.
+    """
+    sheet = []
+    for row in predictions.mistakes(SHOWN).tolist():
+        image = found.image(row)
+        if image is None:
+            raise UsageError("--mistakes needs examples that are images")
+        true, taken = (class_names[of[row]] for of in (predictions.label, predictions.predicted))
+        said = f"{true}, taken for {taken} ({predictions.probability[row]:.0%})"
+        sheet.append((f"{said}\n{image[0]}", image[1]))
+    return sheet
+
+
+def report(options: EvaluateOptions, evaluations: list[Evaluated], best: str) -> None:
+    """Prints, draws and writes."""
+    print_evaluations(evaluations, best, options.checkpoint)
+    records = {each.name: each.record for each in evaluations}
+    written = [options.run_dir / "evaluation.json"]
+    write_json(written[0], records)
+    if truths := {each.name: each.truth for each in evaluations if each.truth is not None}:
         print_truths(truths)
-        plot_reliability(truths, options.run_dir / "reliability.png")
-        print(f"written: {options.run_dir}/reliability.png")
+        written.append(options.run_dir / "reliability.png")
+        plot_reliability(truths, written[-1])
+    if max(len(options.mask_ratio), len(options.simulate_clouds)) > 1:
+        lines: dict[str, dict[float, float]] = {}
+        for each in evaluations:
+            lines.setdefault(each.training, {})[each.record["ratio"]] = each.record["test_accuracy"]
+        written.append(options.run_dir / "curve.png")
+        plot_curve(lines, "share of the patches that is missing", written[-1])
+    if options.mistakes is not None:
+        sheet = [one for each in evaluations for one in each.sheet]
+        if sheet:
+            draw_sheet(sheet, options.mistakes)
+            written.append(options.mistakes)
+        else:
+            print("no mistakes: nothing to draw")
+    if options.out is not None:
+        if options.out.suffix.lower() == ".json":
+            write_json(options.out, [*records.values()])
+        else:
+            write_records([flat(record) for record in records.values()], options.out)
+        written.append(options.out)
+    print(f"written: {', '.join(map(str, written))}")
 
 
-def described(truth: Truth) -> dict[str, Any]:
-    """How true probabilities are, for the JSON file."""
-    measured = {f"test_{name}": value for name, value in truth.best.metrics.items()}
-    before = {name: of.metrics for name, of in truth.named.items()}
-    return (
-        {"temperature": truth.temperature}
-        | measured
-        | {
-            "calibration": before,
-            "reliability": truth.best.bins,
-        }
-    )
+def flat(record: dict[str, Any]) -> dict[str, Any]:
+    """A record as a row of a table: numbers and texts, and three columns for each class."""
+    row = {name: of for name, of in record.items() if not isinstance(of, dict | list)}
+    for name, of in record.get("classes", {}).items():
+        row |= {f"{measure} {name}": of[measure] for measure in ("precision", "recall", "f1")}
+    return row
 
 
-def class_accuracy(
-    model: nnx.Module, split: Split, class_names: list[str]
-) -> dict[str, float | None]:
-    """The accuracy of every class; None where there is no example of it."""
-    examples = split.examples()
-    right = np.asarray(jnp.argmax(predict(model, examples["x"]), axis=-1) == examples["y"])
-    of_class = {name: right[split.label == i] for i, name in enumerate(class_names)}
-    return {name: float(some.mean()) if len(some) else None for name, some in of_class.items()}
-
-
-def print_evaluations(evaluations: dict[str, dict[str, Any]], best: str, checkpoint: str) -> None:
+def print_evaluations(evaluations: list[Evaluated], best: str, checkpoint: str) -> None:
     """Prints a row for each training: what chose its epoch, its loss, and the rest."""
     table = Table(title=f"Test examples, {checkpoint} checkpoint")
     for column in ("training", best.replace("_", " "), "loss", "in detail"):
         table.add_column(column)
-    for name, evaluation in evaluations.items():
-        by_class = evaluation.get("class_accuracy") or {
+    for each in evaluations:
+        evaluation = each.record
+        in_detail = evaluation.get("class_accuracy") or {
             metric.removeprefix("test_").replace("_", " "): value
             for metric, value in evaluation.items()
             if metric.startswith("test_") and metric != "test_loss"
         }
         lines = (
-            f"{c}: {'no test examples' if a is None else f'{a:.1%}'}" for c, a in by_class.items()
+            f"{c}: {'no test examples' if a is None else f'{a:.1%}'}" for c, a in in_detail.items()
         )
         loss = f"{evaluation['test_loss']:.4f}"
-        table.add_row(name, f"{evaluation[f'test_{best}']:.2%}", loss, "\n".join(lines))
+        table.add_row(each.name, f"{evaluation[f'test_{best}']:.2%}", loss, "\n".join(lines))
     Console().print(table)
 
 

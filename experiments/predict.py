@@ -10,6 +10,9 @@ the rest, and prints the most likely class of every image with its probability, 
 Of a run on speech, give audio files; of one on vectors, files of vectors; of one on xc:PATH,
 directories with `test.txt`: the five likeliest labels of each row are found.
 
+`--top-k 3` says more classes, `--out FILE` writes a table. Images in folders that are called like
+classes are scored, which is said on the error output.
+
 Fixed masks are drawn from an image's pixels, whatever its file is called, so an image of the run
 may show other patches here: `--draws 8` averages over several masks, `--mask-ratio 0` uses none.
 Probabilities are those of the temperature that was fitted on held-out training examples. A run
@@ -19,7 +22,6 @@ Expected: seconds, and as long as the images take to encode.
 
 import dataclasses
 import hashlib
-import json
 import pathlib
 import sys
 from collections import Counter
@@ -40,7 +42,9 @@ from experiments.runs.clips import ClipInputs
 from experiments.runs.directory import read_part
 from experiments.runs.images import ImageInputs, masks_of
 from experiments.runs.plan import Plan, Training
+from experiments.runs.predictions import row_of, show, true_class
 from experiments.runs.sparse import SparseInputs
+from experiments.runs.tables import check_out, write_records
 from experiments.runs.vectors import VectorInputs
 from jist.data import (
     IMAGE_SUFFIXES,
@@ -90,6 +94,11 @@ class PredictOptions(Options):
     """Leave out images that cannot be decoded, and name them, instead of stopping."""
     mask_ratio: float | None = None
     """Share of the patches that fixed masks remove, in [0, 1); by default the run's."""
+    top_k: int | None = None
+    """How many classes to say of each image, the likeliest first; by default one as text, and all
+    as JSON lines; five labels of a run on xc:PATH."""
+    out: pathlib.Path | None = None
+    """A file for the predictions in place of the terminal: .csv, .jsonl or .parquet, a row each."""
     draws: int = 1
     """Fixed masks drawn for each image; probabilities are averaged, and their spread is shown."""
 
@@ -98,6 +107,9 @@ def main(options: PredictOptions) -> None:
     """Restores, encodes and prints."""
     if options.batch_size < 1:
         raise UsageError(f"batch_size must be at least 1, got {options.batch_size}")
+    check_out(options.out, (".csv", ".jsonl", ".parquet"))
+    if options.top_k is not None and options.top_k < 1:
+        raise UsageError(f"top_k must be at least 1, got {options.top_k}")
     if options.draws < 1:
         raise UsageError(f"draws must be at least 1, got {options.draws}")
     if options.mask_ratio is not None and not 0 <= options.mask_ratio < 1:
@@ -116,6 +128,7 @@ def main(options: PredictOptions) -> None:
     else:
         assert isinstance(inputs, ClipInputs | VectorInputs)
         found = map(inputs.read, files_in(options.images, inputs.takes, inputs.kind))
+    rows, scored = [], {True: 0, False: 0}
     for names, x in found:
         if class_names:
             drawn = np.exp(log_probabilities(np.asarray(predict(head, x)), temperature or 1.0))
@@ -125,12 +138,26 @@ def main(options: PredictOptions) -> None:
             probabilities = np.take_along_axis(probabilities, best, axis=1)
             spreads = np.take_along_axis(drawn.std(axis=0), best, axis=1)[:, 0]
         else:
-            probabilities, best = predict_labels(head, x, k=min(LABELS, inputs.outputs))
+            most = min(options.top_k or LABELS, inputs.outputs)
+            probabilities, best = predict_labels(head, x, k=most)
             spreads = np.zeros(len(names))
         for name, labels, row, spread in zip(names, best, probabilities, spreads, strict=True):
-            called = [class_names[i] if class_names else str(i) for i in labels]
-            each = dict(zip(called, row.tolist(), strict=True))
-            show(name, each, options.json_lines, float(spread) if options.draws > 1 else None)
+            called = [class_names[i] if class_names else str(i) for i in labels[: options.top_k]]
+            each = dict(zip(called, row.tolist(), strict=False))
+            between = float(spread) if options.draws > 1 else None
+            true = true_class(name, class_names)
+            if true is not None:
+                scored[true == called[0]] += 1
+            if options.out is None:
+                show(name, each, options.json_lines, options.top_k or 1, between)
+            else:
+                rows.append(row_of(name, each, true, between))
+    if total := sum(scored.values()):
+        said = f"of {total} in folders of their classes {scored[True] / total:.1%} are right"
+        print(said, file=sys.stderr)
+    if options.out is not None:
+        write_records(rows, options.out)
+        print(f"written: {options.out}")
 
 
 def encoded(
@@ -302,24 +329,6 @@ def choose(plan: Plan, options: PredictOptions) -> Training:
     if options.training not in trainings:
         raise UsageError(f"training must be one of {sorted(trainings)}, got {options.training!r}")
     return trainings[options.training]
-
-
-def show(
-    name: str, probabilities: dict[str, float], json_lines: bool, spread: float | None = None
-) -> None:
-    """Prints the prediction for one example, whose likeliest class stands first.
-
-    `spread` is the deviation of the probability of that class between several masks.
-    """
-    best, probability = next(iter(probabilities.items()))
-    if json_lines:
-        every = {of: round(p, 6) for of, p in probabilities.items()}
-        record = {"image": name, "class": best, "probabilities": every}
-        record["probability"] = every[best]
-        print(json.dumps(record | ({} if spread is None else {"spread": round(spread, 6)})))
-    else:
-        between = "" if spread is None else f"\t± {spread:.4f}"
-        print(f"{name}\t{best}\t{probability:.4f}{between}")
 
 
 if __name__ == "__main__":

@@ -113,6 +113,7 @@ NUMBERS = {
     "test_examples": COUNT,
     "test_share": SOME,
     "timed_rounds": COUNT,
+    "top_k": COUNT,
     "train": COUNT,
     "validation": SHARE,
     "TuneOptions.validation": SOME,
@@ -202,7 +203,7 @@ def _is_file(field: dataclasses.Field) -> bool:
     """Whether what is written there is a file: then its default has a suffix, or there is none."""
     if isinstance(field.default, pathlib.Path):
         return bool(field.default.suffix)
-    return field.name == "out" and field.default is None
+    return field.name in ("out", "mistakes") and field.default is None
 
 
 def _upwards(path: pathlib.Path) -> Iterator[pathlib.Path]:

@@ -32,21 +32,24 @@ from jist.strategies import participants
 from jist.tasks import Examples, Task
 
 
-def restore_inputs(run_dir: pathlib.Path, images: ImageOptions) -> Inputs:
-    """What a run was trained on: its encoder, say.
-
-    A data set at a relative path is found from another working directory, too.
-
-    Raises:
-        ValueError: it has been replaced since.
-    """
+def located(run_dir: pathlib.Path, images: ImageOptions) -> ImageOptions:
+    """The options of a run's images, found from another working directory, too."""
     config = read_part(run_dir, "config.json")
     kind, _, path = images.dataset.partition(":")
     there = pathlib.Path(config.get(WORKING_DIRECTORY, ""))
     if images.data_dir is None and kind in ("folder", "masked") and (there / path).exists():
-        images = dataclasses.replace(images, data_dir=there)
-    inputs = open_inputs(images)
-    check_pinned(config, inputs.pinned)
+        return dataclasses.replace(images, data_dir=there)
+    return images
+
+
+def restore_inputs(run_dir: pathlib.Path, images: ImageOptions) -> Inputs:
+    """What a run was trained on: its encoder, say.
+
+    Raises:
+        ValueError: it has been replaced since.
+    """
+    inputs = open_inputs(located(run_dir, images))
+    check_pinned(read_part(run_dir, "config.json"), inputs.pinned)
     return inputs
 
 

@@ -94,10 +94,23 @@ class ImageInputs(Classified):
         self, mask_ratio: float, directory: pathlib.Path, progress: Progress
     ) -> dict[str, DenseSplit]:
         """CLS features; `directory` holds one store for each data set, split, encoder and mask."""
+        return self._extracted(self._paths(mask_ratio, directory), mask_ratio, progress)
+
+    def split(
+        self, name: str, mask_ratio: float, directory: pathlib.Path, progress: Progress
+    ) -> DenseSplit:
+        """One of the splits, "train" or "test"."""
+        path = self._paths(mask_ratio, directory)[name]
+        return self._extracted({name: path}, mask_ratio, progress)[name]
+
+    def _paths(self, mask_ratio: float, directory: pathlib.Path) -> dict[str, pathlib.Path]:
         pool = "" if self.options.pool == "cls" else f"-{self.options.pool}"
         of = f"{self._digest[:8]}{pool}-{masks_slug(self.options, mask_ratio)}"
-        paths = store_paths(self.options, directory, f"{of}-seed-{self.options.seed}")
+        return store_paths(self.options, directory, f"{of}-seed-{self.options.seed}")
 
+    def _extracted(
+        self, paths: dict[str, pathlib.Path], mask_ratio: float, progress: Progress
+    ) -> dict[str, DenseSplit]:
         def extract(split: str, path: pathlib.Path) -> None:
             extract_images(self.options, mask_ratio, self.encoder, split, path, progress)
 

@@ -5,6 +5,7 @@ import shutil
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
@@ -107,7 +108,8 @@ def test_train_evaluate_and_predict(run, images, tmp_path, monkeypatch):
 
     given = (images / "red" / "00.png", images / "blue")
     code, out, err = run(predict, "--run-dir", tmp_path / "r", "--images", *given, "--json-lines")
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert err.startswith("of 21 in folders of their classes ")
     records = [json.loads(line) for line in out.splitlines()]
     assert len(records) == 21
     for record in records:
@@ -133,14 +135,22 @@ def test_train_evaluate_and_predict(run, images, tmp_path, monkeypatch):
     predicted = ("--run-dir", tmp_path / "r", "--images", images / "blue")
     last_said = [line for line in out.splitlines() if "/blue/" in line]
     code, out, err = run(predict, *predicted, "--json-lines", "--training", result["run"])
-    assert (code, err, out.splitlines()) == (0, "", last_said)
+    assert (code, out.splitlines()) == (0, last_said)
     code, out, err = run(predict, *predicted, "--checkpoint", "best")
-    assert (code, err, len(out.splitlines())) == (0, "", 20)
+    assert (code, len(out.splitlines())) == (0, 20)
+    code, out, err = run(predict, *predicted, "--top-k", 2, "--out", tmp_path / "p.parquet")
+    table = pd.read_parquet(tmp_path / "p.parquet")
+    assert [*table.columns] == ["image", "true", "class", "probability", "class_2", "probability_2"]
+    assert (table["probability"] >= table["probability_2"]).all()
+    right = (table["true"] == table["class"]).mean()
+    assert err == f"of 20 in folders of their classes {right:.1%} are right\n"
     for wrong, message in (
         (("--training", "ist-9"), f"training must be one of ['{result['run']}'], got 'ist-9'"),
         (("--batch-size", 0), "batch_size must be at least 1, got 0"),
         (("--draws", 0), "draws must be at least 1, got 0"),
         (("--mask-ratio", 1), "mask_ratio must lie in [0, 1), got 1"),
+        (("--top-k", 0), "top_k must be at least 1, got 0"),
+        (("--out", "p.txt"), "out must end in .csv, .jsonl, .parquet, got p.txt"),
     ):
         code, _, err = run(predict, *predicted, *wrong)
         assert code == 2
@@ -149,6 +159,11 @@ def test_train_evaluate_and_predict(run, images, tmp_path, monkeypatch):
     assert (code, err) == (0, "")
     (measured,) = json.loads((tmp_path / "r" / "evaluation.json").read_text()).values()
     assert measured["test_accuracy"] == result["best_test_accuracy"]
+    confusion = np.array(measured["confusion"])
+    assert confusion.sum(axis=1).tolist() == [4, 4, 4]
+    assert confusion.trace() / 12 == pytest.approx(measured["test_accuracy"])
+    assert measured["calibration"]["uncalibrated"]["ece"] == measured["test_ece"]
+    check_other_conditions(run, images, tmp_path, measured["test_accuracy"])
 
     monkeypatch.chdir(images.parent)
     code, out, _ = run(distributed, *arguments)
@@ -170,6 +185,45 @@ def test_train_evaluate_and_predict(run, images, tmp_path, monkeypatch):
     assert code == 2
     assert "belongs to another configuration" in err
     assert "images.seed is 0 there and 1 here" in err
+
+
+def check_other_conditions(run, images, tmp_path, own):
+    """On other masks, clouds and folders; at the run's own ratio it is the same as without."""
+    base = ("--run-dir", tmp_path / "r", "--checkpoint", "best")
+    table = tmp_path / "e.csv"
+    sheet = tmp_path / "mistakes.png"
+    ratios = ("--mask-ratio", 0, 0.75, "--out", table, "--mistakes", sheet)
+    code, _, err = run(evaluate, *base, *ratios)
+    assert (code, err) == (0, "")
+    found = pd.read_csv(table)
+    assert found["ratio"].tolist() == [0, 0.75]
+    assert found["test_accuracy"][1] == own
+    assert {"precision red", "recall blue", "f1 green", "test_ece"} <= {*found.columns}
+    assert (tmp_path / "r" / "curve.png").exists()
+    if found["test_accuracy"][0] < 1:
+        assert sheet.read_bytes().startswith(b"\x89PNG")
+
+    # Another folder of fewer classes: all of its images; and half of each under clouds.
+    for name in ("red", "blue"):
+        shutil.copytree(images / name, tmp_path / "others" / name)
+    other = ("--dataset", f"folder:{tmp_path}/others", "--out", tmp_path / "e.json")
+    code, _, err = run(evaluate, *base, *other, "--simulate-clouds", 0.2)
+    assert (code, err) == (0, "")
+    (measured,) = json.loads((tmp_path / "e.json").read_text())
+    assert measured["classes"]["green"]["examples"] == 0
+    assert 30 < measured["examples"] <= 40
+    assert measured["ratio"] > 0.2
+    shutil.copytree(images / "red", tmp_path / "others" / "pink")
+    for wrong, message in (
+        (other, "has classes that the run does not know: pink"),
+        (("--dataset", "features:x.npz"), "features:x.npz"),
+        (("--max-missing", 0.5), "--max-missing needs"),
+        (("--out", "e.txt"), "out must end in .csv, .json, .parquet"),
+        (("--mistakes", "e.txt"), "mistakes must end in .png"),
+    ):
+        code, _, err = run(evaluate, *base, *wrong)
+        assert code == 2
+        assert message in err
 
 
 def test_features_are_shared_between_scripts(run, images, tmp_path):

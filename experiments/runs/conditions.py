@@ -1,0 +1,162 @@
+"""Conditions other than the run's own under which its heads are tested: masks, clouds, images."""
+
+import dataclasses
+import functools
+import hashlib
+import pathlib
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+from rich.progress import Progress
+
+from experiments.command.errors import UsageError
+from experiments.command.options import NATURAL, ImageOptions
+from experiments.runs.images import ImageInputs
+from experiments.runs.inputs import Inputs, open_inputs
+from experiments.runs.sparse import SparseInputs
+from experiments.runs.splits import DenseSplit
+from jist.data.images.layout import find_splits
+from jist.tasks import Examples
+
+
+@dataclasses.dataclass(frozen=True)
+class Tested:
+    """Test examples with one class each, and where their images are.
+
+    Attributes:
+        parts: the splits they come from, and the inputs that have their images.
+        label: class of each, among those of the run [N].
+    """
+
+    parts: tuple[tuple[str, Inputs, DenseSplit], ...]
+    label: np.ndarray
+
+    @functools.cached_property
+    def examples(self) -> Examples:
+        """{"x", "y"}."""
+        found = [part.examples()["x"] for _, _, part in self.parts]
+        return {"x": found[0] if len(found) == 1 else jnp.concatenate(found), "y": self.label}
+
+    def image(self, row: int) -> tuple[str, Image.Image] | None:
+        """The name and the picture of an example; None where it is no image."""
+        for name, inputs, split in self.parts:
+            if row >= len(split):
+                row -= len(split)
+                continue
+            if not isinstance(inputs, ImageInputs):
+                return None
+            dataset = inputs.examples(name)
+            (found,) = np.flatnonzero(dataset.example_ids == split.features.example_id[row])[:1]
+            return dataset.keys[found], dataset.open(int(found))
+        raise IndexError(row)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Condition:
+    """What a run is tested on, where it is not its own test examples.
+
+    Attributes:
+        dataset: another data set with the same classes.
+        mask_ratio: another masking ratio, of fixed masks.
+        natural_masks, simulate_clouds, no_data, max_missing: as of the options of images.
+    """
+
+    dataset: str | None = None
+    mask_ratio: float | None = None
+    natural_masks: bool = False
+    simulate_clouds: float | None = None
+    no_data: int | None = None
+    max_missing: float = 0.0
+
+    def __str__(self) -> str:
+        clouds = None if self.simulate_clouds is None else f"clouds {self.simulate_clouds:g}"
+        ratio = None if self.mask_ratio is None else f"ratio {self.mask_ratio:g}"
+        natural = "natural masks" if self.natural_masks or self.no_data is not None else None
+        return ", ".join(filter(None, (self.dataset, ratio, clouds, natural)))
+
+    def applied(self, images: ImageOptions) -> ImageOptions:
+        """The options of a run's images under this condition.
+
+        Raises:
+            UsageError: they do not go together.
+        """
+        options: dict[str, Any] = {} if self.dataset is None else {"dataset": self.dataset}
+        if self.mask_ratio is not None:
+            options |= NATURAL | {"mask_ratio": self.mask_ratio}
+        if self.natural_masks or self.simulate_clouds is not None or self.no_data is not None:
+            names = ("natural_masks", "simulate_clouds", "no_data", "max_missing")
+            options |= {name: getattr(self, name) for name in names}
+            options |= {"mask_ratio": None, "skip_empty": True}
+        return dataclasses.replace(images, **options)
+
+
+def tested(
+    inputs: Inputs,
+    condition: Condition,
+    images: ImageOptions,
+    mask_ratio: float,
+    class_names: list[str],
+    features_dir: pathlib.Path,
+    progress: Progress,
+) -> Tested:
+    """The test examples of a run under a condition.
+
+    Args:
+        inputs: the run's.
+        condition: what is other.
+        images: the run's options.
+        mask_ratio: the training's, where the condition names none.
+        class_names: the run's.
+        features_dir: where features are kept.
+        progress: shows bars.
+
+    Raises:
+        UsageError: options that do not go together; examples of another kind, or of a class that
+            the run does not know.
+    """
+    options = condition.applied(images)
+    if isinstance(inputs, SparseInputs):
+        raise UsageError("conditions need examples of one class each; the run has many labels")
+    other = open_inputs(options)
+    if type(other) is not type(inputs) or other.dim != inputs.dim:
+        raise UsageError(
+            f"dataset={options.dataset} cannot be tested by a run on {images.dataset}: it has "
+            "examples of another kind or length"
+        )
+    ratio = mask_ratio if condition.mask_ratio is None else condition.mask_ratio
+    ratio = 0.0 if options.natural else ratio
+    parts = []
+    if condition.dataset not in (None, images.dataset):  # two data sets may end in the same name
+        digest = hashlib.sha256(options.dataset.encode()).hexdigest()
+        features_dir = features_dir / f"other-{digest[:8]}"
+    for name in _splits(options, own=images.dataset):
+        if isinstance(other, ImageInputs):
+            found = other.split(name, ratio, features_dir, progress)
+        else:
+            found = other.splits(ratio, features_dir, progress)[name]
+        assert isinstance(found, DenseSplit)
+        parts.append((name, other, found))
+    labels = [_known(found, class_names, options.dataset) for _, _, found in parts]
+    return Tested(tuple(parts), np.concatenate(labels))
+
+
+def _splits(options: ImageOptions, own: str) -> tuple[str, ...]:
+    """The test images, and all images of another folder that has no split."""
+    if options.dataset != own and options.dataset.startswith("folder:"):
+        base = pathlib.Path("" if options.data_dir is None else options.data_dir)
+        root = base / pathlib.Path(options.dataset.removeprefix("folder:")).expanduser()
+        return ("test",) if find_splits(root) else ("train", "test")
+    return ("test",)
+
+
+def _known(split: DenseSplit, class_names: list[str], dataset: str) -> np.ndarray:
+    names = split.attributes["class_names"]
+    unknown = sorted(set(names) - set(class_names))
+    if unknown:
+        raise UsageError(
+            f"dataset={dataset} has classes that the run does not know: {', '.join(unknown)[:200]}"
+        )
+    places = np.array([class_names.index(name) for name in names], np.int32)
+    return places[split.label]
