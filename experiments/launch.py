@@ -4,8 +4,10 @@
 
 Starts a script N times, each with `--coordinator`, `--num-processes` and `--process-id`, and
 prefixes every line of output by its process. Signals are passed on. When a process fails, the
-others are ended, and the launcher exits with its exit code (128 + N for one ended by signal N). On
-a machine with GPUs process I takes GPU I. Expected: as long as the script takes.
+others are ended, and the launcher exits with its exit code (128 + N for one ended by signal N);
+with `--max-restarts K` all are started again up to K times, and go on from the last checkpoint. All
+end with the launcher, however it ends. On a machine with GPUs process I takes GPU I. Expected: as
+long as the script takes.
 """
 
 import argparse
@@ -22,23 +24,48 @@ from typing import IO, Any
 
 LOOPBACK = "127.0.0.1"
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+WRONG_OPTION = 2  # the exit code; it would be wrong again
 GRACE = 10.0  # seconds between asking a process to end and ending it
 
 
-def launch(processes: int, command: Sequence[str]) -> int:
+def launch(processes: int, command: Sequence[str], max_restarts: int = 0) -> int:
     """Runs a script in several processes, until all have ended or one has failed.
 
     Args:
         processes: number of processes.
         command: the script's module name and its arguments.
+        max_restarts: how often a failure is answered by starting all again. A wrong option (exit
+            code 2) is not, nor a signal that the launcher was sent.
 
     Returns:
         The exit code: 0, or that of the first process that failed.
     """
-    coordinator = f"{LOOPBACK}:{_free_port()}"
     children: list[subprocess.Popen[str]] = []
+    told: list[int] = []  # signals that were passed on
+    code = 0
+    before = {name: signal.signal(name, _pass_on(children, told)) for name in PASSED_ON}
+    try:
+        for restart in range(max_restarts + 1):
+            code = _run(processes, command, children)
+            if code in (0, WRONG_OPTION) or told or restart == max_restarts:
+                break
+            print(
+                f"a process ended with exit code {code}: starting all again, "
+                f"{restart + 1} of {max_restarts}",
+                file=sys.stderr,
+                flush=True,
+            )
+        return code
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+def _run(processes: int, command: Sequence[str], children: list[subprocess.Popen[str]]) -> int:
+    """Starts all, adding them to `children`, and waits for them; returns the exit code."""
+    coordinator = f"{LOOPBACK}:{_free_port()}"
+    children.clear()
     printers: list[threading.Thread] = []
-    before = {name: signal.signal(name, _pass_on(children)) for name in PASSED_ON}
     try:
         for index in range(processes):
             child = _start(command, coordinator, processes, index)
@@ -51,8 +78,6 @@ def launch(processes: int, command: Sequence[str]) -> int:
         return _wait(children)
     finally:
         _end(children)
-        for name, handler in before.items():
-            signal.signal(name, handler)
         for printer in printers:
             printer.join()
 
@@ -72,6 +97,7 @@ def _start(
         "JAX_COORDINATOR_BIND_ADDRESS": coordinator,  # not on the network
         "PYTHONUNBUFFERED": "1",
     }
+    own_environment = {"JIST_LAUNCHER": str(os.getpid())}  # with which the script ends
     return subprocess.Popen(
         [sys.executable, "-m", *command, *own, "--process-id", str(index)],
         stdin=subprocess.DEVNULL,
@@ -79,22 +105,24 @@ def _start(
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        env=environment | os.environ,
+        env=environment | os.environ | own_environment,
         start_new_session=True,  # so that a terminal's Ctrl-C reaches it once, through the launcher
     )
 
 
 def _print_prefixed(index: int, stream: Any, target: IO[str]) -> None:
-    for line in stream:
-        # In one write, because the streams of all processes share the target.
-        target.write(f"[{index}] {line.rstrip()}\n")
-        target.flush()
+    with stream:
+        for line in stream:
+            # In one write, because the streams of all processes share the target.
+            target.write(f"[{index}] {line.rstrip()}\n")
+            target.flush()
 
 
 def _pass_on(
-    children: Sequence[subprocess.Popen[str]],
+    children: Sequence[subprocess.Popen[str]], told: list[int]
 ) -> Callable[[int, FrameType | None], None]:
     def handler(number: int, _: FrameType | None) -> None:
+        told.append(number)
         for child in children:
             child.send_signal(number)
 
@@ -131,17 +159,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     summary, _, details = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(
         prog="python -m experiments.launch",
-        usage="%(prog)s -n N -- SCRIPT [OPTION ...]",
+        usage="%(prog)s -n N [--max-restarts K] -- SCRIPT [OPTION ...]",
         description=summary,
         epilog=details,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("-n", type=int, required=True, metavar="N", help="number of processes")
+    parser.add_argument(
+        "--max-restarts",
+        type=int,
+        default=0,
+        metavar="K",
+        help="how often all are started again when one fails",
+    )
     parser.add_argument("command", nargs="+", metavar="SCRIPT", help="module and its options")
     parsed = parser.parse_args(arguments)
     if parsed.n < 1:
         parser.error(f"-n must be at least 1, got {parsed.n}")
-    return launch(parsed.n, parsed.command)
+    if parsed.max_restarts < 0:
+        parser.error(f"--max-restarts must not be negative, got {parsed.max_restarts}")
+    return launch(parsed.n, parsed.command, parsed.max_restarts)
 
 
 if __name__ == "__main__":

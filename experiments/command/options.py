@@ -347,6 +347,8 @@ class ProcessOptions:
     """Number of processes."""
     process_id: int | None = None
     """Index of this process, from 0."""
+    join_timeout: int = 300
+    """Seconds to wait for the other processes."""
 
 
 Group = TypeVar("Group", ImageOptions, HeadOptions, StrategyOptions, ProcessOptions)

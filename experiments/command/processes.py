@@ -1,14 +1,23 @@
 """Joining the processes of a run, on one machine or on many."""
 
+import importlib.util
 import os
 import re
 import sys
+import threading
+import time
 from typing import Any, NoReturn
 
 import jax
 
 from experiments.command.errors import UsageError
 from experiments.command.options import ProcessOptions
+from experiments.command.rollcall import JoinError, call_roll
+
+# The launcher's process id, in the environment of those that it starts.
+LAUNCHER = "JIST_LAUNCHER"
+# What JAX reads of SLURM.
+OF_SLURM = tuple(f"SLURM_{name}" for name in ("JOB_ID", "NTASKS", "PROCID", "LOCALID"))
 
 
 def join(options: ProcessOptions) -> None:
@@ -18,7 +27,8 @@ def join(options: ProcessOptions) -> None:
     travel through gloo, on GPUs through NCCL.
 
     Raises:
-        ValueError: some of the three options are given and not all.
+        UsageError: some of the three options are given and not all, or they contradict each other.
+        JoinError: somebody did not come in time, or a port or a variable is not as it must be.
     """
     given = (options.coordinator, options.num_processes, options.process_id)
     explicit = None not in given
@@ -31,7 +41,11 @@ def join(options: ProcessOptions) -> None:
         return
     if explicit and not re.fullmatch(r".+:\d+", options.coordinator or ""):
         raise UsageError(f"coordinator must be HOST:PORT, got {options.coordinator}")
-    if not explicit:
+    _end_with_launcher()
+    if explicit:
+        _call_roll(*given, options.join_timeout)
+    else:
+        _check_variables()
         tasks = os.environ.get("SLURM_NTASKS")
         which = f"process {os.environ.get('SLURM_PROCID')} of {tasks}" if tasks else "one process"
         print(
@@ -45,9 +59,81 @@ def join(options: ProcessOptions) -> None:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     # Workers are spread over processes, so each has one device where it has no GPUs.
     jax.config.update("jax_num_cpu_devices", 1)
-    jax.distributed.initialize(
-        *given, cluster_detection_method="deactivate" if explicit else _detection()
-    )
+    _initialize(given, "deactivate" if explicit else _detection(), options.join_timeout)
+
+
+def _call_roll(address: Any, processes: Any, index: Any, timeout: int) -> None:
+    if index >= processes:
+        raise UsageError(f"process_id must be below num_processes={processes}, got {index}")
+    call_roll(address, processes, index, timeout, os.environ.get("JAX_COORDINATOR_BIND_ADDRESS"))
+
+
+def _initialize(given: tuple[Any, ...], detection: str | None, timeout: int) -> None:
+    """Joins through JAX, in a thread: it cannot be interrupted, and the one that waits here can."""
+    failed: list[BaseException] = []
+
+    def initialize() -> None:
+        try:
+            # Longer than ours: when JAX loses patience, it ends the process with a stack trace.
+            jax.distributed.initialize(
+                *given, cluster_detection_method=detection, initialization_timeout=timeout + 60
+            )
+        except BaseException as error:  # told by the thread that waits
+            failed.append(error)
+
+    thread = threading.Thread(target=initialize, daemon=True)
+    deadline = time.monotonic() + timeout
+    try:
+        thread.start()
+        while thread.is_alive() and time.monotonic() < deadline:
+            thread.join(0.2)
+    except KeyboardInterrupt:
+        _leave_at_once("interrupted", 130)
+    if thread.is_alive():
+        _leave_at_once(
+            f"error: not all processes of the job came within {timeout} s (--join-timeout)", 1
+        )
+    if failed:
+        raise failed[0]
+
+
+def _leave_at_once(message: str, code: int) -> NoReturn:
+    """Ends this process while JAX still waits in another thread."""
+    print(message, file=sys.stderr, flush=True)
+    os._exit(code)
+
+
+def _end_with_launcher() -> None:
+    """Makes this process end soon after its launcher, which may be killed without a word."""
+    launcher = os.environ.get(LAUNCHER)
+    if launcher is None:
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(launcher):
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _check_variables() -> None:
+    """Checks what JAX reads of a scheduler, which would fail without naming it.
+
+    Raises:
+        JoinError: a variable or a package is missing.
+    """
+    present = os.environ.keys()
+    if "SLURM_STEP_NODELIST" in present:
+        missing = [name for name in OF_SLURM if name not in present]
+        if missing:
+            raise JoinError(f"SLURM started this process, but {', '.join(missing)} is not set")
+    elif "KUBERNETES_SERVICE_HOST" in present and importlib.util.find_spec("kubernetes") is None:
+        raise JoinError(
+            "Kubernetes started this process, and the package kubernetes, which finds the others, "
+            "is missing: pip install 'jax[k8s]', or give --coordinator, --num-processes and "
+            "--process-id"
+        )
 
 
 def leave(code: int) -> NoReturn:

@@ -1,9 +1,11 @@
 """Processes on this machine: the launcher, and training that does not depend on their number."""
 
+import concurrent.futures
 import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,9 +17,10 @@ import tyro
 from flax import nnx
 from PIL import Image
 
-from experiments import distributed, pretrain
+from experiments import distributed, launch, pretrain
 from experiments.command import processes
 from experiments.command.options import HeadOptions, ProcessOptions, StrategyOptions
+from experiments.command.rollcall import JoinError, call_roll
 from experiments.runs import classification, heads, pretraining
 from experiments.runs.directory import read_json
 from experiments.runs.inputs import open_inputs
@@ -242,6 +245,18 @@ def test_the_three_options_of_a_process_go_together():
         processes.join(ProcessOptions(num_processes=2))
 
 
+SLURM = {
+    f"SLURM_{name}": of
+    for name, of in {
+        "STEP_NODELIST": "a",
+        "NTASKS": "4",
+        "JOB_ID": "1",
+        "PROCID": "0",
+        "LOCALID": "0",
+    }.items()
+}
+
+
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
@@ -249,7 +264,7 @@ def test_the_three_options_of_a_process_go_together():
         ({"SLURM_STEP_NODELIST": "a", "SLURM_NTASKS": "1"}, None),
         ({"SLURM_NTASKS": "4"}, None),  # a batch script outside of srun
         ({"KUBERNETES_SERVICE_HOST": "k"}, None),  # any pod
-        ({"SLURM_STEP_NODELIST": "a", "SLURM_NTASKS": "4", "PMI_SIZE": "4"}, "by JAX"),
+        (SLURM | {"PMI_SIZE": "4"}, "by JAX"),
         ({"KUBERNETES_SERVICE_HOST": "k", "JOB_COMPLETION_INDEX": "0"}, "by JAX"),
         ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_MCA_orte_hnp_uri": "1.0;tcp://h:1"}, "by JAX"),
         ({"OMPI_COMM_WORLD_SIZE": "2"}, "mpi4py"),  # Open MPI 5
@@ -262,6 +277,7 @@ def test_the_processes_of_a_scheduler_are_found(monkeypatch, environment, expect
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     asked = []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)  # kubernetes is installed
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # puts it back
     monkeypatch.setattr("jax.config.update", lambda *_: None)
     monkeypatch.setattr("jax.distributed.initialize", lambda *a, **k: asked.append((a, k)))
@@ -270,4 +286,90 @@ def test_the_processes_of_a_scheduler_are_found(monkeypatch, environment, expect
         assert not asked
     else:
         method = None if expected == "by JAX" else expected
-        assert asked == [((None, None, None), {"cluster_detection_method": method})]
+        ((given, named),) = asked
+        assert given == (None, None, None)
+        assert named == {"cluster_detection_method": method, "initialization_timeout": 360}
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        (
+            {name: of for name, of in SLURM.items() if name != "SLURM_LOCALID"},
+            "SLURM started this process, but SLURM_LOCALID is not set",
+        ),
+        (
+            {"KUBERNETES_SERVICE_HOST": "k", "JOB_COMPLETION_INDEX": "3"},
+            "the package kubernetes, which finds the others, is missing",
+        ),
+    ],
+)
+def test_what_a_scheduler_lacks_is_named(monkeypatch, environment, message):
+    for name in (*SLURM, "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(JoinError, match=message):
+        processes.join(ProcessOptions())
+
+
+def test_all_come_to_the_roll_call_in_any_order():
+    address = f"127.0.0.1:{launch._free_port()}"
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        late = [pool.submit(call_roll, address, 3, index, 20, address) for index in (2, 1, 0)]
+        assert [one.result() for one in late] == [None] * 3
+
+
+def test_who_does_not_come_and_a_port_that_is_taken_are_told():
+    address = f"127.0.0.1:{launch._free_port()}"
+    with pytest.raises(JoinError, match=r"process\(es\) 1, 2 of 3 did not come to 127.* 0.5 s"):
+        call_roll(address, 3, 0, 0.5, None)
+    with pytest.raises(JoinError, match=r"process 1 was not joined by .*: Connection refused"):
+        call_roll(address, 3, 1, 0.5, None)
+    with (
+        socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))),
+        pytest.raises(JoinError, match=r"port \d+ of --coordinator .* is taken by another program"),
+    ):
+        call_roll(address, 3, 0, 0.5, address)
+
+
+@pytest.mark.parametrize(("index", "code"), [("1", 2), ("0", 7)])
+def test_all_are_started_again_after_a_failure_but_not_after_a_wrong_option(
+    tmp_path, capfd, index, code, monkeypatch
+):
+    """The file counts the starts of the process that fails."""
+    count = tmp_path / "count"
+    body = f"""
+import pathlib
+if index == {index}:
+    with open({str(count)!r}, "a") as file:
+        file.write("x")
+    sys.exit({code} if os.path.getsize({str(count)!r}) < 3 else 0)
+"""
+    monkeypatch.setenv("PYTHONPATH", str(script(tmp_path, body)))
+    found = launch.launch(2, ["child"], max_restarts=3)
+    err = capfd.readouterr().err
+    if code == 2:
+        assert (found, count.read_text(), err) == (2, "x", "")
+    else:
+        assert (found, count.read_text()) == (0, "xxx")
+        assert err.splitlines() == [
+            f"a process ended with exit code 7: starting all again, {n} of 3" for n in (1, 2)
+        ]
+
+
+def test_all_end_with_a_launcher_that_is_killed(tmp_path):
+    body = (
+        "from experiments.command import processes\nprocesses._end_with_launcher()\n"
+        "print(os.getpid(), flush=True)\ntime.sleep(60)"
+    )
+    child = launcher(2, "child", path=script(tmp_path, body))
+    running = [int(child.stdout.readline().split()[1]) for _ in range(2)]
+    child.kill()
+    child.wait()
+    deadline = time.monotonic() + 5
+    while any(map(is_running, running)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(is_running, running))
+    child.communicate()
