@@ -61,7 +61,7 @@ class CompareOptions(Options, RoundOptions, ExperimentOptions):
     """What is compared. Options that only some of them take, such as --participation, are for
     those."""
     partition: str = "uniform"
-    """How neurons are assigned (ist and ensemble): uniform or stratified."""
+    """How neurons are assigned: uniform or stratified (ist and ensemble), or rolling (ist)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,6 +74,8 @@ class CompareOptions(Options, RoundOptions, ExperimentOptions):
         _, takes = heads.STRATEGIES[strategy]
         shared = (*(field.name for field in dataclasses.fields(RoundOptions)), "partition")
         taken = {name: getattr(self, name) for name in shared if name in takes}
+        if (strategy, self.partition) == ("ensemble", "rolling"):
+            taken["partition"] = "uniform"  # that of an ensemble never moves
         return StrategyOptions(
             strategy=strategy, workers=workers, local_steps=self.local_steps, **taken
         )

@@ -99,6 +99,7 @@ NUMBERS = {
     "ratios": SHARE,
     "repeats": COUNT,
     "CostOptions.repeats": FROM_0,
+    "replicas": COUNT,
     "resident_gb": Range(0),
     "rounds": COUNT,
     "AmazonRoundsOptions.rounds": Range(2, COUNTED),

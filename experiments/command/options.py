@@ -280,6 +280,8 @@ class RoundOptions:
     participation: float = 1.0
     """Share of the workers that takes part in a round (ist, local_sgd and diloco), in (0, 1];
     neurons of the absent keep their values."""
+    replicas: int = 1
+    """How many workers have each neuron (ist); what they have trained is averaged."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -294,7 +296,8 @@ class StrategyOptions(RoundOptions):
     """Steps J of every worker in a round. The end of an epoch ends its last round early: J is at
     most the steps of an epoch."""
     partition: str = "uniform"
-    """How neurons are assigned: uniform or stratified (ist and ensemble)."""
+    """How neurons are assigned: uniform or stratified (ist and ensemble), or rolling (ist): windows
+    that move on every round."""
     optimizer_state: str = "carry"
     """The optimiser's state between rounds (ist and local_sgd): carry (it moves with its neurons,
     or is averaged) or reset."""

@@ -300,7 +300,7 @@ def bytes_by_paper(
 ) -> int | None:
     """Bytes a worker has received by the formulas of VLDB 2022, §2.3; None if no formula fits."""
     match how.strategy:
-        case "ist":
+        case "ist" if how.replicas == 1:
             share = participants(how.workers, how.participation) / how.workers
             return round(costs.ist_bytes_paper(widths, how.workers, 1) * last["round"] * share)
         case "data_parallel":

@@ -20,7 +20,7 @@ from jist.models import MLP
 from jist.tasks import Task
 
 IST_OPTIONS = ("partition", "optimizer_state", "exchange", "exchange_dtype", "shares")
-IST_OPTIONS += ("outer", "outer_lr", "outer_momentum", "participation")
+IST_OPTIONS += ("outer", "outer_lr", "outer_momentum", "participation", "replicas")
 # Which options each strategy takes beside the number of workers and of local steps.
 STRATEGIES: dict[str, tuple[type[strategies.Strategy], tuple[str, ...]]] = {
     "centralized": (strategies.Centralized, ()),
@@ -52,7 +52,9 @@ def strategy_of(how: StrategyOptions) -> tuple[type[strategies.Strategy], dict[s
     strategy, takes = STRATEGIES[how.strategy]
     for option in IST_OPTIONS:
         value = getattr(how, option)
-        if option not in takes and value != getattr(StrategyOptions, option):
+        usual = [getattr(StrategyOptions, option)]
+        usual += ["replicated"] if option == "exchange" else []  # as all strategies are
+        if option not in takes and value not in usual:
             raise UsageError(f"{option}={value} cannot be used with --strategy {how.strategy}")
     if how.exchange_dtype not in EXCHANGE_DTYPES:
         raise UsageError(

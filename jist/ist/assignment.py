@@ -30,6 +30,7 @@ class Assignment:
         workers: number of workers n.
         scheme: as for `partition`.
         shares: as for `partition`.
+        replicas: as for `partition`.
 
     Attributes:
         axes: the layers of neurons along the axes of the parameters (`neuron_axes`).
@@ -47,6 +48,7 @@ class Assignment:
         workers: int,
         scheme: str,
         shares: Sequence[float] | None = None,
+        replicas: int = 1,
     ):
         self._model = nnx.eval_shape(lambda: nnx.clone(model))
         self._checked = False
@@ -60,16 +62,25 @@ class Assignment:
         self._workers = workers
         self._scheme = scheme
         self._shares = shares
+        self._replicas = replicas
         # Traced once without computing, so that wrong arguments raise now.
         jax.eval_shape(self.parts, jax.random.key(0))
         self.part_widths = {
-            layer: slots(layer, width, workers, shares).shape[1]
+            layer: replicas * slots(layer, width, workers, shares).shape[1]
             for layer, width in self.widths.items()
         }
 
-    def parts(self, key: PRNGKeyArray) -> dict[str, Array]:
+    def parts(self, key: PRNGKeyArray, round_number: Array | int = 0) -> dict[str, Array]:
         """The neurons of every worker, {layer: i32 [workers, part]}, as `partition`."""
-        return partition(key, self.widths, self._workers, self._scheme, shares=self._shares)
+        return partition(
+            key,
+            self.widths,
+            self._workers,
+            self._scheme,
+            shares=self._shares,
+            replicas=self._replicas,
+            round_number=round_number,
+        )
 
     def check(self, loss: Callable[[nnx.Module, Any], Any], batch: Any) -> None:
         """Checks once, on the shapes of a batch, that the model can be cut (`jist.ist.check`).
@@ -101,7 +112,8 @@ class Assignment:
 
         A tree like the parameters, [workers, ...], with axes of length 1 where all is alike.
         """
-        if all(rows.shape[1] * self._workers == self.widths[name] for name, rows in own.items()):
+        slots = {name: rows.shape[1] * self._workers for name, rows in own.items()}
+        if all(slots[name] == self._replicas * width for name, width in self.widths.items()):
             return None
         held = {layer: rows < self.widths[layer] for layer, rows in own.items()}
         workers = len(next(iter(own.values())))

@@ -18,6 +18,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Shaped
 
 from jist.ist.neurons import Axes, Plain, folded, layer_of, repeats, unfolded
+from jist.ist.overlap import paste_mean
 from jist.ist.subnet import Parts, cut, mean, paste
 
 Weights = Float[Array, " workers"] | None
@@ -31,6 +32,8 @@ def gather_pieces(
     parts: Parts,
     wire: DTypeLike | None,
     weights: Weights = None,
+    *,
+    overlapping: bool = False,
 ) -> Any:
     """Pastes every worker's trained piece into the full parameters of every device.
 
@@ -41,6 +44,7 @@ def gather_pieces(
         parts: {layer: i32 [workers, part]}.
         wire: type in which floats travel; their own by default.
         weights: of all workers, as for `paste`.
+        overlapping: whether neurons are on several workers, whose pieces are then averaged.
     """
 
     def gather(piece: Array) -> Array:
@@ -52,7 +56,8 @@ def gather_pieces(
     def collect(piece: Array) -> Array:
         return _travel(piece, wire, gather)
 
-    return paste(full, jax.tree.map(collect, pieces), axes, parts, weights)
+    put_back = paste_mean if overlapping else paste
+    return put_back(full, jax.tree.map(collect, pieces), axes, parts, weights)
 
 
 def owner_specs(params: Any, axes: Any) -> Any:

@@ -8,6 +8,7 @@ a worker without any of its neurons goes round it. It may have fewer neurons tha
 and the rows of its partition ascend, so that blocks keep their order.
 """
 
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
-SCHEMES = ("uniform", "stratified")
+SCHEMES = ("uniform", "stratified", "rolling")
 
 
 def partition(
@@ -26,6 +27,8 @@ def partition(
     scheme: str = "uniform",
     *,
     shares: Sequence[float] | None = None,
+    replicas: int = 1,
+    round_number: Int[Array, ""] | int = 0,
 ) -> dict[str, Int[Array, "{workers} _"]]:
     """Assigns the neurons of every layer to the workers.
 
@@ -42,9 +45,13 @@ def partition(
         workers: number of workers n.
         scheme: "uniform" assigns all neurons of a layer at random; "stratified" cuts a layer into n
             equal stretches first and assigns each evenly, so that the device that stores a stretch
-            sends the same number of neurons to every worker.
+            sends the same number of neurons to every worker; "rolling" draws nothing: workers take
+            windows that lie side by side and move on every round (see `_roll`).
         shares: each worker's share of the neurons, summing to 1, in a uniform partition; by default
             all are equal.
+        replicas: how many workers have each neuron. A worker then has that many parts: its own and
+            those of the workers that follow it.
+        round_number: of a rolling partition.
 
     Returns:
         {layer: i32 [workers, ceil(N / workers)]}: row w holds the neurons of worker w. Where n does
@@ -54,28 +61,34 @@ def partition(
 
     Raises:
         ValueError: an unknown scheme, fewer than one worker, more workers than neurons of a layer
-            that may not be absent, or shares that are not positive, do not sum to 1, leave a worker
-            without a neuron of such a layer, or are given for a stratified partition.
+            that may not be absent, shares that are not positive, do not sum to 1, leave a worker
+            without a neuron of such a layer, or are given for another partition than a uniform
+            one or beside replicas, or replicas that are not between 1 and the workers.
     """
     if scheme not in SCHEMES:
         raise ValueError(f"scheme must be one of {SCHEMES}, got {scheme!r}")
     if shares is not None and scheme != "uniform":
         raise ValueError(f"shares go with scheme='uniform', got {scheme!r}")
+    if not 1 <= replicas <= max(workers, 1):
+        raise ValueError(f"replicas must be between 1 and the {workers} workers, got {replicas}")
+    if shares is not None and replicas > 1:
+        raise ValueError(f"shares go with replicas=1, got {replicas}")
     for layer, width in widths.items():
         if workers < 1 or (workers > width and not may_be_absent(layer)):
             raise ValueError(
                 f"workers must be between 1 and the {width} neurons of {layer!r}, got {workers}"
             )
-    parts = {
-        layer: _draw(
-            jax.random.fold_in(key, zlib.crc32(layer.encode())),
-            width,
-            slots(layer, width, workers, shares),
-            scheme,
-            alike=shares is None,
-        )
-        for layer, width in widths.items()
-    }
+    parts = {}
+    for number, (layer, width) in enumerate(widths.items(), start=1):
+        places = slots(layer, width, workers, shares)
+        if scheme == "rolling":
+            parts[layer] = _roll(round_number, number, width, places)
+        else:
+            of_layer = jax.random.fold_in(key, zlib.crc32(layer.encode()))
+            parts[layer] = _draw(of_layer, width, places, scheme, alike=shares is None)
+        if replicas > 1:
+            following = [jnp.roll(parts[layer], -shift, axis=0) for shift in range(replicas)]
+            parts[layer] = jnp.sort(jnp.concatenate(following, axis=1), axis=1)
     return {
         layer: jnp.sort(rows, axis=1) if may_be_absent(layer) else rows
         for layer, rows in parts.items()
@@ -140,3 +153,33 @@ def _draw(
     if alike and width % (workers if scheme == "uniform" else workers**2):
         rows = jax.random.permutation(row_key, rows)
     return rows
+
+
+def _roll(
+    round_number: Int[Array, ""] | int,
+    number: int,
+    width: int,
+    places: Int[np.ndarray, "workers _"],
+) -> Int[Array, "workers _"]:
+    """Windows that lie side by side on a ring of the layer's neurons, and move on every round.
+
+    After FedRolex (Alam, Liu, Yan, Zhang, NeurIPS 2022), where one window moves by a neuron a
+    round. Here there are n of them, and if those of two layers moved alike, a weight would have
+    both its neurons on one worker for ever or never. So the windows of the first layer move by
+    their length and a neuron or some more, those of the second by twice as much, and so on: between
+    layers of equal width every weight is trained about once in n rounds, and neurons get new
+    neighbours.
+
+    Args:
+        round_number: number of the round.
+        number: of the layer, from 1.
+        width: number of neurons N.
+        places: as of `slots`.
+    """
+    step = places.shape[1] + 1
+    while math.gcd(step, width) > 1:  # else windows would come back before they were everywhere
+        step += 1
+    step = number * step % width
+    start = jnp.asarray(round_number, jnp.uint32) % width * step % width
+    moved = (places + start.astype(jnp.int32)) % width
+    return jnp.where(places < width, moved, width).astype(jnp.int32)

@@ -52,6 +52,8 @@ class Ensemble(Strategy):
                 "model must not scale its subnets up (norm='scale'): they stay subnets when an "
                 "ensemble is put together"
             )
+        if partition == "rolling":
+            raise ValueError("partition='rolling' moves every round, those of an ensemble never do")
         self._assignment = ist.Assignment(model, workers, partition)
         super().__init__(
             model, optimizer, workers=workers, local_steps=local_steps, loss=loss, mesh=mesh

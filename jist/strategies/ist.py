@@ -40,7 +40,8 @@ class IST(Strategy):
         optimizer: each worker's optimiser.
         workers: number of workers n, at most the narrowest layer's width; need not divide it.
         local_steps: number J of optimiser steps of a worker in a full round.
-        partition: how neurons are assigned, "uniform" or "stratified" (`jist.ist.partition`).
+        partition: how neurons are assigned: "uniform", "stratified" or "rolling"
+            (`jist.ist.partition`).
         exchange: how pieces travel. "replicated": every device holds the full parameters, and the
             trained pieces are all-gathered. "sharded": every device holds 1/D of the parameters
             and sends out and takes back subnetworks by all-to-all; needs a stratified partition and
@@ -53,6 +54,8 @@ class IST(Strategy):
             parameter-shaped leaf of its state along with the neurons.
         shares: each worker's share of the neurons, for workers of unequal strength; needs a uniform
             partition. Narrow subnets are padded to the widest, so this saves no time in simulation.
+        replicas: how many workers have each neuron, by default one; what they have trained is
+            averaged. Not with shares, nor with a sharded exchange.
         participation: share of the workers that takes part in a round, in (0, 1]. Neurons of those
             that are absent keep their values.
         outer: optimiser of what a round has changed, e.g. `jist.strategies.nesterov()`; by default
@@ -82,6 +85,7 @@ class IST(Strategy):
         exchange_dtype: DTypeLike | None = None,
         optimizer_state: str = "carry",
         shares: Sequence[float] | None = None,
+        replicas: int = 1,
         participation: float = 1.0,
         outer: optax.GradientTransformation | None = None,
         loss: Loss = softmax_cross_entropy,
@@ -99,7 +103,8 @@ class IST(Strategy):
         self.outer = outer
         self._wire = exchange_dtype
         self._carry = optimizer_state == "carry"
-        self._assignment = ist.Assignment(model, workers, partition, shares)
+        self._replicas = replicas
+        self._assignment = ist.Assignment(model, workers, partition, shares, replicas)
         if self._carry:
             params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
             self._opt_axes = ist.optimizer_axes(optimizer, params, self._assignment.axes)
@@ -148,6 +153,8 @@ class IST(Strategy):
             raise ValueError(
                 f"exchange='sharded' needs partition='stratified', got {self._partition!r}"
             )
+        if self._replicas > 1:
+            raise ValueError(f"exchange='sharded' needs replicas=1, got {self._replicas}")
         travel.check_owners(self._assignment.widths, self.mesh.size)
         for tree, axes in self._travelling():
             travel.owner_specs(tree, axes)
@@ -214,7 +221,7 @@ class IST(Strategy):
     def _device_round(
         self, state: State, rest: Any, examples: Examples, order: Array
     ) -> tuple[State, dict[str, Array]]:
-        parts = self._assignment.parts(jax.random.fold_in(state.key, state.round))
+        parts = self._assignment.parts(jax.random.fold_in(state.key, state.round), state.round)
         if self._sharded:
             parts = travel.sort_by_owner(parts, self._assignment.widths, self.mesh.size)
         own = self._assignment.own(parts, len(order))
@@ -265,4 +272,6 @@ class IST(Strategy):
         """What this device holds, with the trained pieces in their places."""
         if self._sharded:
             return travel.send_back(tree, pieces, axes, parts, self.mesh.size, self._wire, weights)
-        return travel.gather_pieces(tree, pieces, axes, parts, self._wire, weights)
+        return travel.gather_pieces(
+            tree, pieces, axes, parts, self._wire, weights, overlapping=self._replicas > 1
+        )

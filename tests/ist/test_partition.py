@@ -131,3 +131,27 @@ def test_wrong_shares_are_named(shares, message):
         partition(jax.random.key(0), {"h": 10}, 2, shares=shares)
     with pytest.raises(ValueError, match="shares go with scheme='uniform'"):
         partition(jax.random.key(0), {"h": 10}, 2, "stratified", shares=(0.5, 0.5))
+
+
+@pytest.mark.parametrize(("width", "workers"), [(12, 4), (13, 4)])
+def test_rolling_windows_move_on_and_every_pair_of_neurons_meets(width, workers):
+    widths = {"a": width, "b": width}
+    key, met = jax.random.key(0), np.zeros((width, width), int)
+    rounds = 3 * workers
+    for number in range(rounds):
+        parts = partition(key, widths, workers, "rolling", round_number=number)
+        rows = {layer: np.asarray(of_layer) for layer, of_layer in parts.items()}
+        for layer, of_layer in rows.items():
+            assert sorted(of_layer[of_layer < width]) == list(range(width)), layer
+        for a, b in zip(rows["a"], rows["b"], strict=True):
+            met[np.ix_(a[a < width], b[b < width])] += 1
+    assert met.min() >= 1
+    assert met.mean() == pytest.approx(rounds / workers, rel=0.1)
+
+
+def test_every_neuron_is_on_as_many_workers_as_there_are_replicas():
+    for scheme in ("uniform", "stratified", "rolling"):
+        rows = np.asarray(partition(jax.random.key(0), {"h": 10}, 4, scheme, replicas=2)["h"])
+        assert rows.shape == (4, 6)
+        assert (np.bincount(rows[rows < 10]) == 2).all()
+        assert all(len(set(row[row < 10])) == (row < 10).sum() for row in rows)

@@ -131,7 +131,8 @@ def diloco_round(
 def ist_round(
     kernels, biases, states, count, optimizer, parts, x, y, order, norm, carry, present=None
 ):
-    """One round. `parts`: for every hidden layer the list of each worker's neurons.
+    """One round. `parts`: for every hidden layer the list of each worker's neurons, which may
+    overlap.
 
     `states`: optimiser states like [*kernels, *biases], full size. `present`: who takes part, all
     by default. Returns the same three things after the round, and each worker's mean loss.
@@ -176,10 +177,16 @@ def ist_round(
                 np.mean(s, axis=0) for s in zip(*(state[i] for _, _, state in results), strict=True)
             )
             continue
-        for index, own, state in results:
-            new[i][index[i]] = own[i]
-            for full, piece in zip(new_states[i], state[i], strict=True):
-                full[index[i]] = piece
+        held = np.zeros(array.shape)  # by how many workers: their mean is taken
+        for index, _, _ in results:
+            held[index[i]] += 1
+        for full, pieces in (
+            (new[i], [own[i] for _, own, _ in results]),
+            *((f, [state[i][j] for _, _, state in results]) for j, f in enumerate(new_states[i])),
+        ):
+            full[held > 0] = 0
+            for (index, _, _), piece in zip(results, pieces, strict=True):
+                full[index[i]] += piece / held[index[i]]
     mean = np.mean([*losses.values()])
     losses = [losses.get(worker, mean) for worker in range(workers)]
     return new[:depth], new[depth:], new_states, losses

@@ -11,7 +11,7 @@ from flax import nnx
 from jist import costs
 from jist.ist import partition
 from jist.models import MLP
-from jist.strategies import IST, DiLoCo, LocalSGD, nesterov, participants, workers_mesh
+from jist.strategies import IST, DiLoCo, Ensemble, LocalSGD, nesterov, participants, workers_mesh
 from jist.strategies.participation import participation_weights
 
 GENERATOR = np.random.default_rng(0)
@@ -115,14 +115,14 @@ def test_local_sgd_averages_those_that_take_part(in_turn, monkeypatch):
     assert int(counted.opt_state[0].count) == 2 * STEPS
 
 
-def numpy_ist(order, share, outer, carry):
-    arrays, depth, momenta = start_of(mlp(16, 8))
+def numpy_ist(order, share, outer, carry, hidden=(16, 8), **drawing):
+    arrays, depth, momenta = start_of(mlp(*hidden))
     optimizer, losses = oracle.Adam(0.01), []
     states = [() if a is None else optimizer.start(a) for a in arrays]
-    widths = {"hidden1": 16, "hidden2": 8}
+    widths = dict(zip(("hidden1", "hidden2"), hidden, strict=True))
     for t, rows in enumerate(order):
         key = jax.random.fold_in(jax.random.key(SEED), t)
-        drawn = partition(key, widths, len(rows), "stratified")
+        drawn = partition(key, widths, len(rows), **drawing, round_number=t)
         parts = [[r[r < w] for r in np.asarray(drawn[name])] for name, w in widths.items()]
         kernels, biases, states, loss = oracle.ist_round(
             *(arrays[:depth], arrays[depth:], states, t * STEPS, optimizer, parts),
@@ -142,9 +142,8 @@ def numpy_ist(order, share, outer, carry):
 def test_ist_agrees_with_numpy_by_either_exchange(share, outer, state):
     order = orders(8)
     if outer:
-        expected = numpy_ist(order, share, oracle.Nesterov(0.5, 0.6), state == "carry")
-    else:
-        expected = numpy_ist(order, share, None, state == "carry")
+        outer = oracle.Nesterov(0.5, 0.6)
+    expected = numpy_ist(order, share, outer or None, state == "carry", scheme="stratified")
     for devices, exchange in ((1, "replicated"), (8, "sharded")):
         strategy = IST(
             mlp(16, 8),
@@ -159,6 +158,43 @@ def test_ist_agrees_with_numpy_by_either_exchange(share, outer, state):
             mesh=workers_mesh(8, devices),
         )
         assert_agrees(*train(strategy, order), *expected)
+
+
+@pytest.mark.parametrize(
+    ("drawing", "share"), [({"scheme": "rolling"}, 1.0), ({"replicas": 2}, 0.75)]
+)
+def test_windows_that_move_and_neurons_on_two_workers_agree_with_numpy(drawing, share):
+    """With widths that four workers do not divide."""
+    order = orders(4)
+    expected = numpy_ist(order, share, None, True, hidden=(10, 7), **drawing)
+    options = {name.replace("scheme", "partition"): value for name, value in drawing.items()}
+    for devices in (1, 4):
+        strategy = IST(
+            mlp(10, 7),
+            optax.adam(0.01),
+            workers=4,
+            local_steps=STEPS,
+            participation=share,
+            mesh=workers_mesh(4, devices),
+            **options,
+        )
+        assert_agrees(*train(strategy, order), *expected)
+    piece = costs.size_bytes(strategy._worker_shapes()[0])
+    assert strategy.exchange == "replicated"
+    if drawing == {"replicas": 2}:  # twice the neurons: six of ten, four of seven
+        assert piece == 4 * (5 * 6 + 6 * 4 + 4 * 3 + 3)
+        received = 3 * 3 * (3 * piece + 4) // 4  # three of four pieces, and Adam's moments
+        assert strategy.bytes_received(1, STEPS) == received
+
+
+def test_with_every_neuron_on_every_worker_it_is_local_sgd():
+    order = orders(3)[:2]
+    options = {"workers": 3, "local_steps": STEPS}
+    ist, _ = train(IST(mlp(7, 6), optax.adam(0.01), **options, replicas=3), order)
+    whole, _ = train(LocalSGD(mlp(7, 6), optax.adam(0.01), **options), order)
+    for a, b in zip(jax.tree.leaves(ist), jax.tree.leaves(whole), strict=True):
+        if jnp.issubdtype(a.dtype, jnp.floating):
+            np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 def test_neurons_of_the_absent_keep_their_values_whatever_the_type_on_the_wire():
@@ -245,9 +281,17 @@ def test_the_program_of_diloco_averages_parameters_and_nothing_else():
         (IST, {"participation": 0.0}, r"participation must lie in \(0, 1\], got 0.0"),
         (LocalSGD, {"participation": 1.5}, r"participation must lie in \(0, 1\], got 1.5"),
         (DiLoCo, {"participation": -1.0}, r"participation must lie in \(0, 1\], got -1.0"),
+        (IST, {"replicas": 3}, "replicas must be between 1 and the 2 workers, got 3"),
+        (IST, {"replicas": 2, "shares": (0.5, 0.5)}, "shares go with replicas=1, got 2"),
+        (
+            IST,
+            {"replicas": 2, "partition": "stratified", "exchange": "sharded"},
+            "exchange='sharded' needs replicas=1, got 2",
+        ),
+        (Ensemble, {"partition": "rolling"}, "those of an ensemble never do"),
     ],
 )
-def test_wrong_shares_are_named(kind, arguments, message):
+def test_wrong_arguments_of_a_round_are_named(kind, arguments, message):
     with pytest.raises(ValueError, match=message):
         kind(mlp(8, 6), optax.sgd(0.1), workers=2, local_steps=3, **arguments)
 

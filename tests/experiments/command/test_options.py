@@ -35,6 +35,7 @@ def test_one_word_names_each_strategy(name, kind):
     how = StrategyOptions(strategy=name, workers=1 if name == "centralized" else 2, local_steps=7)
     strategy = build(how)
     assert type(strategy) is kind
+    assert type(build(StrategyOptions(**how.config()))) is kind  # as `evaluate` does
     assert (strategy.workers, strategy.local_steps) == (how.workers, 7)
 
 
