@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import tyro
 
@@ -41,6 +41,8 @@ def run(main: Callable[[AnyOptions], None], options: type[AnyOptions], descripti
         options: the dataclass of its options.
         description: the first text of `--help`.
     """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         parsed = _parse(options, description)
         if not parsed.debug:
@@ -55,7 +57,6 @@ def run(main: Callable[[AnyOptions], None], options: type[AnyOptions], descripti
             main(parsed)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # a second one ends at once
         print("interrupted", file=sys.stderr)
         processes.leave(130)
     except BrokenPipeError:
@@ -69,6 +70,17 @@ def run(main: Callable[[AnyOptions], None], options: type[AnyOptions], descripti
             raise
         print(f"error: {message_of(error)}", file=sys.stderr)
         processes.leave(2 if isinstance(error, UsageError) else 1)
+
+
+def _interrupt(number: int, _: Any) -> NoReturn:
+    """Ctrl-C: the first ends the script in order; a second one, at once, if that takes long."""
+    signal.signal(number, _interrupt_again)
+    raise KeyboardInterrupt
+
+
+def _interrupt_again(number: int, _: Any) -> NoReturn:
+    os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, b"interrupted again\n")
+    os._exit(130)
 
 
 def _parse(options: type[AnyOptions], description: str) -> AnyOptions:

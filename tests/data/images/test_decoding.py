@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 import zlib
 
@@ -376,3 +377,10 @@ def test_bad_arguments_are_refused():
         resize(image, 0)
     with pytest.raises(ValueError, match=r"interpolation must be one of .* got 'cubic'"):
         resize(image, 8, "cubic")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_named_pipe_is_told_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(UnreadableImageError, match=r"a\.png: it is no file"):
+        read_image(tmp_path / "a.png")
