@@ -43,7 +43,7 @@ def messages_of(strategy: str, workers: int, steps: int) -> int:
     """Messages of a round that wait for each other: those of a ring, or of an all-to-all.
 
     Args:
-        strategy: "data_parallel", "local_sgd", "ist" or "ensemble".
+        strategy: "data_parallel", "local_sgd", "diloco", "ist" or "ensemble".
         workers: number of workers n.
         steps: steps of a round.
 
@@ -51,7 +51,8 @@ def messages_of(strategy: str, workers: int, steps: int) -> int:
         ValueError: another strategy.
     """
     ring = 2 * (workers - 1)
-    exchanges = {"data_parallel": ring * steps, "local_sgd": ring, "ist": 2, "ensemble": 0}
+    exchanges = {"data_parallel": ring * steps, "local_sgd": ring, "diloco": ring}
+    exchanges |= {"ist": 2, "ensemble": 0}
     if strategy not in exchanges:
         raise ValueError(f"strategy must be one of {(*exchanges,)}, got {strategy!r}")
     return exchanges[strategy]

@@ -25,6 +25,7 @@ def test_a_link_that_carries_nothing_is_refused():
 def test_only_data_parallel_training_waits_in_every_step():
     assert durations.messages_of("data_parallel", 4, 50) == 50 * 6
     assert durations.messages_of("local_sgd", 4, 50) == 6
+    assert durations.messages_of("diloco", 4, 50) == 6
     assert durations.messages_of("ist", 4, 50) == 2
     assert durations.messages_of("ensemble", 4, 50) == 0
     with pytest.raises(ValueError, match="strategy must be one of"):

@@ -14,7 +14,8 @@ from experiments.command.options import (
 from experiments.network import links
 from experiments.network.links import parse_delay, parse_rate
 
-STRATEGIES = ("data_parallel", "local_sgd", "ist", "ensemble")
+OF_PAPER = ("data_parallel", "local_sgd", "ist", "ensemble")
+STRATEGIES = (*OF_PAPER, "diloco")
 BESIDE = ("data_parallel", "local_sgd", "ist")
 # After so many steps of data parallel training the accuracy is read, which has no rounds.
 DATA_PARALLEL_STEPS = 2
@@ -37,13 +38,13 @@ class NetworkOptions(Options, ExperimentOptions):
     delay: str = "1ms"
     """What a message takes from node to node beside its transmission. Other than 0ms needs a kernel
     with netem."""
-    strategies: tuple[str, ...] = STRATEGIES
-    """Of data_parallel, local_sgd, ist and ensemble."""
+    strategies: tuple[str, ...] = OF_PAPER
+    """Of data_parallel, local_sgd, diloco, ist and ensemble."""
     torch: tuple[str, ...] = ()
     """The same in PyTorch over gloo: of data_parallel (DistributedDataParallel), local_sgd, and ist
     (the authors' scheme: one node scatters and gathers). Needs --optimizer sgd."""
     local_steps: int = 50
-    """Steps J of a round of local_sgd, ist and ensemble."""
+    """Steps J of a round of local_sgd, diloco, ist and ensemble."""
     exchange: str = "sharded"
     """How IST's parameters are stored: sharded (a node receives what it trains; nodes must divide
     the hidden widths) or replicated."""

@@ -15,6 +15,7 @@ from jist.durations import ist_speed_up
 COLOURS = {
     "data_parallel": "tab:blue",
     "local_sgd": "tab:orange",
+    "diloco": "tab:red",
     "ist": "tab:green",
     "ensemble": "tab:grey",
 }

@@ -10,6 +10,7 @@ from jist.durations import messages_of, round_seconds, step_line
 NAMES = {
     (JIST, "data_parallel"): "data parallel",
     (JIST, "local_sgd"): "local SGD",
+    (JIST, "diloco"): "DiLoCo",
     (JIST, "ist"): "IST",
     (JIST, "ensemble"): "ensemble",
     ("torch", "data_parallel"): "PyTorch DDP",
