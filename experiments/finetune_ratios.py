@@ -13,19 +13,10 @@ import dataclasses
 import pathlib
 
 from experiments.command.cli import Options, run
-from experiments.command.errors import UsageError
-from experiments.runs.directory import read_part, without_notes, write_json
-from experiments.runs.finetuning import (
-    FinetuneOptions,
-    build_classifier,
-    build_finetuning,
-    build_task,
-)
-from experiments.runs.images import dataset_of
-from jist import trainer
+from experiments.runs.directory import write_json
+from experiments.runs.finetuning import build_task, restore_finetuned
 from jist.evaluation import evaluate
 from jist.finetuning import MaskedImages
-from jist.models import Classifier
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,15 +33,8 @@ class RatioOptions(Options):
 
 def main(options: RatioOptions) -> None:
     """Restores, tests, prints and writes."""
-    finetune = read_options(options)
+    finetune, model, tests = restore_finetuned(options.run_dir, options.data_dir)
     task = build_task(finetune)
-    tests = dataset_of(finetune.images, "test")
-    trained_on = read_part(options.run_dir, "summary.json")["results"][0]["train_examples"]
-    model = build_classifier(finetune, len(tests.class_names))
-    strategy = build_finetuning(finetune, model, task, trained_on)
-    checkpoints = options.run_dir / "checkpoints"
-    model = trainer.restore_model(strategy, checkpoints, "last", task=task)
-    assert isinstance(model, Classifier)
     found = {}
     for ratio in options.ratios:
         images = MaskedImages(tests, model.encoder, ratio=ratio, seed=finetune.seed)
@@ -59,19 +43,6 @@ def main(options: RatioOptions) -> None:
     file = options.run_dir / "ratios.json"
     write_json(file, {"trained_at": finetune.mask_ratio, "ratios": found})
     print(f"written: {file}")
-
-
-def read_options(options: RatioOptions) -> FinetuneOptions:
-    """The options of the run.
-
-    Raises:
-        ValueError: it is no run of experiments.finetune.
-    """
-    config = without_notes(read_part(options.run_dir, "config.json"))
-    if config.pop("experiment") != "finetune":
-        raise UsageError(f"run_dir={options.run_dir} is no run of experiments.finetune")
-    config |= {"neurons": tuple(config["neurons"]), "data_dir": options.data_dir}
-    return FinetuneOptions(**config, run_dir=options.run_dir)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ from flax import nnx
 from experiments.command.cli import Options, run
 from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions
-from experiments.figures.summaries import metric_of
+from experiments.figures.choice import chosen_training
 from experiments.runs.classification import restore_head, restore_inputs
 from experiments.runs.clips import ClipInputs
 from experiments.runs.directory import read_part
@@ -319,16 +319,7 @@ def files_in(
 
 def choose(plan: Plan, options: PredictOptions) -> Training:
     """The training named in the options, or the one with the best result."""
-    trainings = {training.name: training for training in plan.trainings}
-    if options.training is None:
-        results = read_part(options.run_dir, "summary.json")["results"]
-        metric = metric_of(results[0])
-        by_test = f"{'best' if options.checkpoint == 'best' else 'last'}_test_{metric}"
-        by = f"best_validation_{metric}" if plan.head.validation else by_test
-        return trainings[max(results, key=lambda result: result[by])["run"]]
-    if options.training not in trainings:
-        raise UsageError(f"training must be one of {sorted(trainings)}, got {options.training!r}")
-    return trainings[options.training]
+    return chosen_training(plan, options.run_dir, options.training, options.checkpoint)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ JIST = (
     "finetuning",
     "pretraining",
     "strategies",
+    "export",
     "durations",
     "costs",
     "masked_images",

@@ -8,9 +8,11 @@ from flax import nnx
 from experiments.command.cli import Options
 from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions, ProcessOptions, StrategyOptions, pick
+from experiments.runs.directory import read_part, without_notes
 from experiments.runs.heads import strategy_of
-from experiments.runs.images import build_encoder, check_sees_patches
-from jist import strategies
+from experiments.runs.images import build_encoder, check_sees_patches, dataset_of
+from jist import strategies, trainer
+from jist.data import Dataset
 from jist.data.order import steps_until
 from jist.finetuning import Cropped, Mirrored, adamw_by_depth
 from jist.models import Classifier, name_neurons
@@ -169,3 +171,30 @@ def build_finetuning(
         loss=task.loss,
         **taken,
     )
+
+
+def restore_finetuned(
+    run_dir: pathlib.Path, data_dir: pathlib.Path | None
+) -> tuple[FinetuneOptions, Classifier, Dataset]:
+    """The options of a run, its network after the last epoch, and its test images.
+
+    Args:
+        run_dir: the run directory.
+        data_dir: where the images are, as of the options.
+
+    Raises:
+        UsageError: it is no run of experiments.finetune.
+        CheckpointError: there is no checkpoint, or it cannot be read.
+    """
+    config = without_notes(read_part(run_dir, "config.json"))
+    if config.pop("experiment") != "finetune":
+        raise UsageError(f"run_dir={run_dir} is no run of experiments.finetune")
+    config |= {"neurons": tuple(config["neurons"]), "data_dir": data_dir}
+    options = FinetuneOptions(**config, run_dir=run_dir)
+    task, tests = build_task(options), dataset_of(options.images, "test")
+    trained_on = read_part(run_dir, "summary.json")["results"][0]["train_examples"]
+    model = build_classifier(options, len(tests.class_names))
+    strategy = build_finetuning(options, model, task, trained_on)
+    found = trainer.restore_model(strategy, run_dir / "checkpoints", "last", task=task)
+    assert isinstance(found, Classifier)
+    return options, found, tests

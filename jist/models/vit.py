@@ -216,7 +216,7 @@ class MAEEncoder(nnx.Module):
             patches = jnp.take_along_axis(patches, keep[:, :, None], axis=1)
             x = linear(self.embed, patches) + positions[1 + keep]
         cls = self.cls[...].astype(self.dtype) + positions[0]
-        x = jnp.concatenate([jnp.broadcast_to(cls, (len(x), 1, self.config.dim)), x], axis=1)
+        x = jnp.concatenate([jnp.broadcast_to(cls, (x.shape[0], 1, self.config.dim)), x], axis=1)
         if valid is not None:
             valid = jnp.pad(valid, [(0, 0), (1, 0)], constant_values=True)  # CLS
         if isinstance(self.blocks, Stack):  # any block may be a worker's last

@@ -3,17 +3,20 @@
 import dataclasses
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from filled import filled
 from flax import nnx
 
+import experiments.export
 import experiments.finetune
 import experiments.finetune_costs
 import experiments.finetune_ratios
 from experiments.finetune_costs import CostOptions
 from experiments.finetune_ratios import RatioOptions
-from experiments.runs.finetuning import FinetuneOptions
+from experiments.runs.finetuning import FinetuneOptions, restore_finetuned
 from jist.metrics import MetricsLog
 from jist.models import MAEEncoder, ViTConfig, load_encoder, save_encoder
 from jist.models.storage import tensors
@@ -136,3 +139,25 @@ def test_the_network_is_tested_at_other_ratios(options, result):
     assert found["trained_at"] == 0.5
     assert found["ratios"]["0.5"]["test_accuracy"] == result["last_test_accuracy"]
     assert 0 < found["ratios"]["0"]["test_accuracy"] < 1
+
+
+def test_it_is_exported_as_one_program(options, result, tmp_path, capsys):
+    """Compared with jist by the script itself, on 100 images."""
+    given = {"run_dir": options.run_dir, "out": tmp_path / "out"}
+    experiments.export.main(experiments.export.ExportOptions(**given))
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["largest_relative_difference"] < 1e-4
+    assert (config["checked_on"], config["visible"]) == (100, 2)
+    # With more patches than in training, it is still the same network.
+    call = jax.export.deserialize((tmp_path / "out" / "model.stablehlo").read_bytes()).call
+    _, model, tests = restore_finetuned(options.run_dir, None)
+    pixels = np.stack([np.asarray(tests.open(i).resize((8, 8))) for i in range(3)])
+    keep = np.arange(4, dtype=np.int32)[None].repeat(3, 0)
+    expected = jax.nn.softmax(model({"image": jnp.asarray(pixels), "keep": jnp.asarray(keep)}))
+    np.testing.assert_allclose(call(pixels, keep), expected, rtol=1e-4)
+    with pytest.raises(ValueError, match="has one training"):
+        experiments.export.main(
+            experiments.export.ExportOptions(
+                run_dir=options.run_dir, out=tmp_path / "x", training="a"
+            )
+        )

@@ -1,0 +1,54 @@
+"""The example script that an exported directory holds: it needs no jist."""
+
+# What differs between the formats: imports, and how the program is loaded and called.
+_RUNTIMES = {
+    "stablehlo": (
+        "NumPy, JAX and flatbuffers",
+        "from jax import export",
+        'program = export.deserialize((here / "model.stablehlo").read_bytes()).call',
+    ),
+    "onnx": (
+        "NumPy and ONNX Runtime",
+        "import onnxruntime",
+        'session = onnxruntime.InferenceSession(here / "model.onnx")\n'
+        "names = [given.name for given in session.get_inputs()]\n"
+        "program = lambda *given: session.run(None, dict(zip(names, given)))[0]",
+    ),
+}
+_SCRIPT = '''"""Classes and probabilities, by {needs} alone.
+
+    python predict.py x.npy [missing.npy]
+
+x.npy: features f32 [N, D]; or images u8 [N, S, S, 3], cut to the central square and scaled to S =
+image_size of config.json, with its filter. missing.npy: which of their pixels are missing, bool
+[N, S, S]; without it a random share of the patches is left out, as in training.
+"""
+import json, pathlib, sys
+import numpy as np
+{imports}
+
+here = pathlib.Path(__file__).parent
+config = json.loads((here / "config.json").read_text())
+{load}
+x = np.load(sys.argv[1])
+given = [x]
+if config["patches"]:  # only some of them are visible
+    size, grid = config["patch_size"], config["image_size"] // config["patch_size"]
+    if len(sys.argv) > 2:
+        missing = np.load(sys.argv[2]).reshape(len(x), grid, size, grid, size).mean((2, 4))
+        seen = missing.reshape(len(x), -1) <= config["max_missing"]
+    else:
+        ranks = np.random.default_rng(0).random((len(x), grid**2)).argsort(1).argsort(1)
+        seen = ranks < config["visible"]
+    most = config["most_visible"] or seen.sum(1).max()
+    order = np.argsort(~seen, axis=1, kind="stable")[:, :most]
+    given.append(np.where(np.take_along_axis(seen, order, 1), order, -1).astype(np.int32))
+for row in np.asarray(program(*given)):
+    print(config["classes"][row.argmax()], f"{{row.max():.4f}}", sep="\\t")
+'''
+
+
+def example_script(form: str) -> str:
+    """The text of `predict.py`, of an export as `stablehlo` or `onnx`."""
+    needs, imports, load = _RUNTIMES[form]
+    return _SCRIPT.format(needs=needs, imports=imports, load=load)

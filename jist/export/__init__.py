@@ -1,0 +1,17 @@
+"""Trained classifiers for programs that do not know jist: StableHLO, ONNX, plain arrays."""
+
+from jist.export.classify import Deployed, classify
+from jist.export.folded import folded_layers
+from jist.export.onnx import ConversionError, write_onnx
+from jist.export.stablehlo import write_stablehlo
+from jist.export.tensors import write_tensors
+
+__all__ = [
+    "ConversionError",
+    "Deployed",
+    "classify",
+    "folded_layers",
+    "write_onnx",
+    "write_stablehlo",
+    "write_tensors",
+]

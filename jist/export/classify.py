@@ -1,0 +1,91 @@
+"""From pixels, or from features, to probabilities: what is exported, as one function."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jist.export.folded import Layer
+from jist.features.encoding import exact_products
+from jist.models import Encoder, MAEEncoder
+
+
+@dataclasses.dataclass(frozen=True)
+class Deployed:
+    """A classifier that is trained.
+
+    Attributes:
+        layers: kernel and bias of the head's layers, with a ReLU between them.
+        temperature: by which logits are divided.
+        encoder: that sees the images, in evaluation mode; None if the head takes features.
+        pool: what the head sees of its tokens: cls, mean or both.
+    """
+
+    layers: list[Layer]
+    temperature: float = 1.0
+    encoder: Encoder | None = None
+    pool: str = "cls"
+
+    @property
+    def sees_patches(self) -> bool:
+        """Whether it is told which patches of an image are visible."""
+        return isinstance(self.encoder, MAEEncoder)
+
+    def shapes(self, batch: Any, visible: Any) -> list[jax.ShapeDtypeStruct]:
+        """Shapes and types of the arguments of `classify`.
+
+        Args:
+            batch: number of examples, or its name.
+            visible: number of visible patches, or its name.
+        """
+        if self.encoder is None:
+            return [jax.ShapeDtypeStruct((batch, len(self.layers[0][0])), jnp.float32)]
+        side = self.encoder.config.image_size
+        channels = len(self.encoder.preprocessing.mean)
+        images = jax.ShapeDtypeStruct((batch, side, side, channels), jnp.uint8)
+        if not self.sees_patches:
+            return [images]
+        return [images, jax.ShapeDtypeStruct((batch, visible), jnp.int32)]
+
+
+def classify(
+    deployed: Deployed, x: Array, keep: Array | None = None
+) -> Float[Array, "batch classes"]:
+    """Probabilities [B, C]; traceable, with any batch size, known or not.
+
+    Images are encoded all at once: a batch of unknown size cannot be cut into parts.
+
+    Args:
+        deployed: the classifier.
+        x: pixels u8 [B, S, S, C] of the encoder's size, or features f32 [B, D].
+        keep: the visible patches i32 [B, K] of an encoder that sees patches, in rows from the
+            upper left; -1 is padding, for images that show fewer than others.
+    """
+    with exact_products(jnp.float32):
+        if deployed.encoder is not None:
+            x = _features(deployed, x, keep)
+        for number, (kernel, bias) in enumerate(deployed.layers):
+            x = jax.nn.relu(x) if number else x
+            x = x @ jnp.asarray(kernel) + jnp.asarray(bias)
+        return jax.nn.softmax(x / np.float32(deployed.temperature))
+
+
+def _features(deployed: Deployed, images: Array, keep: Array | None) -> Array:
+    encoder = deployed.encoder
+    assert encoder is not None
+    pixels = encoder.preprocessing.normalize(images)
+    if not isinstance(encoder, MAEEncoder):
+        return encoder(pixels).astype(jnp.float32)
+    assert keep is not None
+    valid = keep >= 0
+    wanted = 1 if deployed.pool == "cls" else None
+    tokens = encoder(pixels, jnp.maximum(keep, 0), valid, wanted=wanted).astype(jnp.float32)
+    if deployed.pool == "cls":
+        return tokens[:, 0]
+    there = valid[:, :, None]
+    total = jnp.sum(jnp.where(there, tokens[:, 1:], 0), axis=1)
+    mean = total / jnp.maximum(jnp.sum(there, axis=1), 1)
+    return mean if deployed.pool == "mean" else jnp.concatenate([tokens[:, 0], mean], axis=1)
