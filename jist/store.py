@@ -70,8 +70,17 @@ def open_group(
 
 
 def read_attributes(path: str | os.PathLike) -> dict[str, Any]:
-    """The attributes of a group."""
-    return json.loads((pathlib.Path(path) / "zarr.json").read_text())["attributes"]
+    """The attributes of a group.
+
+    Raises:
+        StoreError: its `zarr.json` is damaged.
+        OSError: it cannot be read.
+    """
+    file = pathlib.Path(path) / "zarr.json"
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8"))["attributes"])
+    except (ValueError, TypeError, KeyError):
+        raise StoreError(f'{file} is damaged: no JSON object with "attributes"') from None
 
 
 def write_attributes(path: pathlib.Path, attributes: Mapping[str, Any]) -> None:

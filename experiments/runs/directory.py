@@ -13,6 +13,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from experiments.command.errors import UsageError
+from jist.models.fields import shown
 from jist.staging import write_text
 
 # In config.json, and no part of the configuration; and whatever ends in `DIGEST`.
@@ -104,7 +105,7 @@ class RunDirectory:
     def results(self) -> dict[str, dict[str, Any]]:
         """The results that are there, by the name of the training."""
         file = self.path / "summary.json"
-        return {r["run"]: r for r in read_json(file)["results"]} if file.exists() else {}
+        return {r["run"]: r for r in read_summary(file)["results"]} if file.exists() else {}
 
     def add_result(self, result: dict[str, Any], class_names: list[str]) -> None:
         """Adds the result of one training to `summary.json`; every process calls it."""
@@ -175,7 +176,7 @@ def read_part(run_dir: pathlib.Path, name: str) -> dict[str, Any]:
         )
     if not (run_dir / name).exists():
         raise FileNotFoundError(f"no training of run_dir={run_dir} has been finished yet")
-    return read_json(run_dir / name)
+    return (read_summary if name == "summary.json" else read_json)(run_dir / name)
 
 
 def lock(path: pathlib.Path) -> None:
@@ -256,12 +257,34 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        RuntimeError: it is not JSON.
+        RuntimeError: it holds something else.
     """
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # no JSON, or no UTF-8
         raise RuntimeError(f"{path} is damaged: {error}") from None
+    if not isinstance(found, dict):
+        raise RuntimeError(f"{path} is damaged: it must hold a JSON object, got {shown(found)}")
+    return found
+
+
+def read_summary(path: pathlib.Path) -> dict[str, Any]:
+    """Reads a `summary.json`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        RuntimeError: it is damaged, or a field is missing or of another type.
+    """
+    found = read_json(path)
+    for field, needed in (("class_names", False), ("results", True)):
+        if not isinstance(found.get(field, None if needed else []), list):
+            raise RuntimeError(
+                f"{path} is damaged: {field} must be a list, got {shown(found.get(field))}"
+            )
+    for number, result in enumerate(found["results"]):
+        if not isinstance(result, dict) or not isinstance(result.get("run"), str):
+            raise RuntimeError(f"{path} is damaged: results[{number}].run is missing")
+    return found
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:

@@ -13,6 +13,7 @@ from experiments.command.options import (
     ImageOptions,
     StrategyOptions,
 )
+from jist.models.fields import FieldError, of_json
 
 MASKS = ("fixed", "random")  # those that are drawn, at a ratio that was chosen
 
@@ -121,21 +122,25 @@ class Plan:
         """The plan of a `config.json`.
 
         Raises:
-            ValueError: it was written by a script that trains no classifier.
+            UsageError: it was written by a script that trains no classifier.
+            FieldError: a field is missing or of another type.
         """
         if "trainings" not in config:
             raise UsageError(
                 "run_dir must be one of a script that trains classifiers, got one of "
                 f"experiments.{config.get('experiment')}"
             )
-        given = {"calibration": 0} | config["head"]  # runs before there was any do not list it
-        head = HeadOptions(**given | {"hidden": tuple(given["hidden"])})
-        trainings = tuple(
-            Training(**t | {"how": StrategyOptions(**t["how"])}) for t in config["trainings"]
-        )
+        if not isinstance(config["trainings"], list):
+            raise FieldError(f"config.json: trainings must be a list, got {config['trainings']!r}")
+        given = config.get("head")
+        if isinstance(given, dict):
+            given = {"calibration": 0} | given  # runs before there was any do not list it
         return cls(
-            experiment=config["experiment"],
-            images=ImageOptions(**config["images"]),
-            head=head,
-            trainings=trainings,
+            experiment=str(config.get("experiment")),
+            images=of_json(ImageOptions, config.get("images"), "config.json: images"),
+            head=of_json(HeadOptions, given, "config.json: head"),
+            trainings=tuple(
+                of_json(Training, training, f"config.json: trainings[{number}]")
+                for number, training in enumerate(config["trainings"])
+            ),
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 from experiments.command.errors import UsageError
 from experiments.runs.classification import run_plan
-from experiments.runs.directory import lock, read_json, write_json
+from experiments.runs.directory import lock, read_json, read_summary, write_json
 from experiments.runs.plan import Plan
 from jist.metrics import read_metrics
 
@@ -50,7 +50,7 @@ def gather(directory: pathlib.Path) -> list[dict[str, Any]]:
     """Gathers the results of all run directories below `directory` in its `summary.json`."""
     results, class_names = [], []
     for path in sorted(directory.glob("*/summary.json")):
-        summary = read_json(path)
+        summary = read_summary(path)
         class_names = summary["class_names"]
         results += [{"directory": path.parent.name} | result for result in summary["results"]]
     write_json(directory / "summary.json", {"class_names": class_names, "results": results})

@@ -12,7 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx, traverse_util
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
 # All files that are ever written into such a directory; any other file belongs to the user.
@@ -24,6 +24,10 @@ FILES = {
     "model.safetensors",
     "preprocessor_config.json",
 }
+
+
+class ModelFileError(ValueError):
+    """A file of a model is damaged, or does not fit the others."""
 
 
 def tensors(module: nnx.Module) -> dict[str, Any]:
@@ -98,7 +102,7 @@ def read_config(
     Raises:
         FileNotFoundError: one of the two files is missing; the message names `writer`, which
             creates them, and `otherwise`, what else is allowed.
-        ValueError: the config is no JSON object.
+        ModelFileError: the config is no JSON object.
     """
     for file in ("config.json", required):
         if not (directory / file).is_file():
@@ -107,11 +111,11 @@ def read_config(
                 f"written by {writer} or `python -m conversion`{otherwise}"
             )
     try:
-        config = json.loads((directory / "config.json").read_text())
+        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{directory / 'config.json'} is damaged: {error}") from None
+        raise ModelFileError(f"{directory / 'config.json'} is damaged: {error}") from None
     if not isinstance(config, dict):
-        raise ValueError(f"{directory / 'config.json'} is damaged: it holds no JSON object")
+        raise ModelFileError(f"{directory / 'config.json'} is damaged: it holds no JSON object")
     return config
 
 
@@ -119,20 +123,38 @@ def read_arrays(file: pathlib.Path) -> dict[str, np.ndarray]:
     """Every tensor of a safetensors file.
 
     Raises:
-        ValueError: the file is damaged.
+        ModelFileError: the file is damaged.
     """
     try:
         return load_file(file)
     except SafetensorError as error:
-        raise ValueError(f"{file} is damaged: {error}") from None
+        raise ModelFileError(f"{file} is damaged: {error}") from None
+
+
+def check_depth(depth: int, file: pathlib.Path) -> None:
+    """Checks that a file may hold so many blocks, before they are built, which takes long.
+
+    Raises:
+        ModelFileError: it holds fewer tensors than blocks, or it is damaged.
+    """
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            names = len(opened.keys())
+    except SafetensorError as error:
+        raise ModelFileError(f"{file} is damaged: {error}") from None
+    if depth > names:
+        raise ModelFileError(
+            f"{file} does not fit its config.json: it holds {names} tensors, too few for a depth "
+            f"of {depth}"
+        )
 
 
 def fill(module: nnx.Module, arrays: dict[str, np.ndarray], file: pathlib.Path) -> None:
     """Puts arrays, as float32, into a module of `nnx.eval_shape`, in place.
 
     Raises:
-        ValueError: the arrays are not the module's; every missing, unexpected and misshapen one is
-            listed, and `file` is named.
+        ModelFileError: the arrays are not the module's; every missing, unexpected and misshapen
+            one, and every one that holds other than finite floats, is listed, and `file` is named.
     """
     _check(arrays, tensors(module), file)
     nested = traverse_util.unflatten_dict(
@@ -154,5 +176,10 @@ def _check(arrays: dict[str, np.ndarray], expected: dict, file: pathlib.Path) ->
         for name in sorted(arrays.keys() & expected.keys())
         if arrays[name].shape != expected[name].shape
     ]
+    for name, array in sorted(arrays.items()):
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            faults.append(f"no floating-point numbers: {name} is {array.dtype}")
+        elif not np.isfinite(array).all():
+            faults.append(f"not finite: {name}")
     if faults:
-        raise ValueError(f"{file} does not fit its config.json:\n  " + "\n  ".join(faults))
+        raise ModelFileError(f"{file} does not fit its config.json:\n  " + "\n  ".join(faults))

@@ -17,12 +17,20 @@ from jax.typing import DTypeLike
 from safetensors.numpy import save_file
 
 from jist.models.decoder import DecoderConfig
+from jist.models.fields import of_json
 from jist.models.mae import MAE
 from jist.models.positions import resize_positions
 from jist.models.preprocessing import Preprocessing
 from jist.models.resnet import ResNet50
 from jist.models.shipped import locate, shipped_encoders
-from jist.models.storage import fill, read_arrays, read_config, staged
+from jist.models.storage import (
+    ModelFileError,
+    check_depth,
+    fill,
+    read_arrays,
+    read_config,
+    staged,
+)
 from jist.models.storage import tensors as tensors
 from jist.models.vit import MAEEncoder, ViTConfig
 
@@ -153,17 +161,17 @@ def load_encoder(
         otherwise=f", or the name of a shipped encoder ({', '.join(shipped_encoders())})",
     )
     _expect(config, FORMAT, directory)
-    stored = ViTConfig(**config["encoder"])
+    stored = _vit_config(config, directory)
+    check_depth(stored.depth, directory / "encoder.safetensors")
     side = stored.image_size if image_size is None else image_size
     shape = dataclasses.replace(stored, image_size=side)
     file = directory / "encoder.safetensors"
     arrays = read_arrays(file)
     if "positions" in arrays and arrays["positions"].shape == (1 + stored.patches, stored.dim):
         arrays["positions"] = resize_positions(arrays["positions"], shape.grid)
+    preprocessing = _preprocessing(config, directory)
     encoder = nnx.eval_shape(
-        lambda: MAEEncoder(
-            shape, dtype=dtype, preprocessing=_preprocessing(config), rngs=nnx.Rngs(0)
-        )
+        lambda: MAEEncoder(shape, dtype=dtype, preprocessing=preprocessing, rngs=nnx.Rngs(0))
     )
     fill(encoder, arrays, file)
     return encoder
@@ -183,20 +191,30 @@ def load_mae(directory: str | os.PathLike, *, dtype: DTypeLike = jnp.float32) ->
     directory = pathlib.Path(directory)
     config = read_config(directory, "decoder.safetensors", "jist.models.save_mae")
     _expect(config, FORMAT, directory)
+    where = f"{directory / 'config.json'}: "
+    if not isinstance(config.get("decoder"), dict):
+        raise ModelFileError(f"{where}decoder must be a JSON object")
     decoder = dict(config["decoder"])
-    if decoder["heads"] is None:
+    if decoder.get("heads", 1) is None:
         raise ValueError(
             f"{directory / 'config.json'} does not say how many heads the decoder has, and no "
             "tensor shows; convert its source again with --decoder-heads"
         )
-    normalize_pixels = decoder.pop("normalize_pixels")
+    normalize_pixels = decoder.pop("normalize_pixels", None)
+    if not isinstance(normalize_pixels, bool):
+        raise ModelFileError(f"{where}decoder.normalize_pixels must be bool")
+    shape = _vit_config(config, directory)
+    decoder_shape = of_json(DecoderConfig, decoder, f"{where}decoder", may_lack=())
+    for part, depth in (("encoder", shape.depth), ("decoder", decoder_shape.depth)):
+        check_depth(depth, directory / f"{part}.safetensors")
+    preprocessing = _preprocessing(config, directory)
     mae = nnx.eval_shape(
         lambda: MAE(
-            ViTConfig(**config["encoder"]),
-            DecoderConfig(**decoder),
+            shape,
+            decoder_shape,
             normalize_pixels=normalize_pixels,
             dtype=dtype,
-            preprocessing=_preprocessing(config),
+            preprocessing=preprocessing,
             rngs=nnx.Rngs(0),
         )
     )
@@ -230,8 +248,9 @@ def load_resnet(directory: str | os.PathLike, *, dtype: DTypeLike = jnp.float32)
     directory = pathlib.Path(directory)
     config = read_config(directory, "encoder.safetensors", "jist.models.save_resnet")
     _expect(config, RESNET_FORMAT, directory)
+    preprocessing = _preprocessing(config, directory)
     resnet = nnx.eval_shape(
-        lambda: ResNet50(dtype=dtype, preprocessing=_preprocessing(config), rngs=nnx.Rngs(0))
+        lambda: ResNet50(dtype=dtype, preprocessing=preprocessing, rngs=nnx.Rngs(0))
     )
     file = directory / "encoder.safetensors"
     fill(resnet, read_arrays(file), file)
@@ -249,6 +268,11 @@ def _expect(config: dict[str, Any], form: str, directory: pathlib.Path) -> None:
         )
 
 
-def _preprocessing(config: dict[str, Any]) -> Preprocessing:
-    stored = config["preprocessing"]
-    return Preprocessing(tuple(stored["mean"]), tuple(stored["std"]), stored["interpolation"])
+def _vit_config(config: dict[str, Any], directory: pathlib.Path) -> ViTConfig:
+    where = f"{directory / 'config.json'}: encoder"
+    return of_json(ViTConfig, config.get("encoder"), where, may_lack=("channels",))
+
+
+def _preprocessing(config: dict[str, Any], directory: pathlib.Path) -> Preprocessing:
+    where = f"{directory / 'config.json'}: preprocessing"
+    return of_json(Preprocessing, config.get("preprocessing"), where, may_lack=())

@@ -1,17 +1,22 @@
+import json
 import signal
 import subprocess
 import sys
 
 import pytest
 
+from experiments.command.errors import UsageError
 from experiments.runs.directory import (
     RunDirectory,
     differences,
     features_of,
     read_json,
+    read_part,
     without_notes,
     write_json,
 )
+from experiments.runs.plan import Plan
+from jist.models.fields import FieldError
 
 
 def test_a_run_that_has_trained_keeps_its_configuration(tmp_path):
@@ -109,3 +114,45 @@ def test_of_lists_of_trainings_only_the_field_that_differs_is_named():
         "trainings[1].how.workers is 2 there and 3 here"
     ]
     assert differences(config(1), config(1, 3)) == ["trainings[1] is here alone"]
+
+
+@pytest.mark.parametrize("text", [b"[1]", b"null", b'{"a": "\xff"}'])
+def test_json_that_is_no_object_is_told(tmp_path, text):
+    (tmp_path / "a.json").write_bytes(text)
+    with pytest.raises(RuntimeError, match=r"a\.json is damaged"):
+        read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    ("summary", "message"),
+    [
+        ({}, "results must be a list, got None"),
+        ({"results": [], "class_names": 3}, "class_names must be a list, got 3"),
+        ({"results": [{}]}, r"results\[0\]\.run is missing"),
+    ],
+)
+def test_a_summary_that_lacks_a_field_is_told(tmp_path, summary, message):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(RuntimeError, match=rf"summary\.json is damaged: {message}"):
+        read_part(tmp_path, "summary.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"head": None}, "head must be a JSON object, got None"),
+        ({"head": {"hidden": "wide"}}, r"head\.hidden must be a list, got 'wide'"),
+        ({"trainings": {}}, "trainings must be a list"),
+        ({"trainings": [{"mask_ratio": 0.5}]}, r"trainings\[0\]\.how is missing"),
+        (
+            {"trainings": [{"mask_ratio": 0.5, "how": {"workers": 0}}]},
+            r"trainings\[0\]\.how: workers must be at least 1, got 0",
+        ),
+    ],
+)
+def test_a_plan_that_lacks_a_field_is_told(change, message):
+    config = {"experiment": "x", "images": {}, "head": {}, "trainings": []} | change
+    with pytest.raises(FieldError, match=f"config.json: {message}") as told:
+        Plan.from_config(config)
+    assert not isinstance(told.value, UsageError)
