@@ -87,6 +87,7 @@ NUMBERS = {
     "mask_ratio": SHARE,
     "max_missing": SHARE,
     "no_data": Range(0, 65535, with_high=True),
+    "minutes": Range(0, with_low=False),
     "nodes": Range(2, COUNTED),
     "num_processes": COUNT,
     "outer_lr": RATE,

@@ -121,7 +121,7 @@ def slots(
         # One to each worker in turn, so that rows differ by at most one neuron.
         rows = -(-width // workers)
         return np.minimum(np.arange(rows * workers).reshape(rows, workers).T, width)
-    if len(shares) != workers or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
+    if len(shares) != workers or min(shares) <= 0 or not abs(sum(shares) - 1) <= 1e-6:  # NaN too
         raise ValueError(
             f"shares must be {workers} positive numbers that sum to 1, got {tuple(shares)}"
         )

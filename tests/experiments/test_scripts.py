@@ -291,6 +291,10 @@ def test_the_best_training_is_that_of_what_is_asked_for(tmp_path, validation, ch
         (("--strategy", "magic"), "strategy must be one of"),
         (("--norm", "batch"), "norm must be one of"),
         (
+            ("--shares", "nan,0.5"),
+            "shares must be 2 positive numbers that sum to 1, got (nan, 0.5)",
+        ),
+        (
             ("--strategy", "ensemble", "--shares", "1,2"),
             "shares=1,2 cannot be used with --strategy",
         ),

@@ -1,0 +1,61 @@
+"""The chaos script counts rightly: on a made-up training that survives, or does not."""
+
+import json
+import random
+
+import pytest
+
+from experiments import chaos
+
+EXPECTED = [(1, 0.5, 0.5), (2, 0.25, 0.25)]
+
+
+def files_of(run_dir):
+    return {p.relative_to(run_dir): p.read_bytes() for p in run_dir.rglob("*") if p.is_file()}
+
+
+def a_run(run_dir, epochs):
+    for name in ("checkpoints/t/1/metrics/metrics", "checkpoints/t/1/state/d/a"):
+        (run_dir / name).parent.mkdir(parents=True, exist_ok=True)
+        (run_dir / name).write_text("content")
+    chunk = run_dir / "features/digits-train/label/c/0"
+    chunk.parent.mkdir(parents=True, exist_ok=True)
+    chunk.write_text("content")
+    (run_dir / "config.json").write_text("content")
+    lines = [
+        json.dumps({"run": "t", "epoch": epoch, "train_loss": of, "test_loss": of})
+        for epoch, of, _ in EXPECTED[:epochs]
+    ]
+    (run_dir / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize("name", [name for name in chaos.DAMAGES if name != "nothing"])
+def test_a_damage_changes_one_file_and_says_where_there_is_none(tmp_path, name):
+    assert not chaos.DAMAGES[name](tmp_path, random.Random(0))
+    a_run(tmp_path, 1)
+    before = files_of(tmp_path)
+    assert chaos.DAMAGES[name](tmp_path, random.Random(0))
+    after = files_of(tmp_path)
+    assert sum(after.get(path) != content for path, content in before.items()) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "epochs", "said", "outcome"),
+    [
+        (0, 2, "", "same bits"),
+        (0, 1, "", "lost"),
+        (1, 1, "error: x is damaged\n", "told"),
+        (1, 1, "Traceback ...\nerror: x\n", "lost"),
+        (2, 1, "error: x\n", "lost"),
+        (-11, 1, "", "lost"),
+    ],
+)
+def test_outcomes_are_told_apart(tmp_path, monkeypatch, code, epochs, said, outcome):
+    def train(run_dir, killed_after=None):
+        a_run(run_dir, 1 if killed_after else epochs)
+        return code, said
+
+    monkeypatch.setattr(chaos, "train", train)
+    trial = chaos.attempt(tmp_path / "r", "nothing", 1.0, EXPECTED, random.Random(0))
+    assert trial["outcome"] == outcome
+    assert trial["epochs_reached"] == 1
