@@ -16,6 +16,7 @@ from jist.data import Dataset
 from jist.data.order import steps_until
 from jist.finetuning import Cropped, Mirrored, adamw_by_depth
 from jist.models import Classifier, name_neurons
+from jist.models.fields import of_json
 from jist.tasks import Task, classification
 
 CORRECTIONS = ("scale", "none")
@@ -184,13 +185,14 @@ def restore_finetuned(
 
     Raises:
         UsageError: it is no run of experiments.finetune.
+        FieldError: a field of its config.json is missing or of another type.
         CheckpointError: there is no checkpoint, or it cannot be read.
     """
     config = without_notes(read_part(run_dir, "config.json"))
-    if config.pop("experiment") != "finetune":
+    if config.pop("experiment", None) != "finetune":
         raise UsageError(f"run_dir={run_dir} is no run of experiments.finetune")
-    config |= {"neurons": tuple(config["neurons"]), "data_dir": data_dir}
-    options = FinetuneOptions(**config, run_dir=run_dir)
+    config |= {"data_dir": data_dir, "run_dir": run_dir}
+    options = of_json(FinetuneOptions, config, f"{run_dir / 'config.json'}")
     task, tests = build_task(options), dataset_of(options.images, "test")
     trained_on = read_part(run_dir, "summary.json")["results"][0]["train_examples"]
     model = build_classifier(options, len(tests.class_names))
