@@ -171,7 +171,8 @@ def train(
         **shape,
         **_of_strategy(strategy, nnx.to_pure_dict(nnx.state(model, nnx.Param))),
     }
-    with _open(checkpoints, task, metric, of=of) as saved:
+    # The last two, so that a damaged one costs an epoch and not the run.
+    with _open(checkpoints, task, metric, of=of, keep=2) as saved:
         done = saved.last or 0
         if done:
             loaded = saved.restore(_saved(state, model), done)

@@ -131,13 +131,15 @@ def timeless(records):
     return [{k: v for k, v in r.items() if k != "seconds"} for r in records]
 
 
-def test_an_interrupted_run_ends_with_the_same_bits(tmp_path):
+def test_an_interrupted_run_ends_with_the_same_bits_and_one_with_a_damaged_checkpoint(tmp_path):
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
     strategy, history = fit(tmp_path / "whole", 5)
     with pytest.raises(Killed):
         fit(tmp_path / "killed", 5, log=KilledLog(tmp_path / "killed", "run"))
     _, resumed = fit(tmp_path / "killed", 5)
+    (tmp_path / "killed" / "checkpoints" / "5" / "metrics" / "metrics").write_text("{")
+    assert timeless(fit(tmp_path / "killed", 5)[1]) == timeless(resumed)
     pairs = [state_at(tmp_path / name, strategy, 5) for name in ("whole", "killed")]
     for a, b in zip(*pairs, strict=True):
         np.testing.assert_array_equal(a, b)
