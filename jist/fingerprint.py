@@ -1,10 +1,11 @@
-"""What an optimiser computes, as a short text: a run must not go on with another one unnoticed."""
+"""What a run computes, as short texts: it must not go on with something else unnoticed."""
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,17 +26,33 @@ def optimizer_fingerprint(optimizer: optax.GradientTransformation, params: Any) 
     """
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
     state = jax.eval_shape(optimizer.init, shapes)
+    name = f"optimizer (by JAX {jax.__version__} and Optax {optax.__version__})"
+    start, step = jax.make_jaxpr(optimizer.init), jax.make_jaxpr(optimizer.update)
+    return {name: _digest(start(shapes), step(shapes, state, shapes))}
+
+
+def loss_fingerprint(loss: Callable[..., Any], *shapes: Any) -> dict[str, str]:
+    """A digest of the program by which a network and its loss are computed, as for an optimiser.
+
+    Networks may be computed in other ways on other platforms: the platform stands in the name, too.
+
+    Args:
+        loss: a pure function of trees of arrays.
+        *shapes: what it is called with: trees of arrays, or of their shapes.
+    """
+    versions = f"JAX {jax.__version__} and Flax {flax.__version__}"
+    name = f"network and loss (by {versions} on {jax.default_backend()})"
+    return {name: _digest(jax.make_jaxpr(loss)(*shapes))}
+
+
+def _digest(*programs: ClosedJaxpr) -> str:
     digest = hashlib.sha256()
-    for program in (
-        jax.make_jaxpr(optimizer.init)(shapes),
-        jax.make_jaxpr(optimizer.update)(shapes, state, shapes),
-    ):
+    for program in programs:
         # Functions that are part of it are printed with their addresses.
         digest.update(re.sub(r"0x[0-9a-f]+", "", str(program)).encode())
         for constant in _constants(program):
             digest.update(_bytes(constant))
-    name = f"optimizer (by JAX {jax.__version__} and Optax {optax.__version__})"
-    return {name: digest.hexdigest()[:16]}
+    return digest.hexdigest()[:16]
 
 
 def _bytes(array: Any) -> bytes:

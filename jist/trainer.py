@@ -34,12 +34,12 @@ from jist.checkpoint import Checkpoints
 from jist.data.on_disk import OnDisk
 from jist.data.order import steps_until, worker_order
 from jist.evaluation import evaluate, predict
-from jist.fingerprint import optimizer_fingerprint
+from jist.fingerprint import loss_fingerprint, optimizer_fingerprint
 from jist.metrics import MetricsLog
 from jist.models import calibrate
 from jist.placement import place
 from jist.probabilities import fit_temperature
-from jist.ragged import take
+from jist.ragged import batch_shapes, take
 from jist.strategies import State, Strategy
 from jist.tasks import Examples, Task, classification, count
 
@@ -125,7 +125,7 @@ def train(
         ValueError: the batch, or one batch of every worker together, is larger than the data; the
             strategy trains another loss than the task's; the task refuses the examples, for labels
             beyond the model's outputs say; or checkpoints or log belong to another training, such
-            as one with another optimiser.
+            as one with another optimiser, network or loss.
         CheckpointError: the last checkpoint cannot be read.
         FloatingPointError: a loss is not finite; the last good checkpoint is kept.
     """
@@ -170,6 +170,7 @@ def train(
         **({} if block is None else {"block": block}),
         **shape,
         **_of_strategy(strategy, nnx.to_pure_dict(nnx.state(model, nnx.Param))),
+        **_of_loss(task, model, batch_shapes(source.shapes, batch_size)),
     }
     # The last two, so that a damaged one costs an epoch and not the run.
     with _open(checkpoints, task, metric, of=of, keep=2) as saved:
@@ -240,6 +241,16 @@ def _of_strategy(strategy: Strategy, params: Any) -> dict[str, Any]:
     if strategy.participants != strategy.workers:
         of["participants"] = strategy.participants
     return of
+
+
+def _of_loss(task: Task, model: nnx.Module, batch: Any) -> dict[str, str]:
+    """What a checkpoint says of the network and its loss."""
+    graphdef, variables = nnx.split(model)
+
+    def loss(variables: Any, batch: Any) -> Any:
+        return task.loss(nnx.merge(graphdef, variables), batch)
+
+    return loss_fingerprint(loss, variables, batch)
 
 
 def _epoch(

@@ -1,4 +1,4 @@
-"""Any change of an optimiser shows in its fingerprint, and nothing else does."""
+"""Any change of an optimiser or a loss shows in its fingerprint, and nothing else does."""
 
 import re
 import subprocess
@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from jist.fingerprint import optimizer_fingerprint
+from jist.fingerprint import loss_fingerprint, optimizer_fingerprint
 
 PARAMS = {"kernel": jax.ShapeDtypeStruct((3, 4), jnp.float32), "bias": jnp.zeros(4)}
 
@@ -66,13 +66,42 @@ def test_one_is_like_itself_and_unlike_the_other(name):
     assert digest(one()) == digest(one()) != digest(other())
 
 
-def test_it_is_the_same_in_every_process():
+def loss_digest(loss):
+    x = jax.ShapeDtypeStruct((8, 3), jnp.float32)
+    ((name, value),) = loss_fingerprint(loss, PARAMS, x).items()
+    assert re.fullmatch(r"network and loss \(by JAX \S+ and Flax \S+ on cpu\)", name)
+    return value
+
+
+def network(activation, scale=1.0):
+    table = jnp.asarray([scale])  # held by the program
+
+    def loss(params, x):
+        return (activation(x @ params["kernel"] + params["bias"]) * table).mean()
+
+    return loss
+
+
+def test_a_loss_is_like_itself_and_unlike_another_or_one_of_another_network():
+    one = loss_digest(network(jax.nn.gelu))
+    assert one == loss_digest(network(jax.nn.gelu))
+    others = network(jax.nn.relu), network(jax.nn.gelu, 2.0)
+    assert one not in map(loss_digest, others)
+
+
+def test_both_are_the_same_in_every_process():
     program = (
-        "import optax, jax, jax.numpy as jnp; from jist.fingerprint import optimizer_fingerprint;"
+        "import optax, jax, jax.numpy as jnp; import jist.fingerprint as f;"
+        "params = {'kernel': jnp.zeros((3, 4)), 'bias': jnp.zeros(4)};"
         "chain = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3));"
-        "print(*optimizer_fingerprint(chain, {'kernel': jnp.zeros((3, 4)), 'bias': jnp.zeros(4)})"
-        ".values())"
+        "loss = lambda p, x: (jax.nn.relu(x @ p['kernel'] + p['bias']) * jnp.ones(1)).mean();"
+        "print(*f.optimizer_fingerprint(chain, params).values(),"
+        " *f.loss_fingerprint(loss, params, jnp.zeros((8, 3))).values())"
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     chain = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3))
-    assert told.stdout.strip() == digest(chain), told.stderr
+
+    def loss(params, x):  # relu has a gradient of its own
+        return (jax.nn.relu(x @ params["kernel"] + params["bias"]) * jnp.ones(1)).mean()
+
+    assert told.stdout.split() == [digest(chain), loss_digest(loss)], told.stderr

@@ -353,6 +353,26 @@ def test_another_optimizer_does_not_go_on_with_a_training(tmp_path, monkeypatch)
     assert len(train_on(tmp_path, central(optimizer=falling(20)), TRAIN, epochs=4)) == 4
 
 
+def squared(model, batch):
+    return jnp.square(model(batch["x"])[:, 0] - batch["y"]).mean()
+
+
+def twice_squared(model, batch):
+    return 2 * squared(model, batch)
+
+
+def test_another_loss_does_not_go_on_with_a_training(tmp_path):
+    def go_on(loss, epochs):
+        return train_on(
+            tmp_path, central(loss=loss), TRAIN, task=Task(loss, best="loss"), epochs=epochs
+        )
+
+    go_on(squared, 1)
+    with pytest.raises(ValueError, match=r"another training; .*: network and loss \(by .* there"):
+        go_on(twice_squared, 2)
+    assert len(go_on(squared, 2)) == 2
+
+
 def test_labels_beyond_the_outputs_stop_before_the_first_step(tmp_path):
     beyond = {"x": TRAIN["x"], "y": TRAIN["y"] + 1}
     message = r"must lie in \[0, 3\), .* got 1 to 3"

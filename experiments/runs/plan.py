@@ -24,10 +24,10 @@ class Training:
 
     mask_ratio: float
     how: StrategyOptions
-    epochs: int | None = None
-    """Replaces the plan's, if given."""
+    each: bool = False
+    """The plan's epochs are those of each worker: n workers together take n times as many."""
     norm: str | None = None
-    """The same."""
+    """Replaces the plan's, if given."""
     mask: str = "fixed"
     """Of the training images: fixed, or random, a new mask for every image and epoch."""
 
@@ -49,14 +49,16 @@ class Training:
             if getattr(how, option) != getattr(StrategyOptions, option):
                 parts.append(f"{option.replace('_', '-')}-{getattr(how, option):g}")
         parts += ["ratio", f"{self.mask_ratio:g}"]
-        parts += [f"{option}-{value}" for option, value in self.own.items()]
+        parts += ["each"] if self.each else []
+        parts += [f"norm-{self.norm}"] if self.norm is not None else []
         return "-".join(parts)
 
-    @property
-    def own(self) -> dict[str, Any]:
-        """The options of the head in which this training differs from the plan."""
-        own = {"epochs": self.epochs, "norm": self.norm}
-        return {option: value for option, value in own.items() if value is not None}
+    def config(self) -> dict[str, Any]:
+        """The training as JSON, without what it shares with the plan."""
+        config: dict[str, Any] = {"mask_ratio": self.mask_ratio, "mask": self.mask}
+        config["how"] = self.how.config()
+        own = {"each": self.each or None, "norm": self.norm}
+        return config | {name: value for name, value in own.items() if value is not None}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,7 +85,8 @@ class Plan:
 
     def head_of(self, training: Training) -> HeadOptions:
         """The options of a training's head."""
-        return dataclasses.replace(self.head, **training.own)
+        epochs = self.head.epochs * (training.how.workers if training.each else 1)
+        return dataclasses.replace(self.head, epochs=epochs, norm=training.norm or self.head.norm)
 
     def is_done(self, training: Training, results: Mapping[str, Mapping[str, Any]]) -> bool:
         """Whether a run has a training's result after all the epochs that are planned."""
@@ -111,10 +114,7 @@ class Plan:
         if not self.head.calibration or self.head.validation or sparse:
             del config["head"]["calibration"]
         config["head"]["batch_size"] = self.head.batch_size or BATCH_SIZE
-        config["trainings"] = [
-            {"mask_ratio": t.mask_ratio, "mask": t.mask, "how": t.how.config(), **t.own}
-            for t in self.trainings
-        ]
+        config["trainings"] = [training.config() for training in self.trainings]
         return config
 
     @classmethod

@@ -58,9 +58,9 @@ def test_options_reach_the_strategies_that_take_them():
 def test_only_options_of_its_own_enter_a_name_and_the_configuration():
     names = [training.name for training in PLAN.trainings]
     assert names[:2] == ["ist-1-ratio-0.5", "ist-1-ratio-0.5-norm-none"]
-    assert "ist-4-ratio-0.5-epochs-12-norm-none" in names
+    assert "ist-4-ratio-0.5-each-norm-none" in names
     written = PLAN.config()["trainings"]
-    assert not written[0].keys() & {"epochs", "norm"}
+    assert not written[0].keys() & {"each", "norm"}
     read = Plan.from_config(json.loads(json.dumps(PLAN.config())))
     assert [t.name for t in read.trainings] == names
     assert read.config() == PLAN.config()

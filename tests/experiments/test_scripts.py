@@ -431,7 +431,7 @@ def test_compare_reads_both_comparisons_off_one_training(run, images, drawn, tmp
     assert "ist, no norm" in out
     lines = [json.loads(s) for s in (tmp_path / "c" / "metrics.jsonl").read_text().splitlines()]
     assert [(line["run"], line["epoch"]) for line in lines] == [
-        (f"ist-2-ratio-0.75-epochs-2{own}", epoch) for own in ("", "-norm-none") for epoch in (1, 2)
+        (f"ist-2-ratio-0.75-each{own}", epoch) for own in ("", "-norm-none") for epoch in (1, 2)
     ]
     first, second, first_unnormed, second_unnormed = (line["test_accuracy"] for line in lines)
     assert drawn() == [
@@ -440,8 +440,19 @@ def test_compare_reads_both_comparisons_off_one_training(run, images, drawn, tmp
     ]
     assert (tmp_path / "c" / "comparison.png").is_file()
 
+    # More epochs extend it: those that are there are not trained again.
+    longer = (*arguments, *small, "--epochs", 2)
+    assert run(compare, *longer)[0] == 0
+    again = [json.loads(s) for s in (tmp_path / "c" / "metrics.jsonl").read_text().splitlines()]
+    assert [line for line in again if line["epoch"] <= 2] == lines
+    ends = {line["run"]: line["test_accuracy"] for line in again if line["epoch"] == 4}
+    assert [[2, accuracy] for accuracy in ends.values()] == [
+        *drawn()[1]["ist"],
+        *drawn()[1]["ist, no norm"],
+    ]
+
     code, _, err = run(evaluate, "--run-dir", tmp_path / "c")
     assert (code, err) == (0, "")
     evaluation = json.loads((tmp_path / "c" / "evaluation.json").read_text())
-    for line in lines[1::2]:  # with the norm that each was trained with
-        assert evaluation[line["run"]]["test_accuracy"] == line["test_accuracy"]
+    for training, accuracy in ends.items():  # with the norm that each was trained with
+        assert evaluation[training]["test_accuracy"] == accuracy
