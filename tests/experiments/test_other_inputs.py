@@ -211,7 +211,7 @@ def test_a_preset_is_the_papers_network():
     assert HeadOptions(preset="speech-3-layer").hidden == (8192, 8192)
     with pytest.raises(ValueError, match="--preset speech-2-layer has widths of its own"):
         HeadOptions(preset="speech-2-layer", hidden=(8,))
-    for wrong in ({"preset": "speech"}, {"optimizer": "adamw"}):
+    for wrong in ({"preset": "speech"}, {"optimizer": "lion"}):
         with pytest.raises(ValueError, match=r"must be one of .*, got"):
             HeadOptions(**wrong)
 
