@@ -49,4 +49,4 @@ def write_onnx(deployed: Deployed, directory: pathlib.Path, visible: int) -> Non
         output_names=["probabilities"],
     )
     del graph.graph.value_info[:]
-    onnx.save(graph, str(directory / FILE))
+    onnx.save(graph, str(directory / FILE))  # pyright: ignore[reportAttributeAccessIssue]

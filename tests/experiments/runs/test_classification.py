@@ -148,6 +148,7 @@ def test_without_a_patch_removed_random_masks_are_the_fixed_ones(images, tmp_pat
 def test_results_say_how_heads_were_trained(images, tmp_path):
     (result,) = classification.run_plan(plan(images, HEAD, "fixed"), tmp_path)
     options = dataclasses.asdict(HEAD) | dataclasses.asdict(CENTRAL) | {"hidden": [12]}
+    options["exchange"] = "replicated"  # what was chosen
     del options["preset"]  # stands in the widths
     assert {name: result[name] for name in options} == options
 
