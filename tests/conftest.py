@@ -6,11 +6,9 @@ import tempfile
 import pytest
 from hypothesis import settings
 
-# Before JAX starts: eight CPU devices on one machine. Without its fusion emitters XLA needs about
-# half of the time to compile what tests compile (JAX 0.10 and 0.11).
+# Before JAX starts: eight CPU devices on one machine.
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "")
-    + " --xla_force_host_platform_device_count=8 --xla_cpu_use_fusion_emitters=false"
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 

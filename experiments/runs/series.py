@@ -63,7 +63,8 @@ def _extended(plan: Plan, run_dir: pathlib.Path) -> Plan:
     if not file.exists():
         return plan
     there = _begun(Plan.from_config(read_json(file)), run_dir)
-    added = tuple(training for training in plan.trainings if training not in there.trainings)
+    written = [training.config() for training in there.trainings]
+    added = tuple(training for training in plan.trainings if training.config() not in written)
     names = [training.name for training in there.trainings]
     for training in added:
         if training.name in names:

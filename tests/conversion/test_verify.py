@@ -66,8 +66,12 @@ def test_what_no_shape_shows_is_found(trap, mae, tmp_path, capsys, monkeypatch):
             transformer, "Block", lambda d, h, m, eps, **k: block(d, h, m, 1e-3, **k)
         )
     else:
-        config = ViTConfig
-        monkeypatch.setattr(weights, "ViTConfig", lambda **k: config(**{**k, "heads": 2}))
+
+        class TwoHeads(ViTConfig):
+            def __init__(self, **k):
+                super().__init__(**{**k, "heads": 2})
+
+        monkeypatch.setattr(weights, "ViTConfig", TwoHeads)
     source, out = str(tmp_path / "mae.pth"), tmp_path / "out"
     assert main([source, str(out), "--heads", "4", "--verify"]) == 1
     said = capsys.readouterr()

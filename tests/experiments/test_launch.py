@@ -33,10 +33,9 @@ ROOT = pathlib.Path(__file__).parents[2]
 def launcher(number, *command, path=ROOT):
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(path), str(ROOT)]),
-        # One device per process; most of the time is spent compiling.
-        "XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false",
+        "XLA_FLAGS": "",  # one device per process
         "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # most of the time is spent compiling
     }
     return subprocess.Popen(
         [sys.executable, "-m", "experiments.launch", "-n", str(number), "--", *command],
