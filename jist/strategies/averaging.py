@@ -80,9 +80,8 @@ def _over_devices(total: Array, weights: Float[Array, " workers"] | None) -> Arr
         return average(total[None])
     if jnp.issubdtype(total.dtype, jnp.floating):
         return jax.lax.psum(total, "workers")
-    return jax.lax.pmax(
-        total, "workers"
-    )  # a device without a worker that is there has counted none
+    # A device none of whose workers takes part has counted no step.
+    return jax.lax.pmax(total, "workers")
 
 
 def _where(chosen: Array, new: Array, old: Array) -> Array:

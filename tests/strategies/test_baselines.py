@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import rounds
 from flax import nnx
 
 import jist
@@ -29,11 +30,7 @@ def orders(workers, rounds=2, steps=3, batch=8):
 
 
 def train(strategy, order):
-    state = strategy.init(7)
-    examples = jax.device_put(EXAMPLES, strategy.replicated)
-    for rows in order:
-        state, _ = strategy.round(state, examples, rows)
-    return state
+    return rounds.train(strategy, EXAMPLES, order)[0]
 
 
 def assert_close(a, b, tolerance=1e-6):

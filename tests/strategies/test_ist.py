@@ -5,6 +5,7 @@ import numpy as np
 import optax
 import oracle
 import pytest
+import rounds
 from flax import nnx
 
 from jist.ist import partition
@@ -28,13 +29,7 @@ def mlp(*hidden, norm="standardize"):
 
 
 def train(strategy, order):
-    state = strategy.init(7)
-    examples = jax.device_put(EXAMPLES, strategy.replicated)
-    losses = []
-    for rows in order:
-        state, metrics = strategy.round(state, examples, rows)
-        losses.append(np.asarray(metrics["loss"]))
-    return state, np.stack(losses)
+    return rounds.train(strategy, EXAMPLES, order)
 
 
 def arrays_of(params):

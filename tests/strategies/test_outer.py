@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import oracle
 import pytest
+import rounds
 from flax import nnx
 
 from jist import costs
@@ -18,7 +19,8 @@ GENERATOR = np.random.default_rng(0)
 N, D, C, B = 60, 5, 3, 12
 X = GENERATOR.normal(size=(N, D)).astype(np.float32)
 Y = GENERATOR.integers(0, C, N).astype(np.int32)
-ROUNDS, STEPS, SEED = 4, 3, 7
+EXAMPLES = {"x": jnp.asarray(X), "y": jnp.asarray(Y)}
+ROUNDS, STEPS = 4, 3
 DEVICES = (1, 8)
 
 
@@ -32,13 +34,7 @@ def orders(workers):
 
 
 def train(strategy, order):
-    state = strategy.init(SEED)
-    examples = jax.device_put({"x": jnp.asarray(X), "y": jnp.asarray(Y)}, strategy.replicated)
-    losses = []
-    for rows in order:
-        state, metrics = strategy.round(state, examples, rows)
-        losses.append(np.asarray(metrics["loss"]))
-    return state, np.stack(losses)
+    return rounds.train(strategy, EXAMPLES, order)
 
 
 def arrays_of(params):
@@ -54,7 +50,7 @@ def start_of(model):
 
 def present_in(number, workers, share):
     k = participants(workers, share)
-    weights = participation_weights(jax.random.key(SEED), jnp.asarray(number), workers, k)
+    weights = participation_weights(jax.random.key(rounds.SEED), jnp.asarray(number), workers, k)
     return None if weights is None else [w for w in range(workers) if weights[w] > 0]
 
 
@@ -121,7 +117,7 @@ def numpy_ist(order, share, outer, carry, hidden=(16, 8), **drawing):
     states = [() if a is None else optimizer.start(a) for a in arrays]
     widths = dict(zip(("hidden1", "hidden2"), hidden, strict=True))
     for t, rows in enumerate(order):
-        key = jax.random.fold_in(jax.random.key(SEED), t)
+        key = jax.random.fold_in(jax.random.key(rounds.SEED), t)
         drawn = partition(key, widths, len(rows), **drawing, round_number=t)
         parts = [[r[r < w] for r in np.asarray(drawn[name])] for name, w in widths.items()]
         kernels, biases, states, loss = oracle.ist_round(
@@ -209,9 +205,9 @@ def test_neurons_of_the_absent_keep_their_values_whatever_the_type_on_the_wire()
         participation=0.5,
         mesh=workers_mesh(4, 4),
     )
-    before = arrays_of(strategy.init(SEED).params)
+    before = arrays_of(strategy.init(rounds.SEED).params)
     after = arrays_of(train(strategy, orders(4)[:1])[0].params)
-    key = jax.random.fold_in(jax.random.key(SEED), 0)
+    key = jax.random.fold_in(jax.random.key(rounds.SEED), 0)
     rows = np.asarray(partition(key, {"hidden1": 16}, 4, "stratified")["hidden1"])
     there = present_in(0, 4, 0.5)
     away = np.concatenate([rows[w] for w in range(4) if w not in there])

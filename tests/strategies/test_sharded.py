@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from rounds import train as train_rounds
 
 import jist
 from jist import costs
@@ -40,11 +41,7 @@ def ist(exchange, *, workers=4, devices=4, hidden=(16, 32), optimizer=None, **op
 
 def train(strategy, rounds=2):
     order = np.random.default_rng(1).integers(0, 60, (rounds, strategy.workers, 3, 12))
-    state = strategy.init(7)
-    examples = jax.device_put(EXAMPLES, strategy.replicated)
-    for rows in order.astype(np.int32):
-        state, _ = strategy.round(state, examples, rows)
-    return state
+    return train_rounds(strategy, EXAMPLES, order.astype(np.int32))[0]
 
 
 def assert_close(a, b, tolerance=1e-6):
