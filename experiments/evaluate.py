@@ -38,7 +38,7 @@ from experiments.runs.conditions import Condition, Tested, tested
 from experiments.runs.directory import features_of, read_part, write_json
 from experiments.runs.images import progress_bar
 from experiments.runs.plan import Plan
-from experiments.runs.splits import DenseSplit
+from experiments.runs.splits import ClassSplit
 from experiments.runs.tables import check_out, write_records
 from jist.evaluation import evaluate
 
@@ -140,7 +140,7 @@ def main(options: EvaluateOptions) -> None:
             with progress_bar() as progress:
                 if condition is None:
                     split = inputs.splits(ratio, features_dir, progress)["test"]
-                    given = (("test", inputs, split),) if isinstance(split, DenseSplit) else ()
+                    given = (("test", inputs, split),) if isinstance(split, ClassSplit) else ()
                     examples = split.examples()
                     found = Tested(given, examples["y"]) if given else None
                 else:

@@ -37,7 +37,7 @@ Measured results and their commands: [results/README.md](results/README.md).
 | `masked:PATH` | what `experiments.mask_dataset` wrote |
 | `cifar10` | through TensorFlow Datasets, prepared once with a network (below) |
 | `resisc45`, `aid` | the authors' extracted folder; `--data-dir` names it, or one above it |
-| `features:PATH` | your vectors: `.npz`, `.npy`, `.parquet`, a Zarr store; or `TRAIN,TEST` |
+| `features:PATH` | your vectors: `.npz`, SciPy CSR, `.npy`, `.parquet`, Zarr; or `TRAIN,TEST` |
 | `speech:PATH` | WAV or FLAC clips, `<word>/<speaker>_nohash_<k>.wav`; split by lists or speaker |
 | `xc:PATH` | the Extreme Classification Repository's text, sparse with many labels |
 

@@ -59,18 +59,20 @@ class ImageOptions(NaturalOptions):
     dataset: str = "digits"
     """Images: digits, cifar10, resisc45, aid, folder:PATH (one directory per class, below train/
     and test/ or not), or masked:PATH (written by experiments.mask_dataset). Without images:
-    features:PATH (your vectors: .npz, .npy, .parquet, a Zarr store; or TRAIN,TEST), speech:PATH
+    features:PATH (your vectors: .npz, also SciPy's sparse ones, .npy, .parquet, a Zarr store; or
+    TRAIN,TEST), speech:PATH
     (clips, one directory per word), or xc:PATH (sparse text with many labels: train.txt and
     test.txt of the Extreme Classification Repository)."""
     data_dir: pathlib.Path | None = None
     """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45 or aid."""
     labels: str | None = None
-    """features:PATH: the column or array of the labels, or a .npy or .txt file of them; by default
-    y or label."""
+    """features:PATH: the column or array of the labels, or a .npy or .txt file of them; of sparse
+    vectors also a .npz file, a SciPy matrix of several labels each. By default y or label, or the
+    file beside it that is called y for x, or labels for features."""
     multilabel_loss: str = "sigmoid"
-    """xc:PATH: sigmoid (binary cross-entropy of every label) or softmax (over all labels)."""
+    """Many labels: sigmoid (binary cross-entropy of every label) or softmax (over all labels)."""
     entry_dropout: float = 0.0
-    """xc:PATH: share of an example's features that is dropped in training, in [0, 1)."""
+    """Sparse rows: share of an example's features that is dropped in training, in [0, 1)."""
     augment: bool = False
     """speech:PATH: move every training clip and add noise to it, anew in every epoch."""
     test_share: float = 0.2
@@ -83,8 +85,8 @@ class ImageOptions(NaturalOptions):
     """Share of the patches of every image that is removed, in [0, 1): 0.75 by default. Natural
     masks leave none to choose."""
     skip_empty: bool = False
-    """Natural masks: leave out images without a visible patch, and count them. xc:PATH: likewise
-    examples without a feature or a label."""
+    """Natural masks: leave out images without a visible patch, and count them. Many labels:
+    likewise examples without a feature or a label."""
     seed: int = 0
     """Decides split, masks, initialisation, partitions and order."""
     resident_gb: float = 4.0
@@ -103,10 +105,13 @@ class ImageOptions(NaturalOptions):
             raise UsageError(f"--labels needs --dataset features:PATH, got {self.dataset}")
         if self.augment and not self.dataset.startswith("speech:"):
             raise UsageError(f"--augment needs --dataset speech:PATH, got {self.dataset}")
-        if self.multilabel_loss != "sigmoid" and not self.dataset.startswith("xc:"):
-            raise UsageError(f"--multilabel-loss needs --dataset xc:PATH, got {self.dataset}")
-        if self.entry_dropout and not self.dataset.startswith("xc:"):
-            raise UsageError(f"--entry-dropout needs --dataset xc:PATH, got {self.dataset}")
+        may_be_sparse = self.dataset.startswith(("xc:", "features:"))
+        for option in ("multilabel_loss", "entry_dropout"):
+            if getattr(self, option) != getattr(ImageOptions, option) and not may_be_sparse:
+                raise UsageError(
+                    f"--{option.replace('_', '-')} needs --dataset xc:PATH or features:PATH, got "
+                    f"{self.dataset}"
+                )
         if not self.of_images:
             self._check_without_images()
         if self.dataset.startswith("images:") and not self.takes_unlabelled:
@@ -137,7 +142,7 @@ class ImageOptions(NaturalOptions):
         """Options of images are refused where there are none."""
         for field in dataclasses.fields(ImageOptions):
             value = getattr(self, field.name)
-            if field.name == "skip_empty" and self.dataset.startswith("xc:"):
+            if field.name == "skip_empty" and not self.dataset.startswith("speech:"):
                 continue  # examples without a feature or a label are left out, too
             if field.name in OF_IMAGES and value != field.default:
                 raise UsageError(

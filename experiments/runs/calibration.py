@@ -7,7 +7,7 @@ import numpy as np
 from flax import nnx
 
 from experiments.command.options import HeadOptions
-from experiments.runs.splits import DenseSplit, Split
+from experiments.runs.splits import ClassSplit, Split
 from jist.evaluation import predict
 from jist.probabilities import Reliability
 from jist.ragged import take
@@ -30,7 +30,7 @@ def spared_count(examples: int, head: HeadOptions) -> int:
 def spared_rows(split: Split, head: HeadOptions, seed: int) -> np.ndarray:
     """Which training examples these are, bool [N]: about the same share of every class."""
     number = spared_count(len(split), head)
-    if not number or not isinstance(split, DenseSplit):
+    if not number or not isinstance(split, ClassSplit):
         return np.zeros(len(split), bool)
     return split.spared(number / len(split), seed)
 

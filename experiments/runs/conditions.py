@@ -16,7 +16,7 @@ from experiments.command.options import NATURAL, ImageOptions
 from experiments.runs.images import ImageInputs
 from experiments.runs.inputs import Inputs, open_inputs
 from experiments.runs.sparse import SparseInputs
-from experiments.runs.splits import DenseSplit
+from experiments.runs.splits import ClassSplit
 from jist.data.images.layout import find_splits
 from jist.tasks import Examples
 
@@ -30,7 +30,7 @@ class Tested:
         label: class of each, among those of the run [N].
     """
 
-    parts: tuple[tuple[str, Inputs, DenseSplit], ...]
+    parts: tuple[tuple[str, Inputs, ClassSplit], ...]
     label: np.ndarray
 
     @functools.cached_property
@@ -48,7 +48,7 @@ class Tested:
             if not isinstance(inputs, ImageInputs):
                 return None
             dataset = inputs.examples(name)
-            (found,) = np.flatnonzero(dataset.example_ids == split.features.example_id[row])[:1]
+            (found,) = np.flatnonzero(dataset.example_ids == split.example_ids[row])[:1]
             return dataset.keys[found], dataset.open(int(found))
         raise IndexError(row)
 
@@ -136,7 +136,7 @@ def tested(
             found = other.split(name, ratio, features_dir, progress)
         else:
             found = other.splits(ratio, features_dir, progress)[name]
-        assert isinstance(found, DenseSplit)
+        assert isinstance(found, ClassSplit)
         parts.append((name, other, found))
     labels = [_known(found, class_names, options.dataset) for _, _, found in parts]
     return Tested(tuple(parts), np.concatenate(labels))
@@ -151,7 +151,7 @@ def _splits(options: ImageOptions, own: str) -> tuple[str, ...]:
     return ("test",)
 
 
-def _known(split: DenseSplit, class_names: list[str], dataset: str) -> np.ndarray:
+def _known(split: ClassSplit, class_names: list[str], dataset: str) -> np.ndarray:
     names = split.attributes["class_names"]
     unknown = sorted(set(names) - set(class_names))
     if unknown:

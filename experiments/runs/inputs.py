@@ -14,6 +14,7 @@ from experiments.runs.images import ImageInputs
 from experiments.runs.sparse import SparseInputs
 from experiments.runs.splits import Split
 from experiments.runs.vectors import VectorInputs
+from jist.data.vectors import have_many_labels, read_files
 from jist.tasks import Task
 
 
@@ -85,7 +86,9 @@ def open_inputs(options: ImageOptions) -> Inputs:
     if options.dataset.startswith("speech:"):
         return ClipInputs(options)
     if options.dataset.startswith("features:"):
-        return VectorInputs(options)
+        files = read_files(options.dataset.removeprefix("features:"), options.labels)
+        kind = SparseInputs if have_many_labels(files) else VectorInputs
+        return kind(options, files)
     if options.dataset.startswith("xc:"):
         return SparseInputs(options)
     return ImageInputs(options)

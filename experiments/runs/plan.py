@@ -102,10 +102,16 @@ class Plan:
         unused |= {"pool"} if self.images.pool == "cls" else set()
         unused |= set() if self.images.augment else {"augment"}
         unused |= set() if self.images.natural else {*NATURAL}
-        sparse = self.images.dataset.startswith("xc:")
+        sparse, own = (self.images.dataset.startswith(kind) for kind in ("xc:", "features:"))
         unused |= set() if self.images.of_images else {*OF_IMAGES}
-        unused |= set() if sparse else {"multilabel_loss", "entry_dropout"}
-        unused -= {"skip_empty"} if sparse else set()
+        of_sparse = {"multilabel_loss", "entry_dropout", "skip_empty"}
+        if own:  # as runs before vectors could be sparse
+            unused |= {o for o in of_sparse if self._is_default(o)}
+            unused -= {o for o in of_sparse if not self._is_default(o)}
+        elif sparse:
+            unused -= of_sparse
+        else:
+            unused |= of_sparse - {"skip_empty"}
         config["images"] = {k: v for k, v in config["images"].items() if k not in unused}
         del config["head"]["preset"]  # its widths are there
         for option in ("optimizer", "dropout"):  # runs before there was a choice do not list them
@@ -116,6 +122,9 @@ class Plan:
         config["head"]["batch_size"] = self.head.batch_size or BATCH_SIZE
         config["trainings"] = [training.config() for training in self.trainings]
         return config
+
+    def _is_default(self, option: str) -> bool:
+        return getattr(self.images, option) == getattr(ImageOptions, option)
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Plan":

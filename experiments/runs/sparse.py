@@ -1,4 +1,4 @@
-"""Sparse rows with many labels, from the text of the Extreme Classification Repository."""
+"""Sparse rows with many labels: the Repository's text, or matrices of SciPy."""
 
 import dataclasses
 import functools
@@ -14,7 +14,10 @@ from rich.progress import Progress
 from experiments.command.options import ImageOptions
 from experiments.runs.splits import SparseSplit
 from experiments.runs.stores import SPLITS
+from experiments.runs.vectors import read_vectors
+from jist.data import DataError
 from jist.data.sparse import SparseExamples, load_xc
+from jist.data.vectors import Columns, many_labelled
 from jist.models import SparseMLP
 from jist.ragged import Ragged
 from jist.tasks import Task, inverse_propensities, multilabel, prior_logits
@@ -22,14 +25,25 @@ from jist.tasks import Task, inverse_propensities, multilabel, prior_logits
 
 @dataclasses.dataclass(frozen=True)
 class SparseInputs:
-    """Sparse rows as they are (VLDB 2022, §5: Amazon-670k)."""
+    """Sparse rows as they are (VLDB 2022, §5: Amazon-670k).
+
+    Attributes:
+        options: the options.
+        files: what the path of `features:PATH` holds; None of `xc:PATH`.
+    """
 
     options: ImageOptions
+    files: list[Columns] | None = None
 
     @functools.cached_property
     def _splits(self) -> dict[str, SparseExamples]:
-        path = self.options.dataset.removeprefix("xc:")
-        return {s: load_xc(path, s, skip_empty=self.options.skip_empty) for s in SPLITS}
+        options = self.options
+        if self.files is None:
+            path = options.dataset.removeprefix("xc:")
+            return {s: load_xc(path, s, skip_empty=options.skip_empty) for s in SPLITS}
+        how: dict[str, Any] = {"seed": options.seed, "test_share": options.test_share}
+        found = {s: many_labelled(self.files, options.dataset, s, **how) for s in SPLITS}
+        return {s: of.without_empty() if options.skip_empty else of for s, of in found.items()}
 
     @property
     def dim(self) -> int:
@@ -99,7 +113,15 @@ class SparseInputs:
         """Rows stay the same."""
         return None
 
-    def read(self, path: pathlib.Path) -> tuple[list[str], Ragged]:
-        """The test rows of another directory, and the name of each: file and row."""
+    def read(self, path: pathlib.Path) -> tuple[list[str], np.ndarray | Ragged]:
+        """The test rows of another directory, or a sparse matrix; and the name of each row.
+
+        Raises:
+            DataError: they cannot be read, or have other features than the run's.
+        """
+        if path.suffix.lower() == ".npz":
+            return read_vectors(path, self.dim, sparse=True)
         found = load_xc(path, "test")
+        if found.feature_count != self.dim:
+            raise DataError(f"{path} has {found.feature_count} features, the run's {self.dim}")
         return [f"{path}:{row}" for row in found.numbers], found.features

@@ -1,5 +1,6 @@
 """A split of a run's data: its examples, labels and what is noted about it."""
 
+import abc
 import dataclasses
 import functools
 import math
@@ -11,7 +12,9 @@ import numpy as np
 from jist.data import OnDisk
 from jist.data.holdout import held_out, spared
 from jist.data.sparse import SparseExamples
+from jist.data.vectors import Vectors
 from jist.features import Features
+from jist.ragged import Ragged
 from jist.tasks import Examples
 
 
@@ -52,8 +55,50 @@ class Split(Protocol):
         ...
 
 
+class ClassSplit(abc.ABC):
+    """Examples with one class each."""
+
+    streamed: bool = False
+
+    @property
+    @abc.abstractmethod
+    def attributes(self) -> dict[str, Any]:
+        """What is noted about them."""
+
+    @property
+    @abc.abstractmethod
+    def label(self) -> np.ndarray:
+        """The classes [N]."""
+
+    @property
+    @abc.abstractmethod
+    def example_ids(self) -> np.ndarray:
+        """Stable ids [N]."""
+
+    @abc.abstractmethod
+    def examples(self, rows: np.ndarray | None = None) -> Examples:
+        """{"x", "y"}: all, or those where `rows`, bool [N], is true."""
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def held_out(self, share: float, seed: int) -> np.ndarray:
+        """The same share of every class."""
+        names = self.attributes["class_names"]
+        return held_out(self._keys, self.label, names, share=share, seed=seed)
+
+    def spared(self, share: float, seed: int) -> np.ndarray:
+        """As `held_out`, but of a small class possibly none."""
+        return spared(self._keys, self.label, share=share, seed=seed)
+
+    @property
+    def _keys(self) -> list[str]:
+        # Other keys than those that decide the test split: the two choices are independent.
+        return [f"validation/{example_id}" for example_id in self.example_ids]
+
+
 @dataclasses.dataclass(frozen=True)
-class DenseSplit:
+class DenseSplit(ClassSplit):
     """Feature vectors with one class each.
 
     Attributes:
@@ -69,7 +114,7 @@ class DenseSplit:
         return self.features.on_disk()
 
     @property
-    def streamed(self) -> bool:
+    def streamed(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether the vectors stay on disk."""
         return self._on_disk.nbytes > self.resident_gb * 1e9
 
@@ -83,8 +128,10 @@ class DenseSplit:
         """The classes [N]."""
         return self.features.label
 
-    def __len__(self) -> int:
-        return len(self.features.label)
+    @property
+    def example_ids(self) -> np.ndarray:
+        """Those of the feature store [N]."""
+        return self.features.example_id
 
     def examples(self, rows: np.ndarray | None = None) -> Examples:
         """Features {"x": [N, D], "y": i32 [N]}."""
@@ -95,19 +142,42 @@ class DenseSplit:
         x = self.features.cls
         return {"x": jnp.asarray(x if rows.all() else x[rows]), "y": y}
 
-    def held_out(self, share: float, seed: int) -> np.ndarray:
-        """The same share of every class."""
-        names = self.attributes["class_names"]
-        return held_out(self._keys, self.label, names, share=share, seed=seed)
 
-    def spared(self, share: float, seed: int) -> np.ndarray:
-        """As `held_out`, but of a small class possibly none."""
-        return spared(self._keys, self.label, share=share, seed=seed)
+@dataclasses.dataclass(frozen=True)
+class SparseClassSplit(ClassSplit):
+    """Sparse vectors with one class each.
+
+    Attributes:
+        vectors: the vectors and their classes.
+    """
+
+    vectors: Vectors
+
+    @functools.cached_property
+    def _rows(self) -> Ragged:
+        rows = self.vectors.sparse()
+        assert rows is not None
+        return rows
 
     @property
-    def _keys(self) -> list[str]:
-        # Other keys than those that decide the test split: the two choices are independent.
-        return [f"validation/{example_id}" for example_id in self.features.example_id]
+    def attributes(self) -> dict[str, Any]:
+        """Those of the vectors."""
+        return self.vectors.describe()
+
+    @property
+    def label(self) -> np.ndarray:
+        """The classes [N]."""
+        return self.vectors.labels
+
+    @property
+    def example_ids(self) -> np.ndarray:
+        """Those of the vectors [N]."""
+        return self.vectors.example_ids
+
+    def examples(self, rows: np.ndarray | None = None) -> Examples:
+        """Rows of unequal length {"x": {"indices", "values"}, "y": i32 [N]}."""
+        some = np.arange(len(self)) if rows is None else np.flatnonzero(rows)
+        return {"x": self._rows.rows(some), "y": jnp.asarray(self.label[some])}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
+from flax import nnx
 
 from experiments.command.options import ImageOptions
 from experiments.runs.heads import TASK
@@ -22,8 +23,12 @@ SPLITS = ("train", "test")
 class Classified(abc.ABC):
     """What inputs have in common whose examples have one class each."""
 
-    network = MLP
     task = TASK
+
+    @property
+    def network(self) -> Callable[..., nnx.Module]:
+        """Makes a network for vectors."""
+        return MLP
 
     @abc.abstractmethod
     def examples(self, split: str) -> Examples:

@@ -1,4 +1,4 @@
-"""Vectors of one's own as features."""
+"""Vectors of one's own as features, dense or sparse, with one class each."""
 
 import dataclasses
 import functools
@@ -7,29 +7,66 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from flax import nnx
 from rich.progress import Progress
 
+from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions
-from experiments.runs.splits import DenseSplit
+from experiments.runs.splits import DenseSplit, SparseClassSplit
 from experiments.runs.stores import SPLITS, Classified
 from jist.data import DataError
-from jist.data.vectors import SUFFIXES, Vectors, load_vectors, read_columns
+from jist.data.sparse import SparseTable
+from jist.data.vectors import SUFFIXES, Columns, Vectors, read_columns, vectors_of
 from jist.features import Features
+from jist.models import MLP, SparseMLP
+from jist.ragged import Ragged
 
 
 @dataclasses.dataclass(frozen=True)
 class VectorInputs(Classified):
-    """Somebody's own vectors, as they are."""
+    """Somebody's own vectors, as they are.
+
+    Attributes:
+        options: the options.
+        files: what their path holds.
+
+    Raises:
+        UsageError: an option of sparse rows or of many labels, and the vectors are dense, or have
+            one class each.
+    """
 
     options: ImageOptions
+    files: list[Columns]
     kind = "file of vectors (.npy, .npz, .parquet)"
+
+    def __post_init__(self) -> None:
+        options = self.options
+        if options.multilabel_loss != "sigmoid" or options.skip_empty:
+            given = "--skip-empty" if options.skip_empty else "--multilabel-loss"
+            raise UsageError(f"{given} needs examples with many labels; {options.dataset} has none")
+        if options.entry_dropout and not self._sparse:
+            raise UsageError(f"--entry-dropout needs sparse rows; {options.dataset} holds none")
 
     @functools.cached_property
     def _splits(self) -> dict[str, Vectors]:
-        path = self.options.dataset.removeprefix("features:")
-        how = {"labels": self.options.labels, "seed": self.options.seed}
-        how["test_share"] = self.options.test_share
-        return {split: load_vectors(path, split, **how) for split in SPLITS}
+        options = self.options
+        how: dict[str, Any] = {"seed": options.seed, "test_share": options.test_share}
+        return {s: vectors_of(self.files, options.dataset, s, **how) for s in SPLITS}
+
+    @property
+    def _sparse(self) -> bool:
+        return isinstance(self.files[0].x, SparseTable)
+
+    @property
+    def network(self) -> Callable[..., nnx.Module]:
+        """A network for dense or for sparse rows."""
+        return self._network
+
+    @functools.cached_property  # so that it is one function, by which strategies are kept
+    def _network(self) -> Callable[..., nnx.Module]:
+        if not self._sparse:
+            return MLP
+        return functools.partial(SparseMLP, entry_dropout=self.options.entry_dropout)
 
     @property
     def dim(self) -> int:
@@ -48,8 +85,9 @@ class VectorInputs(Classified):
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """No encoder is known."""
-        return {"encoder": "none"}
+        """No encoder is known; how networks are trained on sparse rows."""
+        dropped = {"entry_dropout": self.options.entry_dropout} if self._sparse else {}
+        return {"encoder": "none"} | dropped
 
     def examples(self, split: str) -> Vectors:
         """The vectors."""
@@ -57,8 +95,10 @@ class VectorInputs(Classified):
 
     def splits(
         self, mask_ratio: float, directory: pathlib.Path, progress: Progress
-    ) -> dict[str, DenseSplit]:
+    ) -> dict[str, DenseSplit] | dict[str, SparseClassSplit]:
         """The vectors as features; nothing is written."""
+        if self._sparse:
+            return {split: SparseClassSplit(vectors) for split, vectors in self._splits.items()}
         return {
             split: DenseSplit(
                 Features(
@@ -81,13 +121,34 @@ class VectorInputs(Classified):
         """Whether a file holds vectors by its name."""
         return pathlib.Path(name).suffix.lower() in SUFFIXES
 
-    def read(self, path: pathlib.Path) -> tuple[list[str], np.ndarray]:
+    def read(self, path: pathlib.Path) -> tuple[list[str], np.ndarray | Ragged]:
         """The vectors [N, D] of a file, and the name of each: file and row.
 
         Raises:
-            DataError: it cannot be read, or its vectors are of another length.
+            DataError: it cannot be read, or its vectors are of another length or kind.
         """
-        found = read_columns(path).x
-        if found.shape[1] != self.dim:
-            raise DataError(f"{path} has {found.shape[1]} features in a row, the run's {self.dim}")
-        return [f"{path}:{row}" for row in range(len(found))], np.asarray(found, np.float32)
+        return read_vectors(path, self.dim, sparse=self._sparse)
+
+
+def read_vectors(
+    path: pathlib.Path, dim: int, *, sparse: bool
+) -> tuple[list[str], np.ndarray | Ragged]:
+    """The vectors of a file that needs no labels, and the name of each: file and row.
+
+    Args:
+        path: the file.
+        dim: features that a run's vectors have.
+        sparse: whether a run's vectors are sparse rows.
+
+    Raises:
+        DataError: it cannot be read, or its vectors are of another length or kind.
+    """
+    found = read_columns(path).x
+    if isinstance(found, SparseTable) != sparse:
+        raise DataError(f"{path} holds {'dense' if sparse else 'sparse'} vectors, unlike the run's")
+    if found.shape[1] != dim:
+        raise DataError(f"{path} has {found.shape[1]} features in a row, the run's {dim}")
+    names = [f"{path}:{row}" for row in range(len(found))]
+    if isinstance(found, SparseTable):
+        return names, found.rows
+    return names, np.asarray(found, np.float32)

@@ -6,10 +6,13 @@ import wave
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 from experiments import centralized, compare, distributed, evaluate, extract, predict
 from experiments.command import cli
 from experiments.command.options import HeadOptions, ImageOptions
+from experiments.runs.inputs import open_inputs
+from jist.data.sparse import load_xc
 from jist.data.vectors import load_vectors
 from jist.features import load
 
@@ -189,6 +192,53 @@ def test_sparse_rows_with_many_labels(run, sparse, tmp_path):
     sharded = (*own, "--worker-data", "sharded", "--run-dir", tmp_path / "s")
     code, _, err = run(distributed, distributed.DistributedOptions, *sharded)
     assert (code, "needs examples of one class each" in err) == (2, True)
+
+
+def test_sparse_vectors_of_ones_own(run, vectors, sparse, tmp_path):
+    with np.load(vectors) as dense:
+        scipy.sparse.save_npz(tmp_path / "x.npz", scipy.sparse.csr_matrix(dense["x"]))
+        (tmp_path / "y.txt").write_text("\n".join(dense["y"]))
+    own = ("--dataset", f"features:{tmp_path}/x.npz", *SMALL, "--learning-rate", "0.03")
+    arguments = (*own, "--epochs", "8", "--entry-dropout", "0.1", "--run-dir", tmp_path / "r")
+    code, _, err = run(centralized, centralized.CentralizedOptions, *arguments)
+    assert (code, err) == (0, "")
+    (result,) = json.loads((tmp_path / "r" / "summary.json").read_text())["results"]
+    assert (result["entry_dropout"], result["last_test_accuracy"]) == (0.1, 1.0)
+    code, _, err = run(evaluate, evaluate.EvaluateOptions, "--run-dir", tmp_path / "r")
+    assert (code, err) == (0, "")
+    scipy.sparse.save_npz(tmp_path / "new.npz", scipy.sparse.csr_matrix(5 * np.eye(CLASSES, DIM)))
+    for name, wanted in (("new.npz", 0), ("mine.npz", 1)):
+        path = tmp_path / name if name == "new.npz" else vectors
+        given = ("--run-dir", tmp_path / "r", "--images", path)
+        code, out, err = run(predict, predict.PredictOptions, *given)
+        assert code == wanted
+        if code:
+            assert f"{path} holds dense vectors, unlike the run's" in err
+        else:
+            assert [line.split("\t")[1] for line in out.splitlines()] == ["ash", "elm", "oak"]
+    wrong = (*own, "--multilabel-loss", "softmax", "--run-dir", tmp_path / "w")
+    code, _, err = run(centralized, centralized.CentralizedOptions, *wrong)
+    assert (code, "--multilabel-loss needs examples with many labels" in err) == (2, True)
+    given = ("--dataset", f"features:{vectors}", "--entry-dropout", "0.1")
+    code, _, err = run(centralized, centralized.CentralizedOptions, *given)
+    assert (code, "--entry-dropout needs sparse rows" in err) == (2, True)
+
+
+def test_matrices_of_many_labels_are_what_their_text_is(sparse, tmp_path):
+    for split in ("train", "test"):
+        rows = load_xc(sparse, split)
+        y = np.ones(len(rows.labels.entries), bool), rows.labels.entries
+        x = rows.features.entries["values"], rows.features.entries["indices"]
+        for name, of, arrays, width in (("x", rows.features, x, 10), ("y", rows.labels, y, 5)):
+            matrix = scipy.sparse.csr_matrix((*arrays, of.offsets), shape=(len(rows), width))
+            scipy.sparse.save_npz(tmp_path / f"{name}_{split}.npz", matrix)
+    text, matrices = (
+        open_inputs(ImageOptions(dataset=of)) for of in (f"xc:{sparse}", f"features:{tmp_path}")
+    )
+    assert matrices.pinned == text.pinned
+    names, found = matrices.read(tmp_path / "x_test.npz")
+    assert names[19] == f"{tmp_path}/x_test.npz:19"
+    np.testing.assert_array_equal(found.entries["indices"], text.read(sparse)[1].entries["indices"])
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@
 `synthetic` makes examples of the size of Amazon-670k up.
 """
 
-from jist.data.sparse.matrix import load_csr
+from jist.data.sparse.matrix import SparseTable, load_csr
 from jist.data.sparse.repository import SparseExamples, load_xc
 
-__all__ = ["SparseExamples", "load_csr", "load_xc"]
+__all__ = ["SparseExamples", "SparseTable", "load_csr", "load_xc"]

@@ -79,6 +79,12 @@ class SparseExamples:
             numbers=self.numbers[which],
         )
 
+    def without_empty(self) -> "SparseExamples":
+        """Those that have a feature and a label; the others are counted in `left_out`."""
+        some = [np.diff(rows.offsets) > 0 for rows in (self.features, self.labels)]
+        kept = np.flatnonzero(some[0] & some[1])
+        return dataclasses.replace(self.rows(kept), left_out=len(self) - len(kept))
+
     def hold_out(self, share: float, seed: int) -> tuple["SparseExamples", "SparseExamples"]:
         """Splits the examples, as `jist.data.holdout` does those of one class.
 
@@ -157,10 +163,7 @@ def load_xc(path: str | os.PathLike, split: str, *, skip_empty: bool = False) ->
         label_count=label_count,
         numbers=np.arange(count),
     )
-    if not skip_empty:
-        return examples
-    kept = np.flatnonzero((np.diff(features.offsets) > 0) & (np.diff(labels.offsets) > 0))
-    return dataclasses.replace(examples.rows(kept), left_out=count - len(kept))
+    return examples.without_empty() if skip_empty else examples
 
 
 def _files(root: pathlib.Path, split: str) -> list[pathlib.Path]:

@@ -1,10 +1,22 @@
 """Ready-made features: files of vectors and labels that anybody can write.
 
 `reading` opens a file of any known format, `labelling` turns its labels into classes, `vectors`
-finds the files of a path and splits them.
+finds the files of a path and splits them; `many_labels` does so for examples with several labels.
 """
 
+from jist.data.vectors.columns import Columns
+from jist.data.vectors.many_labels import have_many_labels, many_labelled
 from jist.data.vectors.reading import SUFFIXES, read_columns
-from jist.data.vectors.vectors import Vectors, load_vectors
+from jist.data.vectors.vectors import Vectors, load_vectors, read_files, vectors_of
 
-__all__ = ["SUFFIXES", "Vectors", "load_vectors", "read_columns"]
+__all__ = [
+    "SUFFIXES",
+    "Columns",
+    "Vectors",
+    "have_many_labels",
+    "load_vectors",
+    "many_labelled",
+    "read_columns",
+    "read_files",
+    "vectors_of",
+]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jist.data.errors import DataError
+from jist.data.sparse.matrix import SparseTable, load_csr
 
 # How the arrays or columns of a file may be called; the first one that is there counts.
 X = ("x", "X", "features", "embeddings", "embedding", "cls")
@@ -22,41 +23,47 @@ class Columns:
 
     Attributes:
         path: the file, for messages.
-        x: vectors [N, D] of floats or integers, in memory or mapped.
-        label: [N], of any type; None where the file names none.
+        x: vectors [N, D] of floats or integers, in memory or mapped; or sparse rows.
+        label: [N], of any type; sparse rows [N, L], which are not 0 where an example has a label;
+            None where the file names none.
         split: [N], names of splits, if the file has them.
         key: [N], names of the rows, if the file has them.
         class_names: the names of the classes, if the file has them.
     """
 
     path: pathlib.Path
-    x: np.ndarray
-    label: np.ndarray | None
+    x: np.ndarray | SparseTable
+    label: np.ndarray | SparseTable | None
     split: np.ndarray | None = None
     key: np.ndarray | None = None
     class_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.x.ndim != 2 or self.x.dtype.kind not in "fiub":
+        x = self.x
+        if isinstance(x, np.ndarray) and (x.ndim != 2 or x.dtype.kind not in "fiub"):
             raise DataError(
-                f"{self.path}: features must be numbers [N, D], got {self.x.dtype} "
-                f"{list(self.x.shape)}"
+                f"{self.path}: features must be numbers [N, D], got {x.dtype} {list(x.shape)}"
             )
         for name in ("label", "split", "key"):
             column = getattr(self, name)
-            if column is not None and column.shape != self.x.shape[:1]:
+            if column is None:
+                continue
+            axes = 2 if isinstance(column, SparseTable) else 1
+            if column.shape[:1] != self.x.shape[:1] or len(column.shape) != axes:
                 raise DataError(
                     f"{self.path}: there are {len(self.x)} rows of features, and {name}s "
                     f"{list(column.shape)}; there must be one for each row"
                 )
 
 
-def label_file(path: pathlib.Path) -> np.ndarray:
-    """Labels [N] in a file: a NumPy array, or a line of text for each row."""
+def label_file(path: pathlib.Path) -> np.ndarray | SparseTable:
+    """Labels in a file: an array [N], a line of text for each row, or a sparse matrix [N, L]."""
     if not path.is_file():
         raise DataError(f"labels: {path} does not exist")
     if path.suffix.lower() == ".npy":
         return load_array(path)
+    if path.suffix.lower() == ".npz":
+        return SparseTable(*load_csr(path))
     try:
         return np.array(path.read_text("utf-8").splitlines())
     except UnicodeDecodeError as error:
@@ -67,7 +74,7 @@ def find_labels(
     labels: str | None,
     column: Callable[[str | None], np.ndarray | None],
     there: tuple[str, ...],
-) -> np.ndarray | None:
+) -> np.ndarray | SparseTable | None:
     """The labels by their name in the file or, if it has no such column, by their file."""
     if labels is not None and labels not in there and os.path.splitext(labels)[1]:
         return label_file(pathlib.Path(labels).expanduser())

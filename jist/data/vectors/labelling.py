@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from jist.data.errors import DataError
+from jist.data.sparse.matrix import SparseTable
 from jist.data.vectors.columns import Columns, Y, listed
 
 
@@ -72,6 +73,11 @@ def _check(part: Columns) -> None:
             f"{part.path} has no labels, called {listed(Y)}, nor a file of them beside it (`y.npy` "
             "beside `x.npy`): name their column, array or file by --labels"
         )
+    if isinstance(label, SparseTable):
+        raise DataError(
+            f"{part.path}: several labels for each example need sparse features, a SciPy CSR .npz, "
+            f"got an array {list(part.x.shape)}"
+        )
     if label.dtype.kind == "f":
         wrong = np.flatnonzero(label != np.floor(label))  # NaN differs from everything
         if len(wrong):
@@ -86,7 +92,7 @@ def _check(part: Columns) -> None:
 
 
 def _label(part: Columns) -> np.ndarray:
-    assert part.label is not None  # since it was checked
+    assert isinstance(part.label, np.ndarray)  # since it was checked
     return part.label
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from jist.data.errors import DataError
+from jist.data.sparse.matrix import SparseTable, is_sparse, load_csr
 from jist.data.vectors.columns import (
     KEY,
     SPLIT,
@@ -37,6 +38,8 @@ def read_npz(path: pathlib.Path, labels: str | None, ending: str = "") -> Column
     """The arrays of a `.npz` file, of those whose names end in `ending` ("_train", say)."""
     with _opened(path) as file:
         there = tuple(file.files)
+        if is_sparse(file.files):
+            return _read_sparse(path, file, labels)
 
         def array(names: tuple[str, ...], wanted: str | None = None) -> np.ndarray | None:
             wanted = None if wanted is None else wanted + ending
@@ -56,6 +59,25 @@ def read_npz(path: pathlib.Path, labels: str | None, ending: str = "") -> Column
         return Columns(path=path, x=x, label=label, split=array(SPLIT), key=array(KEY))
 
 
+def _read_sparse(path: pathlib.Path, file: Any, labels: str | None) -> Columns:
+    """A sparse matrix of SciPy; other arrays of its file may be labels, split and keys."""
+    there = tuple(file.files)
+
+    def array(names: tuple[str, ...], wanted: str | None = None) -> np.ndarray | None:
+        name = find(path, there, names, wanted)
+        return None if name is None else _member(file, path, name)
+
+    label = find_labels(labels, lambda wanted: array(Y, wanted), there)
+    beside = _beside(path) if label is None else None
+    return Columns(
+        path=path,
+        x=SparseTable(*load_csr(path)),
+        label=label if beside is None else label_file(beside),
+        split=array(SPLIT),
+        key=array(KEY),
+    )
+
+
 def read_npy(path: pathlib.Path, labels: str | None) -> Columns:
     """A `.npy` file of features, and its labels in another file."""
     x = load_array(path, mmap_mode="r")
@@ -65,9 +87,11 @@ def read_npy(path: pathlib.Path, labels: str | None) -> Columns:
 
 def _beside(path: pathlib.Path) -> pathlib.Path | None:
     for pattern, by in ((r"(?<![A-Za-z])[xX](?![A-Za-z])", "y"), ("features", "labels")):
-        name = re.sub(pattern, by, path.name)
-        if name != path.name and (path.parent / name).is_file():
-            return path.parent / name
+        name = re.sub(pattern, by, path.stem)
+        for suffix in dict.fromkeys((path.suffix, ".npy", ".txt")):
+            there = path.with_name(name + suffix)
+            if name != path.stem and there.is_file():
+                return there
     return None
 
 

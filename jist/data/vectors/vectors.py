@@ -8,16 +8,18 @@ import pathlib
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from jist.data.dataset import Examples
 from jist.data.errors import DataError
 from jist.data.holdout import held_out
 from jist.data.on_disk import OnDisk
+from jist.data.sparse.matrix import SparseTable
 from jist.data.vectors.columns import Columns
 from jist.data.vectors.labelling import classes_of, indices
 from jist.data.vectors.numpy_files import read_npz, splits_of_npz
 from jist.data.vectors.reading import SUFFIXES, read_columns
+from jist.ragged import Ragged
 
 SPLITS = ("train", "test")
 _BLOCK_BYTES = 64e6  # read at a time, so that checking needs no memory
@@ -25,30 +27,36 @@ _BLOCK_BYTES = 64e6  # read at a time, so that checking needs no memory
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Vectors(Examples):
-    """Vectors of one split. Keys are the file's, or numbers of its rows.
+    """Vectors of one split, dense or sparse. Keys are the file's, or numbers of its rows.
 
     Attributes:
         path: their file.
         rows: which rows of `table` they are, ascending [N].
-        table: the vectors of the file, numbers of any type, in memory or mapped.
+        table: the vectors of the file, numbers of any type, in memory or mapped; or sparse rows.
     """
 
     path: pathlib.Path
     rows: np.ndarray
-    table: np.ndarray
+    table: np.ndarray | SparseTable
 
     @property
     def dim(self) -> int:
         """The length D of a vector."""
         return self.table.shape[1]
 
+    def sparse(self) -> Ragged | None:
+        """All vectors as sparse rows {"indices", "values"}; None where the file has no such."""
+        return self.table.rows.rows(self.rows) if isinstance(self.table, SparseTable) else None
+
     def read(self) -> Float[np.ndarray, "examples dim"]:
         """All vectors [N, D] float32, in memory."""
+        assert isinstance(self.table, np.ndarray)
         whole = len(self.rows) == len(self.table)
         return np.asarray(self.table if whole else self.table[self.rows], np.float32)
 
     def on_disk(self) -> OnDisk:
         """The same vectors, read when they are used where their file is mapped."""
+        assert isinstance(self.table, np.ndarray)
         return OnDisk(self.table, self.rows)
 
     @functools.cached_property
@@ -58,6 +66,8 @@ class Vectors(Examples):
         Raises:
             DataError: a number is not finite; file and row are named.
         """
+        if isinstance(self.table, SparseTable):
+            return self.table.digest(self.rows)
         digest = hashlib.sha256(f"{self.table.dtype} {self.table.shape}".encode())
         block = max(1, int(_BLOCK_BYTES / max(1, self.table.itemsize * self.dim)))
         for start in range(0, len(self.rows), block):
@@ -110,30 +120,90 @@ def load_vectors(
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {SPLITS}, got {split!r}")
-    name = f"features:{os.fspath(path)}"
-    files = _files(os.fspath(path), labels)
-    if len(files) == 2:
-        wide = [part.x.shape[1] for part in files]
-        if wide[0] != wide[1]:
-            raise DataError(
-                f"{files[0].path} has {wide[0]} features in a row, {files[1].path} has {wide[1]}"
-            )
-        part = files[SPLITS.index(split)]
-        names = classes_of(files)
-        return _vectors(name, split, part, np.arange(len(part.x)), names, indices(part, names))
-    (part,) = files
+    how = {"seed": seed, "test_share": test_share}
+    files = read_files(os.fspath(path), labels)
+    return vectors_of(files, f"features:{os.fspath(path)}", split, **how)
+
+
+def vectors_of(
+    files: list[Columns], name: str, split: str, *, seed: int = 0, test_share: float = 0.2
+) -> Vectors:
+    """As `load_vectors`, of files that have been opened, under a name."""
     names = classes_of(files)
+    part = files[SPLITS.index(split)] if len(files) == 2 else files[0]
     found = indices(part, names)
-    if part.split is not None:
-        test = _tested(part)
+    rows = rows_of(files, split, found, names, seed=seed, test_share=test_share)
+    keys = _keys(part)
+    return Vectors(
+        name=name,
+        split=split,
+        class_names=names,
+        keys=tuple(keys[row] for row in rows),
+        labels=found[rows],
+        path=part.path,
+        rows=rows,
+        table=part.x,
+    )
+
+
+def rows_of(
+    files: list[Columns],
+    split: str,
+    labels: Int[np.ndarray, " examples"],
+    class_names: tuple[str, ...],
+    *,
+    seed: int,
+    test_share: float,
+) -> Int[np.ndarray, " some"]:
+    """Which rows of its file a split has, ascending.
+
+    Args:
+        files: as of `read_files`.
+        split: "train" or "test".
+        labels: the classes of the rows of its file, of which a seeded split takes equal shares.
+        class_names: their names.
+        seed: as of `load_vectors`.
+        test_share: as of `load_vectors`.
+
+    Raises:
+        DataError: there are none, or the file's own split is no such.
+    """
+    part = files[SPLITS.index(split)] if len(files) == 2 else files[0]
+    if len(files) == 2:
+        rows = np.arange(len(part.x))
     else:
-        test = held_out(_keys(part), found, names, share=test_share, seed=seed)
-    rows = np.flatnonzero(test if split == "test" else ~test)
-    return _vectors(name, split, part, rows, names, found[rows])
+        if part.split is not None:
+            test = _tested(part)
+        else:
+            test = held_out(_keys(part), labels, class_names, share=test_share, seed=seed)
+        rows = np.flatnonzero(test if split == "test" else ~test)
+    if not len(rows):
+        raise DataError(f"{part.path} holds no vectors to {split}")
+    return rows
+
+
+def read_files(path: str, labels: str | None) -> list[Columns]:
+    """The one file of a path, or those of the training and of the test vectors.
+
+    Raises:
+        DataError: the files cannot be used, or are of unlike width or kind.
+    """
+    files = _files(path, labels)
+    wide = [part.x.shape[1] for part in files]
+    if len({*wide}) > 1:
+        raise DataError(
+            f"{files[0].path} has {wide[0]} features in a row, {files[1].path} has {wide[1]}"
+        )
+    for what in ("x", "label"):
+        if len({isinstance(getattr(part, what), SparseTable) for part in files}) > 1:
+            raise DataError(
+                f"{files[0].path} and {files[1].path} must both hold sparse "
+                f"{'features' if what == 'x' else 'labels'}, or neither"
+            )
+    return files
 
 
 def _files(path: str, labels: str | None) -> list[Columns]:
-    """The one file, or those of the training and of the test vectors."""
     if not path:
         raise DataError("features:PATH needs the path of a file or directory")
     whole = pathlib.Path(path).expanduser()
@@ -151,7 +221,7 @@ def _files(path: str, labels: str | None) -> list[Columns]:
 
 def _of_split(directory: pathlib.Path, split: str) -> pathlib.Path:
     names = [split, *(f"{split}{suffix}" for suffix in sorted(SUFFIXES))]
-    names += [f"{x}_{split}.npy" for x in ("x", "X")]
+    names += [f"{x}_{split}{suffix}" for x in ("x", "X") for suffix in (".npy", ".npz")]
     found = [directory / name for name in names if (directory / name).exists()]
     if len(found) != 1:
         raise DataError(
@@ -175,26 +245,3 @@ def _tested(part: Columns) -> np.ndarray:
 
 def _keys(part: Columns) -> list[str]:
     return [str(key) for key in (range(len(part.x)) if part.key is None else part.key)]
-
-
-def _vectors(
-    name: str,
-    split: str,
-    part: Columns,
-    rows: np.ndarray,
-    class_names: tuple[str, ...],
-    labels: np.ndarray,
-) -> Vectors:
-    if not len(rows):
-        raise DataError(f"{part.path} holds no vectors to {split}")
-    keys = _keys(part)
-    return Vectors(
-        name=name,
-        split=split,
-        class_names=class_names,
-        keys=tuple(keys[row] for row in rows),
-        labels=labels,
-        path=part.path,
-        rows=rows,
-        table=part.x,
-    )

@@ -29,7 +29,7 @@ def read_zarr(path: pathlib.Path, labels: str | None) -> Columns:
         raise DataError(f"{path} has no array of features, called {listed(X)}; {has(there)}")
     label = find_labels(labels, lambda wanted: array(Y, wanted), there)
     key = array(("example_id", *KEY))
-    if label is not None and "skipped" in attributes and not (label >= 0).all():
+    if isinstance(label, np.ndarray) and "skipped" in attributes and not (label >= 0).all():
         rows = label >= 0
         x, label, key = x[rows], label[rows], None if key is None else key[rows]
     names = attributes.get("class_names")
