@@ -139,7 +139,8 @@ def main(options: PredictOptions) -> None:
             spreads = np.take_along_axis(drawn.std(axis=0), best, axis=1)[:, 0]
         else:
             most = min(options.top_k or LABELS, inputs.outputs)
-            probabilities, best = predict_labels(head, x, k=most)
+            loss = inputs.options.multilabel_loss
+            probabilities, best = predict_labels(head, x, k=most, loss=loss)
             spreads = np.zeros(len(names))
         for name, labels, row, spread in zip(names, best, probabilities, spreads, strict=True):
             called = [class_names[i] if class_names else str(i) for i in labels[: options.top_k]]

@@ -104,6 +104,7 @@ NUMBERS = {
     "resident_gb": Range(0),
     "rounds": COUNT,
     "AmazonRoundsOptions.rounds": Range(2, COUNTED),
+    "row_length": Range(0, with_low=False),
     "scale": PART,
     "seed": SEED,
     "seeds": SEED,

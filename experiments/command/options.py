@@ -70,9 +70,12 @@ class ImageOptions(NaturalOptions):
     vectors also a .npz file, a SciPy matrix of several labels each. By default y or label, or the
     file beside it that is called y for x, or labels for features."""
     multilabel_loss: str = "sigmoid"
-    """Many labels: sigmoid (binary cross-entropy of every label) or softmax (over all labels)."""
+    """Many labels: sigmoid (binary cross-entropy of every label), softmax (over all labels) or
+    squared (squared error of every label)."""
     entry_dropout: float = 0.0
     """Sparse rows: share of an example's features that is dropped in training, in [0, 1)."""
+    row_length: float | None = None
+    """Sparse rows: scale every row to this Euclidean length; by default they stay as they are."""
     augment: bool = False
     """speech:PATH: move every training clip and add noise to it, anew in every epoch."""
     test_share: float = 0.2
@@ -106,7 +109,7 @@ class ImageOptions(NaturalOptions):
         if self.augment and not self.dataset.startswith("speech:"):
             raise UsageError(f"--augment needs --dataset speech:PATH, got {self.dataset}")
         may_be_sparse = self.dataset.startswith(("xc:", "features:"))
-        for option in ("multilabel_loss", "entry_dropout"):
+        for option in ("multilabel_loss", "entry_dropout", "row_length"):
             if getattr(self, option) != getattr(ImageOptions, option) and not may_be_sparse:
                 raise UsageError(
                     f"--{option.replace('_', '-')} needs --dataset xc:PATH or features:PATH, got "
@@ -197,7 +200,9 @@ class HeadOptions:
     """Share of a hidden layer's activations that is dropped in training, in [0, 1)."""
     optimizer: str = "adam"
     """adam, with betas 0.9 and 0.999, or sgd, without momentum, both without weight decay; or
-    adamw, the same as adam with DiLoCo's weight decay of 0.1."""
+    adamw, the same as adam with weight decay."""
+    weight_decay: float = 0.1
+    """Weight decay of adamw, times the learning rate in every step; DiLoCo's by default."""
     learning_rate: float = 1e-3
     """Learning rate."""
     batch_size: int | None = None
@@ -225,6 +230,11 @@ class HeadOptions:
             object.__setattr__(self, "preset", None)  # so that `replace` may change the widths
         if self.optimizer not in OPTIMIZERS:
             raise UsageError(f"optimizer must be one of {OPTIMIZERS}, got {self.optimizer!r}")
+        if self.weight_decay != HeadOptions.weight_decay and self.optimizer != "adamw":
+            raise UsageError(
+                f"--weight-decay {self.weight_decay:g} needs --optimizer adamw, got "
+                f"{self.optimizer}"
+            )
         for name, values in (("hidden", self.hidden), ("epochs", (self.epochs,))):
             if min(values, default=1) < 1:
                 raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")

@@ -35,7 +35,6 @@ _OF_OUTER = ("outer", "outer_lr", "outer_momentum")
 TASK = tasks.classification()
 _OPTIMIZERS: dict[str, Callable[[float], optax.GradientTransformation]] = {
     "adam": optax.adam,
-    "adamw": functools.partial(optax.adamw, weight_decay=0.1),
     "sgd": optax.sgd,
 }
 EXCHANGE_DTYPES = {"none": None, "bfloat16": jnp.bfloat16}
@@ -105,7 +104,7 @@ def build_strategy(
         dropout=head.dropout,
         rngs=nnx.Rngs(seed),
     )
-    optimizer = _OPTIMIZERS[head.optimizer](head.learning_rate)
+    optimizer = optimizer_of(head)
     built = strategy(
         model,
         optimizer,
@@ -122,6 +121,13 @@ def build_strategy(
             f"devices of {len(taking_part)} of the {jax.process_count()} processes"
         )
     return built
+
+
+def optimizer_of(head: HeadOptions) -> optax.GradientTransformation:
+    """The optimiser that the options name."""
+    if head.optimizer == "adamw":
+        return optax.adamw(head.learning_rate, weight_decay=head.weight_decay)
+    return _OPTIMIZERS[head.optimizer](head.learning_rate)
 
 
 def say_exchange(how: StrategyOptions, strategy: strategies.Strategy) -> None:

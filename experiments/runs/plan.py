@@ -104,7 +104,7 @@ class Plan:
         unused |= set() if self.images.natural else {*NATURAL}
         sparse, own = (self.images.dataset.startswith(kind) for kind in ("xc:", "features:"))
         unused |= set() if self.images.of_images else {*OF_IMAGES}
-        of_sparse = {"multilabel_loss", "entry_dropout", "skip_empty"}
+        of_sparse = {"multilabel_loss", "entry_dropout", "row_length", "skip_empty"}
         if own:  # as runs before vectors could be sparse
             unused |= {o for o in of_sparse if self._is_default(o)}
             unused -= {o for o in of_sparse if not self._is_default(o)}
@@ -112,9 +112,10 @@ class Plan:
             unused -= of_sparse
         else:
             unused |= of_sparse - {"skip_empty"}
+        unused |= {"row_length"} if self.images.row_length is None else set()
         config["images"] = {k: v for k, v in config["images"].items() if k not in unused}
         del config["head"]["preset"]  # its widths are there
-        for option in ("optimizer", "dropout"):  # runs before there was a choice do not list them
+        for option in ("optimizer", "dropout", "weight_decay"):  # runs before a choice list none
             if getattr(self.head, option) == getattr(HeadOptions, option):
                 del config["head"][option]
         if not self.head.calibration or self.head.validation or sparse:

@@ -14,13 +14,13 @@ from rich.progress import Progress
 from experiments.command.options import ImageOptions
 from experiments.runs.splits import SparseSplit
 from experiments.runs.stores import SPLITS
-from experiments.runs.vectors import read_vectors
+from experiments.runs.vectors import of_rows, read_vectors
 from jist.data import DataError
 from jist.data.sparse import SparseExamples, load_xc
 from jist.data.vectors import Columns, many_labelled
 from jist.models import SparseMLP
 from jist.ragged import Ragged
-from jist.tasks import Task, inverse_propensities, multilabel, prior_logits
+from jist.tasks import Task, inverse_propensities, multilabel, prior_outputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,11 +65,13 @@ class SparseInputs:
         train, options = self._splits["train"], self.options
 
         def network(widths: tuple[int, ...], **how: Any) -> nnx.Module:
-            model = SparseMLP(widths, entry_dropout=options.entry_dropout, **how)
-            if options.multilabel_loss == "sigmoid":
-                assert model.last.bias is not None  # every output layer has one
-                bias = prior_logits(train.label_frequencies, len(train))
-                model.last.bias[...] = jnp.asarray(bias)
+            model = SparseMLP(widths, **of_rows(options), **how)
+            assert model.last.bias is not None  # every output layer has one
+            loss = options.multilabel_loss
+            bias = prior_outputs(train.label_frequencies, len(train), loss)
+            model.last.bias[...] = jnp.asarray(bias)
+            if loss == "squared":  # what the others add at first would have to be unlearned
+                model.last.kernel[...] = jnp.zeros_like(model.last.kernel[...])
             return model
 
         return network
@@ -94,9 +96,8 @@ class SparseInputs:
     @property
     def facts(self) -> Mapping[str, Any]:
         """There is no encoder; how networks are trained on sparse rows."""
-        options = self.options
-        how = {"multilabel_loss": options.multilabel_loss, "entry_dropout": options.entry_dropout}
-        return {"encoder": "none"} | how
+        loss = {"multilabel_loss": self.options.multilabel_loss}
+        return {"encoder": "none"} | loss | of_rows(self.options)
 
     @property
     def train_labels(self) -> tuple[int, None]:

@@ -44,8 +44,10 @@ class VectorInputs(Classified):
         if options.multilabel_loss != "sigmoid" or options.skip_empty:
             given = "--skip-empty" if options.skip_empty else "--multilabel-loss"
             raise UsageError(f"{given} needs examples with many labels; {options.dataset} has none")
-        if options.entry_dropout and not self._sparse:
-            raise UsageError(f"--entry-dropout needs sparse rows; {options.dataset} holds none")
+        for option, value in of_rows(options).items():
+            if value != getattr(ImageOptions, option) and not self._sparse:
+                given = f"--{option.replace('_', '-')}"
+                raise UsageError(f"{given} needs sparse rows; {options.dataset} holds none")
 
     @functools.cached_property
     def _splits(self) -> dict[str, Vectors]:
@@ -66,7 +68,7 @@ class VectorInputs(Classified):
     def _network(self) -> Callable[..., nnx.Module]:
         if not self._sparse:
             return MLP
-        return functools.partial(SparseMLP, entry_dropout=self.options.entry_dropout)
+        return functools.partial(SparseMLP, **of_rows(self.options))
 
     @property
     def dim(self) -> int:
@@ -86,8 +88,7 @@ class VectorInputs(Classified):
     @property
     def facts(self) -> Mapping[str, Any]:
         """No encoder is known; how networks are trained on sparse rows."""
-        dropped = {"entry_dropout": self.options.entry_dropout} if self._sparse else {}
-        return {"encoder": "none"} | dropped
+        return {"encoder": "none"} | (of_rows(self.options) if self._sparse else {})
 
     def examples(self, split: str) -> Vectors:
         """The vectors."""
@@ -128,6 +129,11 @@ class VectorInputs(Classified):
             DataError: it cannot be read, or its vectors are of another length or kind.
         """
         return read_vectors(path, self.dim, sparse=self._sparse)
+
+
+def of_rows(options: ImageOptions) -> dict[str, Any]:
+    """The options of a network for sparse rows."""
+    return {"entry_dropout": options.entry_dropout, "row_length": options.row_length}
 
 
 def read_vectors(

@@ -5,6 +5,10 @@ Its first layer costs what the entries of a batch cost, not the 135,909 columns 
 it is partitioned and trained by the same strategies.
 """
 
+import math
+
+import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -23,10 +27,13 @@ class SparseMLP(MLP):
         dropout: as for `MLP`.
         entry_dropout: share of an example's entries that is dropped in training. Where examples
             are few and features many, it does more than dropout of hidden activations.
+        row_length: scales every row to this Euclidean length; None leaves rows as they are. An
+            example of many entries then counts no more than one of few.
         rngs: as for `MLP`.
 
     Raises:
-        ValueError: as for `MLP`; there is no hidden layer, or a share outside [0, 1).
+        ValueError: as for `MLP`; there is no hidden layer, a share outside [0, 1), or a length that
+            is not positive.
     """
 
     def __init__(
@@ -36,13 +43,17 @@ class SparseMLP(MLP):
         norm: str | None = "standardize",
         dropout: float = 0.0,
         entry_dropout: float = 0.0,
+        row_length: float | None = None,
         rngs: nnx.Rngs,
     ):
         if len(widths) < 3:
             raise ValueError(f"widths must hold at least one hidden layer, got {widths}")
         if not 0 <= entry_dropout < 1:
             raise ValueError(f"entry_dropout must lie in [0, 1), got {entry_dropout}")
+        if row_length is not None and not 0 < row_length < math.inf:
+            raise ValueError(f"row_length must be above 0 and finite, got {row_length}")
         super().__init__(widths, norm=norm, dropout=dropout, rngs=rngs)
+        self.row_length = row_length
         self.entry_dropout = nnx.Dropout(entry_dropout, rngs=rngs) if entry_dropout else None
 
     def __call__(  # type: ignore[override]  # other features, otherwise the same
@@ -57,6 +68,9 @@ class SparseMLP(MLP):
     def hidden(self, x: SparseRows) -> Float[Array, "batch width"]:  # type: ignore[override]
         """What the output layer is given."""
         layer, values = self.layers[0], x["values"]
+        if self.row_length is not None:
+            squares = jnp.sum(values**2, axis=1, keepdims=True)
+            values = values * jnp.where(squares > 0, self.row_length * jax.lax.rsqrt(squares), 0)
         if self.entry_dropout is not None:
             values = self.entry_dropout(values)
         z = sparse_product(x["indices"], values, layer.kernel[...])

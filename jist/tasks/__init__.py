@@ -22,6 +22,7 @@ from jist.tasks.multilabel import (
     multilabel,
     predict_labels,
     prior_logits,
+    prior_outputs,
 )
 from jist.tasks.regression import regression
 from jist.tasks.task import Examples, Task
@@ -35,5 +36,6 @@ __all__ = [
     "multilabel",
     "predict_labels",
     "prior_logits",
+    "prior_outputs",
     "regression",
 ]

@@ -92,6 +92,47 @@ sigmoid_loss.defvjp(_sigmoid_loss_and_gradients, _times)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def squared_loss(
+    hidden: Float[Array, "batch width"],
+    kernel: Float[Array, "width labels"],
+    bias: Float[Array, " labels"],
+    labels: Labels,
+    chunk: int,
+) -> Float[Array, ""]:
+    """Squared error of every label: its sum for an example, the mean over these.
+
+    (z - y)² for outputs z = h W + b and y = 1 of the labels that an example has, 0 of all others,
+    so that z estimates the probability of a label. Arguments as for `sigmoid_loss`.
+    """
+
+    def add(total: Array, part: Chunk) -> Array:
+        return total + _squared_terms(part)
+
+    total = _over_chunks(add, jnp.zeros(()), hidden, kernel, bias, labels, chunk)
+    return (total + jnp.sum(labels >= 0)) / len(hidden)
+
+
+def _squared_terms(part: Chunk) -> Float[Array, ""]:
+    """z² of every label less 2 z of those that the examples have; what is missing is constant."""
+    every = jnp.sum(jnp.where(part.new, part.logits**2, 0))
+    return every - 2 * jnp.sum(_of_labels(part))
+
+
+def _squared_loss_and_gradients(
+    hidden: Array, kernel: Array, bias: Array, labels: Array, chunk: int
+) -> tuple[Array, tuple[Array, Array, Array]]:
+    def terms(part: Chunk) -> tuple[Array, Array]:
+        share = jnp.full((len(hidden), 1), 2 / len(hidden))
+        return _squared_terms(part), _less(2 * part.logits / len(hidden), part, share)
+
+    total, gradients = _with_gradients(terms, hidden, kernel, bias, labels, chunk)
+    return (total + jnp.sum(labels >= 0)) / len(hidden), gradients
+
+
+squared_loss.defvjp(_squared_loss_and_gradients, _times)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def softmax_loss(
     hidden: Float[Array, "batch width"],
     kernel: Float[Array, "width labels"],

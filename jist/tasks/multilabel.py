@@ -15,10 +15,10 @@ from jaxtyping import Array, Float, Int
 
 from jist.ragged import Ragged, count, take
 from jist.strategies.local import Examples
-from jist.tasks.chunks import sigmoid_loss, softmax_loss, top_labels
+from jist.tasks.chunks import sigmoid_loss, softmax_loss, squared_loss, top_labels
 from jist.tasks.task import Task
 
-LOSSES = {"sigmoid": sigmoid_loss, "softmax": softmax_loss}
+LOSSES = {"sigmoid": sigmoid_loss, "softmax": softmax_loss, "squared": squared_loss}
 KS = (1, 3, 5)
 CHUNK = 8192  # labels: with 128 examples, 4 MB of logits
 
@@ -44,9 +44,10 @@ def multilabel(
     Args:
         inverse_propensities: of each label, as `inverse_propensities`; without, there are no
             propensity-scored metrics.
-        loss: "sigmoid", binary cross-entropy of every label, its sum over the labels; or "softmax",
-            cross-entropy of the softmax over all labels, its mean over an example's labels. In
-            nats, and the mean over the examples.
+        loss: "sigmoid", binary cross-entropy of every label, its sum over the labels; "softmax",
+            cross-entropy of the softmax over all labels, its mean over an example's labels, both in
+            nats; or "squared", the squared error of every label, its sum over the labels. The mean
+            over the examples.
         chunk: labels whose logits are computed at a time.
 
     Raises:
@@ -110,8 +111,32 @@ def prior_logits(
     return np.log((frequencies + 0.5) / (examples - frequencies + 0.5)).astype(np.float32)
 
 
+def prior_outputs(
+    frequencies: Int[np.ndarray, " labels"], examples: int, loss: str
+) -> Float[np.ndarray, " labels"]:
+    """The bias of the output layer with which training by a loss should begin.
+
+    Args:
+        frequencies: training examples of each label.
+        examples: training examples.
+        loss: as of `multilabel`. By the softmax it is 0.
+    """
+    match loss:
+        case "sigmoid":
+            return prior_logits(frequencies, examples)
+        case "squared":
+            return (frequencies / examples).astype(np.float32)
+    return np.zeros(len(frequencies), np.float32)
+
+
 def predict_labels(
-    model: nnx.Module, x: Examples, k: int, *, batch_size: int = 1024, chunk: int = CHUNK
+    model: nnx.Module,
+    x: Examples,
+    k: int,
+    *,
+    loss: str = "sigmoid",
+    batch_size: int = 1024,
+    chunk: int = CHUNK,
 ) -> tuple[Float[np.ndarray, "examples k"], Int[np.ndarray, "examples k"]]:
     """The k best labels of every example, the best first.
 
@@ -119,24 +144,28 @@ def predict_labels(
         model: calibrated, as for `multilabel`.
         x: what it is called with: tree of arrays [N, ...] and of ragged rows.
         k: how many labels, at most as many as there are.
+        loss: that it was trained by, as of `multilabel`.
         batch_size: examples at a time.
         chunk: labels at a time.
 
     Returns:
-        Probabilities by the sigmoid loss, and numbers of labels.
+        Probabilities, and numbers of labels. Of a softmax they are those of a sigmoid, for its
+        outputs know no threshold; of squared errors they are the outputs, cut to [0, 1].
     """
     parts = [
-        _best(model, take(x, slice(first, first + batch_size)), k, chunk)
+        _best(model, take(x, slice(first, first + batch_size)), k, chunk, loss)
         for first in range(0, count(x), batch_size)
     ]
     scores, labels = (np.concatenate(some) for some in zip(*parts, strict=True))
     return scores, labels
 
 
-@nnx.jit(static_argnums=(2, 3))
-def _best(model: nnx.Module, x: Any, k: int, chunk: int) -> tuple[Array, Array]:
-    logits, labels = top_labels(*_output(model, x), k, chunk)
-    return jax.nn.sigmoid(logits), labels
+@nnx.jit(static_argnums=(2, 3, 4))
+def _best(model: nnx.Module, x: Any, k: int, chunk: int, loss: str) -> tuple[Array, Array]:
+    outputs, labels = top_labels(*_output(model, x), k, chunk)
+    if loss == "squared":
+        return jnp.clip(outputs, 0, 1), labels
+    return jax.nn.sigmoid(outputs), labels
 
 
 def _output(model: Any, x: Any) -> tuple[Array, Array, Array]:

@@ -76,6 +76,20 @@ def test_the_sparse_network_is_the_dense_one(norm):
     )
 
 
+def test_rows_are_scaled_to_a_length_and_empty_ones_stay_empty():
+    sparse = SparseMLP((FEATURES, 5, 3), norm=None, row_length=2.0, rngs=nnx.Rngs(0))
+    rows = ROWS[:]
+    rows = rows | {"values": np.where(np.arange(EXAMPLES)[:, None] == 4, 0, rows["values"])}
+    x = DENSE * (np.arange(EXAMPLES)[:, None] != 4)
+    lengths = np.linalg.norm(x, axis=1, keepdims=True)
+    scaled = 2 * x / np.where(lengths > 0, lengths, 1)
+    z = scaled @ np.asarray(sparse.layers[0].kernel[...])
+    found = sparse.hidden(jax.tree.map(jnp.asarray, rows))
+    np.testing.assert_allclose(found, np.maximum(z, 0), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="row_length must be above 0 and finite, got 0.0"):
+        SparseMLP((FEATURES, 5, 3), row_length=0.0, rngs=nnx.Rngs(0))
+
+
 def test_a_network_without_a_hidden_layer_or_with_a_share_that_is_none_is_refused():
     with pytest.raises(ValueError, match="widths must hold at least one hidden layer"):
         SparseMLP((FEATURES, 3), rngs=nnx.Rngs(0))

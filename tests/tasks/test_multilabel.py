@@ -13,8 +13,15 @@ from jist.metrics import MetricsLog
 from jist.models import MLP, LinearProbe, SparseMLP
 from jist.ragged import Ragged
 from jist.strategies import IST
-from jist.tasks import inverse_propensities, multilabel, predict_labels, prior_logits
-from jist.tasks.chunks import sigmoid_loss, softmax_loss, top_labels
+from jist.tasks import (
+    inverse_propensities,
+    multilabel,
+    predict_labels,
+    prior_logits,
+    prior_outputs,
+)
+from jist.tasks.chunks import top_labels
+from jist.tasks.multilabel import LOSSES
 
 BATCH, WIDTH, LABELS, MOST = 9, 4, 23, 6
 GENERATOR = np.random.default_rng(0)
@@ -33,12 +40,14 @@ def whole(name, hidden, kernel, bias):
     logits = hidden @ kernel + bias
     if name == "sigmoid":
         return optax.sigmoid_binary_cross_entropy(logits, HOT).sum(1).mean()
+    if name == "squared":
+        return ((logits - HOT) ** 2).sum(1).mean()
     losses = -(jax.nn.log_softmax(logits) * HOT).sum(1) / np.maximum(NUMBER, 1)
     return losses.mean()
 
 
 @pytest.mark.parametrize("chunk", [5, 23, 100])  # 5: the last chunk overlaps the one before it
-@pytest.mark.parametrize(("name", "loss"), [("sigmoid", sigmoid_loss), ("softmax", softmax_loss)])
+@pytest.mark.parametrize(("name", "loss"), [*LOSSES.items()])
 def test_a_loss_in_chunks_and_its_gradients_are_those_of_all_labels(name, loss, chunk):
     arrays = tuple(map(jnp.asarray, (HIDDEN, KERNEL, BIAS)))
     expected = jax.value_and_grad(lambda *a: 3 * whole(name, *a), (0, 1, 2))(*arrays)
@@ -106,6 +115,9 @@ def test_metrics_are_those_of_numpy():
     np.testing.assert_allclose(weights, 1 + c / (frequencies + 1.5) ** 0.55, rtol=1e-6)
     probabilities = 1 / (1 + np.exp(-prior_logits(frequencies, 100)))
     np.testing.assert_allclose(probabilities, (frequencies + 0.5) / 101, rtol=1e-5)
+    squared = prior_outputs(frequencies, 100, "squared")
+    np.testing.assert_allclose(squared, frequencies / 100, rtol=1e-6)
+    assert not prior_outputs(frequencies, 100, "softmax").any()
     task = multilabel(inverse_propensities=weights, chunk=10)
     rows = Ragged.of(NUMBER, Y[Y >= 0], fill=-1)
     expected = oracle(HIDDEN @ KERNEL + BIAS, HOT, weights)
@@ -121,6 +133,10 @@ def test_metrics_are_those_of_numpy():
     logits = HIDDEN @ KERNEL + BIAS
     np.testing.assert_array_equal(best, np.argsort(-logits, axis=1)[:, :2])
     np.testing.assert_allclose(scores[:, 0], 1 / (1 + np.exp(-logits.max(1))), rtol=1e-5)
+    of = {"loss": "squared", "batch_size": BATCH, "chunk": 10}
+    cut, same = predict_labels(Known(), HIDDEN, 2, **of)
+    np.testing.assert_array_equal(same, best)
+    np.testing.assert_allclose(cut[:, 0], np.clip(logits.max(1), 0, 1), rtol=1e-5)
 
 
 def test_sparse_examples_with_many_labels_are_learned_by_two_workers(tmp_path):
@@ -159,7 +175,7 @@ def test_labels_that_cannot_be_are_refused(y, message):
 
 
 def test_what_is_no_task_or_no_model_for_it_is_refused():
-    with pytest.raises(ValueError, match="loss must be one of sigmoid, softmax, got 'hinge'"):
+    with pytest.raises(ValueError, match="one of sigmoid, softmax, squared, got 'hinge'"):
         multilabel(loss="hinge")
     with pytest.raises(ValueError, match="chunk must be at least 1, got 0"):
         multilabel(chunk=0)
