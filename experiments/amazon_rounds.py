@@ -36,7 +36,7 @@ from jist.data.sparse.synthetic import FEATURES, LABELS, AmazonLike
 from jist.evaluation import evaluate
 from jist.models import SparseMLP, calibrate
 from jist.ragged import take
-from jist.strategies import IST, State, workers_mesh
+from jist.strategies import IST, LazyRows, State, workers_mesh
 from jist.tasks import Task, multilabel, prior_logits
 
 
@@ -60,6 +60,8 @@ class AmazonRoundsOptions(Options):
     """Examples B in a worker's batch."""
     lr: float = 0.5
     """Learning rate of SGD."""
+    lazy_rows: bool = False
+    """Steps leave those rows of the first kernel alone whose features a batch lacks."""
     chunk: int = 8192
     """Labels whose logits are computed at a time."""
     test_examples: int = 1024
@@ -117,6 +119,7 @@ def main(options: AmazonRoundsOptions) -> None:
         "devices": strategy.mesh.size,
         "batch_size": options.batch_size,
         "local_steps": options.local_steps,
+        "lazy_rows": options.lazy_rows,
         "examples_per_s": per_round / float(np.median(took[1:])),
         # What other programs take does not show in these: seconds of all cores together.
         "examples_per_cpu_s": per_round / float(np.median(computed[1:])),
@@ -147,9 +150,10 @@ def build(options: AmazonRoundsOptions, source: AmazonLike, task: Task) -> IST:
     model = nnx.eval_shape(lambda: SparseMLP(widths, rngs=nnx.Rngs(0)))
     statistics = nnx.state(model, nnx.Not(nnx.Param))
     nnx.update(model, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), statistics))
+    optimizer = optax.sgd(options.lr)
     return IST(
         model,
-        optax.sgd(options.lr),
+        LazyRows(optimizer) if options.lazy_rows else optimizer,
         workers=options.workers,
         local_steps=options.local_steps,
         partition="stratified",

@@ -40,7 +40,7 @@ from jist.models import calibrate
 from jist.placement import place
 from jist.probabilities import fit_temperature
 from jist.ragged import batch_shapes, take
-from jist.strategies import State, Strategy
+from jist.strategies import LazyRows, State, Strategy
 from jist.tasks import Examples, Task, classification, count
 
 OnEpoch = Callable[[list[dict[str, Any]], nnx.Module], bool | None]
@@ -235,6 +235,8 @@ def train(
 def _of_strategy(strategy: Strategy, params: Any) -> dict[str, Any]:
     """What a checkpoint says of the optimisers and, where some are absent, of the workers."""
     of: dict[str, Any] = optimizer_fingerprint(strategy.optimizer, params)
+    if isinstance(strategy.optimizer, LazyRows):
+        of["lazy rows"] = list(strategy.optimizer.kernel)
     if strategy.outer is not None:
         outer = optimizer_fingerprint(strategy.outer, params)
         of |= {f"outer {name}": digest for name, digest in outer.items()}

@@ -203,6 +203,9 @@ class HeadOptions:
     adamw, the same as adam with weight decay."""
     weight_decay: float = 0.1
     """Weight decay of adamw, times the learning rate in every step; DiLoCo's by default."""
+    lazy_rows: bool = False
+    """Sparse rows: an optimiser's step leaves those rows of the first kernel alone whose features
+    the batch lacks; not with data_parallel. The same as before for sgd, lazy Adam for adam."""
     learning_rate: float = 1e-3
     """Learning rate."""
     batch_size: int | None = None

@@ -13,6 +13,7 @@ import jax
 from flax import nnx
 from rich.progress import Progress
 
+from experiments.command.errors import UsageError
 from experiments.command.options import BATCH_SIZE, ImageOptions, StrategyOptions
 from experiments.runs.calibration import results_of, spared_count, spared_rows, truth_of
 from experiments.runs.directory import (
@@ -179,6 +180,8 @@ def check_trainings(
     count, labels = inputs.train_labels
     for training in trainings:
         how, head = training.how, plan.head_of(training)
+        if head.lazy_rows and not inputs.sparse_rows:
+            raise UsageError(f"--lazy-rows needs sparse rows; {plan.images.dataset} holds none")
         strategy_of(inputs, inputs.outputs, plan, training, devices)
         left = count - spared_count(count, head) if labels is not None else count
         head.batch_of(how.workers, round(left * (1 - head.validation)))

@@ -126,8 +126,10 @@ def build_strategy(
 def optimizer_of(head: HeadOptions) -> optax.GradientTransformation:
     """The optimiser that the options name."""
     if head.optimizer == "adamw":
-        return optax.adamw(head.learning_rate, weight_decay=head.weight_decay)
-    return _OPTIMIZERS[head.optimizer](head.learning_rate)
+        dense = optax.adamw(head.learning_rate, weight_decay=head.weight_decay)
+    else:
+        dense = _OPTIMIZERS[head.optimizer](head.learning_rate)
+    return strategies.LazyRows(dense) if head.lazy_rows else dense
 
 
 def say_exchange(how: StrategyOptions, strategy: strategies.Strategy) -> None:

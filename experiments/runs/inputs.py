@@ -37,6 +37,11 @@ class Inputs(Protocol):
         ...
 
     @property
+    def sparse_rows(self) -> bool:
+        """Whether a network takes sparse rows."""
+        ...
+
+    @property
     def task(self) -> Task:
         """What networks are trained for."""
         ...

@@ -115,7 +115,12 @@ class Plan:
         unused |= {"row_length"} if self.images.row_length is None else set()
         config["images"] = {k: v for k, v in config["images"].items() if k not in unused}
         del config["head"]["preset"]  # its widths are there
-        for option in ("optimizer", "dropout", "weight_decay"):  # runs before a choice list none
+        for option in (
+            "optimizer",
+            "dropout",
+            "weight_decay",
+            "lazy_rows",
+        ):  # runs before a choice list none
             if getattr(self.head, option) == getattr(HeadOptions, option):
                 del config["head"][option]
         if not self.head.calibration or self.head.validation or sparse:

@@ -34,6 +34,7 @@ class SparseInputs:
 
     options: ImageOptions
     files: list[Columns] | None = None
+    sparse_rows = True
 
     @functools.cached_property
     def _splits(self) -> dict[str, SparseExamples]:

@@ -26,6 +26,11 @@ class Classified(abc.ABC):
     task = TASK
 
     @property
+    def sparse_rows(self) -> bool:
+        """No, but of own vectors that are sparse."""
+        return False
+
+    @property
     def network(self) -> Callable[..., nnx.Module]:
         """Makes a network for vectors."""
         return MLP

@@ -45,7 +45,7 @@ class VectorInputs(Classified):
             given = "--skip-empty" if options.skip_empty else "--multilabel-loss"
             raise UsageError(f"{given} needs examples with many labels; {options.dataset} has none")
         for option, value in of_rows(options).items():
-            if value != getattr(ImageOptions, option) and not self._sparse:
+            if value != getattr(ImageOptions, option) and not self.sparse_rows:
                 given = f"--{option.replace('_', '-')}"
                 raise UsageError(f"{given} needs sparse rows; {options.dataset} holds none")
 
@@ -56,7 +56,8 @@ class VectorInputs(Classified):
         return {s: vectors_of(self.files, options.dataset, s, **how) for s in SPLITS}
 
     @property
-    def _sparse(self) -> bool:
+    def sparse_rows(self) -> bool:
+        """Whether the vectors are sparse rows."""
         return isinstance(self.files[0].x, SparseTable)
 
     @property
@@ -66,7 +67,7 @@ class VectorInputs(Classified):
 
     @functools.cached_property  # so that it is one function, by which strategies are kept
     def _network(self) -> Callable[..., nnx.Module]:
-        if not self._sparse:
+        if not self.sparse_rows:
             return MLP
         return functools.partial(SparseMLP, **of_rows(self.options))
 
@@ -88,7 +89,7 @@ class VectorInputs(Classified):
     @property
     def facts(self) -> Mapping[str, Any]:
         """No encoder is known; how networks are trained on sparse rows."""
-        return {"encoder": "none"} | (of_rows(self.options) if self._sparse else {})
+        return {"encoder": "none"} | (of_rows(self.options) if self.sparse_rows else {})
 
     def examples(self, split: str) -> Vectors:
         """The vectors."""
@@ -98,7 +99,7 @@ class VectorInputs(Classified):
         self, mask_ratio: float, directory: pathlib.Path, progress: Progress
     ) -> dict[str, DenseSplit] | dict[str, SparseClassSplit]:
         """The vectors as features; nothing is written."""
-        if self._sparse:
+        if self.sparse_rows:
             return {split: SparseClassSplit(vectors) for split, vectors in self._splits.items()}
         return {
             split: DenseSplit(
@@ -128,7 +129,7 @@ class VectorInputs(Classified):
         Raises:
             DataError: it cannot be read, or its vectors are of another length or kind.
         """
-        return read_vectors(path, self.dim, sparse=self._sparse)
+        return read_vectors(path, self.dim, sparse=self.sparse_rows)
 
 
 def of_rows(options: ImageOptions) -> dict[str, Any]:

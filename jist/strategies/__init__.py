@@ -29,6 +29,7 @@ from jist.strategies.data_parallel import DataParallel
 from jist.strategies.diloco import DiLoCo
 from jist.strategies.ensemble import Ensemble
 from jist.strategies.ist import IST
+from jist.strategies.lazy import LazyRows
 from jist.strategies.local import softmax_cross_entropy
 from jist.strategies.local_sgd import LocalSGD
 from jist.strategies.outer import nesterov
@@ -41,6 +42,7 @@ __all__ = [
     "DataParallel",
     "DiLoCo",
     "Ensemble",
+    "LazyRows",
     "LocalSGD",
     "State",
     "Strategy",

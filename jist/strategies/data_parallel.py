@@ -25,6 +25,8 @@ class DataParallel(Strategy):
     of each worker's own batch.
     """
 
+    takes_lazy_rows = False
+
     def bytes_received(self, rounds: int, steps: int) -> int:
         """The gradient's all-reduce at every step, as a ring: 2 (n - 1) / n of its size."""
         return steps * costs.all_reduce_bytes(self._params, self.workers)

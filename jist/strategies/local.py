@@ -11,6 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from jist.ragged import take
+from jist.strategies.lazy import LazyRows
 from jist.strategies.streams import step_keys, with_streams
 
 Examples = Any  # tree of arrays [N, ...] and of `jist.ragged.Ragged` rows
@@ -54,7 +55,11 @@ class LocalTraining:
             rows: which of them make up the batch [B].
             key: what random streams are drawn from, if there are any.
         """
-        batch = take(examples, rows)
+        return self._loss_of(params, rest, take(examples, rows), key)
+
+    def _loss_of(
+        self, params: Any, rest: Any, batch: Any, key: PRNGKeyArray | None
+    ) -> Float[Array, ""]:
         if key is not None:
             rest = with_streams(rest, key)
         return self.loss(nnx.merge(self.graphdef, params, rest), batch)
@@ -98,6 +103,20 @@ class LocalTraining:
         def hold_padding(tree: Any) -> Any:
             return tree if mask is None else jax.tree.map(jnp.multiply, tree, mask)
 
+        def lazy_step(
+            carry: tuple[Any, Any], own: tuple[Any, Any]
+        ) -> tuple[tuple[Any, Any], Array]:
+            lazy, (params, opt_state) = self.optimizer, carry
+            assert isinstance(lazy, LazyRows)
+            used, batch = lazy.rows(take(examples, own[0]), params)
+            some, state = (lazy.take(tree, params, used) for tree in carry)
+            loss, gradient = jax.value_and_grad(self._loss_of)(some, rest, batch, own[1])
+            # Padding is along neurons, never along the rows of the first kernel.
+            updates, state = lazy.update(hold_padding(gradient), state, some)
+            some = optax.apply_updates(some, hold_padding(updates))
+            new = lazy.put(params, params, used, some), lazy.put(opt_state, params, used, state)
+            return new, loss
+
         def step(carry: tuple[Any, Any], own: tuple[Any, Any]) -> tuple[tuple[Any, Any], Array]:
             params, opt_state = carry
             loss, gradient = self.gradient(params, rest, examples, *own)
@@ -105,7 +124,8 @@ class LocalTraining:
             return (optax.apply_updates(params, hold_padding(updates)), opt_state), loss
 
         keys = None if key is None else step_keys(key, len(order))
-        (params, opt_state), losses = jax.lax.scan(step, (params, opt_state), (order, keys))
+        one = lazy_step if isinstance(self.optimizer, LazyRows) else step
+        (params, opt_state), losses = jax.lax.scan(one, (params, opt_state), (order, keys))
         return params, opt_state, losses
 
     def steps_of_all(

@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, Int, Key
 from jist import costs
 from jist.placement import place, workers_mesh
 from jist.ragged import batch_shapes
+from jist.strategies.lazy import LazyRows
 from jist.strategies.local import Examples, LocalTraining, Loss, softmax_cross_entropy
 from jist.strategies.participation import participation_weights
 from jist.strategies.streams import has_streams, worker_keys
@@ -57,7 +58,7 @@ class Strategy(abc.ABC):
             positions) stay as they are in training: running averages are measured afterwards
             (`jist.calibrate`). Random streams (Dropout) give every worker new numbers in every
             step.
-        optimizer: each worker's optimiser.
+        optimizer: each worker's optimiser, possibly in `LazyRows`.
         workers: number of workers n.
         local_steps: number J of optimiser steps that a worker takes in a full round.
         loss: maps a model and a batch of examples to a scalar; softmax cross-entropy by default.
@@ -79,6 +80,7 @@ class Strategy(abc.ABC):
     """
 
     outer: optax.GradientTransformation | None = None
+    takes_lazy_rows = True  # of strategies whose workers take steps by themselves
 
     @property
     def exchange(self) -> str:
@@ -95,6 +97,10 @@ class Strategy(abc.ABC):
         loss: Loss = softmax_cross_entropy,
         mesh: Mesh | None = None,
     ):
+        if isinstance(optimizer, LazyRows) and not self.takes_lazy_rows:
+            raise ValueError(
+                f"optimizer: {type(self).__name__} sends whole gradients, no lazy rows"
+            )
         if workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers}")
         if local_steps < 1:

@@ -199,7 +199,16 @@ def test_sparse_vectors_of_ones_own(run, vectors, sparse, tmp_path):
         scipy.sparse.save_npz(tmp_path / "x.npz", scipy.sparse.csr_matrix(dense["x"]))
         (tmp_path / "y.txt").write_text("\n".join(dense["y"]))
     own = ("--dataset", f"features:{tmp_path}/x.npz", *SMALL, "--learning-rate", "0.03")
-    arguments = (*own, "--epochs", "8", "--entry-dropout", "0.1", "--run-dir", tmp_path / "r")
+    arguments = (
+        *own,
+        "--epochs",
+        "8",
+        "--entry-dropout",
+        "0.1",
+        "--lazy-rows",
+        "--run-dir",
+        tmp_path / "r",
+    )
     code, _, err = run(centralized, centralized.CentralizedOptions, *arguments)
     assert (code, err) == (0, "")
     (result,) = json.loads((tmp_path / "r" / "summary.json").read_text())["results"]
@@ -219,9 +228,10 @@ def test_sparse_vectors_of_ones_own(run, vectors, sparse, tmp_path):
     wrong = (*own, "--multilabel-loss", "softmax", "--run-dir", tmp_path / "w")
     code, _, err = run(centralized, centralized.CentralizedOptions, *wrong)
     assert (code, "--multilabel-loss needs examples with many labels" in err) == (2, True)
-    given = ("--dataset", f"features:{vectors}", "--entry-dropout", "0.1")
-    code, _, err = run(centralized, centralized.CentralizedOptions, *given)
-    assert (code, "--entry-dropout needs sparse rows" in err) == (2, True)
+    for option in (("--entry-dropout", "0.1"), ("--lazy-rows",)):
+        given = ("--dataset", f"features:{vectors}", *option, "--run-dir", tmp_path / "w")
+        code, _, err = run(centralized, centralized.CentralizedOptions, *given)
+        assert (code, f"{option[0]} needs sparse rows" in err) == (2, True)
 
 
 def test_matrices_of_many_labels_are_what_their_text_is(sparse, tmp_path):
