@@ -260,7 +260,7 @@ def described(
         "visible": patches_kept(patches, ratio) if patches else 0,
         "max_missing": max_missing,
         "pool": deployed.pool,
-        "preprocessing": dataclasses.asdict(encoder.preprocessing),
+        "preprocessing": encoder.preprocessing.as_json(),
     }
 
 

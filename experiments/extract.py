@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from experiments.command.cli import Options, run
 from experiments.command.options import ImageOptions
-from experiments.runs.images import progress_bar
+from experiments.runs.images import in_full, progress_bar
 from experiments.runs.inputs import open_inputs
 from experiments.runs.splits import DenseSplit
 from jist.features.tables import check_suffix, write_table
@@ -39,7 +39,7 @@ def main(options: ExtractOptions) -> None:
     """Extracts both splits."""
     if options.out is not None:
         check_suffix(options.out)
-    inputs = open_inputs(options)
+    inputs = open_inputs(in_full(options))
     with progress_bar() as progress:
         splits = inputs.splits(options.ratio, options.features_dir, progress)
     stores = {name: s.features for name, s in splits.items() if isinstance(s, DenseSplit)}
@@ -48,12 +48,6 @@ def main(options: ExtractOptions) -> None:
             f"{split}: {len(store.label)} vectors of {inputs.dim} numbers, "
             f"{len(store.attributes['skipped'])} examples skipped"
         )
-        if options.natural:
-            print(
-                f"{split}: masks: {store.attributes['masks']['name']}, "
-                f"{store.attributes['missing_share']:.1%} of the patches missing, "
-                f"{len(store.attributes['empty'])} images with nothing visible left out"
-            )
     if options.out is not None:
         write_table(stores, options.out)
         print(f"written: {options.out}")

@@ -23,7 +23,7 @@ from experiments.command.cli import Options, run
 from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions
 from experiments.runs.directory import write_json
-from experiments.runs.images import build_encoder, dataset_of, masks_of, progress_bar
+from experiments.runs.images import build_encoder, dataset_of, in_full, masks_of, progress_bar
 from jist import costs
 from jist.data import Dataset
 from jist.masked_images import write_masked
@@ -42,6 +42,7 @@ def main(options: MaskDatasetOptions) -> None:
     """Writes both splits and reports their sizes."""
     if options.dataset.startswith("masked:"):
         raise UsageError(f"dataset must hold whole images, got {options.dataset}")
+    options = in_full(options)
     encoder = build_encoder(options)
     if not isinstance(encoder, MAEEncoder):
         raise UsageError(f"encoder={options.encoder} needs whole images: it has no patches to keep")

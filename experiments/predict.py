@@ -37,6 +37,7 @@ from experiments.command.cli import Options, run
 from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions
 from experiments.figures.choice import chosen_training
+from experiments.runs.bands import bands_of
 from experiments.runs.classification import restore_head, restore_inputs
 from experiments.runs.clips import ClipInputs
 from experiments.runs.directory import read_part
@@ -199,15 +200,18 @@ def readable(
         inputs.encoder.config.image_size,
         inputs.encoder.preprocessing.interpolation,
     )
-    found = []
+    found, bands = [], bands_of(inputs.options)
     for path in paths:
         try:
             if isinstance(masks, NaturalMasks):
-                given = read_with_missing(path, masks.no_data)
+                no_data = masks.no_data
+                given = bands.read(path, no_data) if bands else read_with_missing(path, no_data)
                 example = content_id(np.asarray(given[0]))
                 image = masks.resize(*given, example, side, interpolation)
             else:
-                image = resize(read_image(path), side, interpolation)
+                image = resize(
+                    bands.read(path)[0] if bands else read_image(path), side, interpolation
+                )
         except UnreadableImageError as error:
             if not skip:
                 raise

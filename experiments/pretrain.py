@@ -34,8 +34,9 @@ from experiments.command import processes
 from experiments.command.cli import run
 from experiments.command.cpu import has_matrix_unit
 from experiments.command.errors import UsageError
-from experiments.command.options import NaturalOptions, ProcessOptions, pick
+from experiments.command.options import BANDS, NATURAL, ProcessOptions, pick
 from experiments.figures.reconstruction import draw, views
+from experiments.runs.bands import are_asked, bands_of, new_preprocessing, resolve, with_bands
 from experiments.runs.directory import RunDirectory
 from experiments.runs.images import natural_masks, progress_bar
 from experiments.runs.pretraining import PretrainOptions, build_mae
@@ -43,7 +44,7 @@ from jist.data import Dataset, NaturalMasks, batches, load_dataset
 from jist.data.order import steps_until
 from jist.masking import are_visible
 from jist.metrics import MetricsLog
-from jist.models import MAE, save_mae
+from jist.models import MAE, Preprocessing, save_mae
 from jist.placement import batch_mesh
 from jist.pretraining import Pretraining, Resident, Streamed, adamw, pretrain
 
@@ -74,16 +75,23 @@ def main(options: PretrainOptions) -> None:
     if options.dtype == "auto":  # decided once: a resumed run keeps its type on any machine
         fast = jax.default_backend() != "cpu" or has_matrix_unit()
         options = dataclasses.replace(options, dtype="bfloat16" if fast else "float32")
+    dataset = load_dataset(options.dataset, "train", data_dir=options.data_dir, seed=options.seed)
+    preprocessing = Preprocessing.of(dataset.channels)
+    if are_asked(options):
+        options = dataclasses.replace(options, **resolve(options, dataset, None))
+        preprocessing = new_preprocessing(options, dataset)
+        dataset = with_bands(dataset, bands_of(options))
     config = dataclasses.asdict(options)
     for name in (*FREE, *(field.name for field in dataclasses.fields(ProcessOptions))):
         del config[name]
-    for field in () if options.natural else dataclasses.fields(NaturalOptions):
-        del config[field.name]
+    for name in () if options.natural else NATURAL:
+        config.pop(name, None)
+    later = (*BANDS, "quality_band", "cloudy")  # runs from before there were any do not list them
+    config = {n: of for n, of in config.items() if of is not None or n not in later}
     run_directory = RunDirectory(
         options.run_dir, {"experiment": "pretrain"} | config, reasons=REASONS
     )
-    dataset = load_dataset(options.dataset, "train", data_dir=options.data_dir, seed=options.seed)
-    mae = build_mae(options)
+    mae = build_mae(options, preprocessing)
     steps = steps_until(
         options.epochs, examples=len(dataset), workers=1, batch_size=options.batch_size
     )
@@ -103,10 +111,9 @@ def main(options: PretrainOptions) -> None:
         accumulate=options.accumulate,
         mesh=cores_mesh(options),
     )
-    preprocessing = mae.encoder.preprocessing
     masks = natural_masks(options, preprocessing, options.seed) if options.natural else None
     given = dataset, pretraining, masks
-    channels = 3 if masks is None else 4
+    channels = dataset.channels + (masks is not None)
     decoded_gb = len(dataset) * channels * mae.encoder.config.image_size**2 / 1e9
     if jax.default_backend() == "cpu":
         decoded_gb *= len(pretraining.mesh.local_devices)  # which share one memory

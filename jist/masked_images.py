@@ -1,7 +1,7 @@
 """A data set of masked images: the visible patches and their indices, and nothing else.
 
 A sensor that never saw the missing patches, or discarded them, would send just this (Kariotakis et
-al., CPAL 2024, §3.1.1, "Datasets Size"). One Zarr v3 group per split: `patches` [N, K, P·P·3]
+al., CPAL 2024, §3.1.1, "Datasets Size"). One Zarr v3 group per split: `patches` [N, K, P·P·C]
 uint8, a patch row by row; `keep` [N, K], in the smallest integer type that holds the number of
 patches; `count` [N]; `label` [N]; `example_id` [N]; all compressed by Zstandard. Rows of images
 with fewer than K visible patches are padded with zeros. Written chunk by chunk like features, so a
@@ -106,6 +106,7 @@ def _attributes(
     return dataset.describe() | {
         "image_size": encoder.config.image_size,
         "patch_size": encoder.config.patch_size,
+        **({} if dataset.channels == 3 else {"channels": dataset.channels}),
         "interpolation": encoder.preprocessing.interpolation,
         "masks": {"name": masks.name} | dataclasses.asdict(masks),
         "kept": masks.kept if isinstance(masks, FixedMask) else None,
@@ -114,8 +115,9 @@ def _attributes(
 
 def _create(path: pathlib.Path, rows: int, width: int, encoder: MAEEncoder) -> dict[str, Any]:
     patches = encoder.config.patches
+    pixels = encoder.config.channels * encoder.config.patch_size**2
     layout: dict[str, tuple[Any, tuple[int, ...]]] = {
-        "patches": (np.uint8, (rows, width, 3 * encoder.config.patch_size**2)),
+        "patches": (np.uint8, (rows, width, pixels)),
         "keep": (np.min_scalar_type(patches - 1), (rows, width)),
         "count": (np.min_scalar_type(patches), (rows,)),
         "label": (np.int32, (rows,)),
@@ -128,11 +130,11 @@ def _create(path: pathlib.Path, rows: int, width: int, encoder: MAEEncoder) -> d
 
 
 def _patches(images: np.ndarray, keep: np.ndarray, patch_size: int) -> np.ndarray:
-    """The kept patches [B, K, P·P·3], padded with zeros."""
-    batch, side = images.shape[:2]
+    """The kept patches [B, K, P·P·C], padded with zeros."""
+    batch, side, _, channels = images.shape
     grid = side // patch_size
-    cut = images.reshape(batch, grid, patch_size, grid, patch_size, 3).swapaxes(2, 3)
-    patches = cut.reshape(batch, grid**2, 3 * patch_size**2)
+    cut = images.reshape(batch, grid, patch_size, grid, patch_size, channels).swapaxes(2, 3)
+    patches = cut.reshape(batch, grid**2, channels * patch_size**2)
     kept = np.take_along_axis(patches, np.maximum(keep, 0)[:, :, None], axis=1)
     return np.where((keep != NO_PATCH)[:, :, None], kept, 0)
 

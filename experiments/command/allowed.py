@@ -63,6 +63,7 @@ NUMBERS = {
     "calibration": FROM_0,
     "checkpoint_every": COUNT,
     "chunk": COUNT,
+    "cover": SHARE,
     "covers": SOME,
     "devices": COUNT,
     "dilation": COUNT,
@@ -82,11 +83,13 @@ NUMBERS = {
     "learning_rate": RATE,
     "learning_rates": RATE,
     "least_crop": PART,
+    "least_share": PART,
     "local_steps": COUNT,
     "lr": RATE,
     "mask_ratio": SHARE,
     "max_missing": SHARE,
     "no_data": Range(0, 65535, with_high=True),
+    "most_missing": SHARE,
     "minutes": Range(0, with_low=False),
     "nodes": Range(2, COUNTED),
     "num_processes": COUNT,
@@ -106,15 +109,19 @@ NUMBERS = {
     "AmazonRoundsOptions.rounds": Range(2, COUNTED),
     "row_length": Range(0, with_low=False),
     "scale": PART,
+    "scenes": COUNT,
     "seed": SEED,
     "seeds": SEED,
     "ConvergenceOptions.seeds": COUNT,  # a number of them
+    "side": Range(64, COUNTED),
     "simulate_clouds": SOME,
     "steps": COUNT,
+    "stride": COUNT,
     "targets": PART,
     "test": COUNT,
     "test_examples": COUNT,
     "test_share": SOME,
+    "tile": COUNT,
     "timed_rounds": COUNT,
     "top_k": COUNT,
     "train": COUNT,
@@ -129,12 +136,14 @@ NUMBERS = {
 }
 # Directories that are read; and what is read, be it a file or a directory.
 READ_DIRECTORIES = ("data_dir", "pretrain_dir", "probe_dir")
-READ = ("images", "runs")
+READ = ("images", "labels", "runs", "scene", "scenes")
 # Lists that may be empty: what a search tries beside the default, and trainings to leave out.
 MAY_BE_EMPTY = {
     *(f"TuneOptions.{name}" for name in ("learning_rates", "local_steps", "norms")),
     "TuneOptions.optimizer_states",
     "SweepOptions.masks",
+    "TileOptions.class_names",
+    "TileOptions.test_scenes",
     "SweepOptions.workers",
 }
 

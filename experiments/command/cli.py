@@ -47,7 +47,9 @@ def run(main: Callable[[AnyOptions], None], options: type[AnyOptions], descripti
         parsed = _parse(options, description)
         if not parsed.debug:
             # Orbax also logs the tracebacks of what it raises: a thousand lines for a full disk.
-            logging.getLogger("absl").setLevel(logging.CRITICAL)
+            # Pillow logs a line for every file that it cannot read.
+            for name in ("absl", "PIL"):
+                logging.getLogger(name).setLevel(logging.CRITICAL)
         make_cores_devices()
         keep_freed_memory()
         if isinstance(sys.stdout, io.TextIOWrapper):

@@ -5,11 +5,12 @@ import math
 import pathlib
 from typing import Any, ClassVar, TypeVar
 
+from experiments.command.bands import BandOptions, parse_quality
 from experiments.command.errors import UsageError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NaturalOptions:
+class NaturalOptions(BandOptions):
     """Natural masks: missing regions of the images themselves."""
 
     natural_masks: bool = False
@@ -21,20 +22,32 @@ class NaturalOptions:
     """Natural masks: hide this share of every image under simulated clouds, in (0, 1)."""
     max_missing: float = 0.0
     """Natural masks: share of a visible patch that may be missing, in [0, 1)."""
+    quality_band: str | None = None
+    """Natural masks: the band, by number or name, that says which pixels are clouds and the like;
+    SCL (Sentinel-2) and QA_PIXEL (Landsat) are known."""
+    cloudy: str | None = None
+    """The values of --quality-band that are missing pixels, as in 3,8,9,10; or SCL or QA_PIXEL for
+    a band of that kind under another name."""
 
     def __post_init__(self) -> None:
+        BandOptions.__post_init__(self)
+        parse_quality(self.quality_band, self.cloudy)
         if self.max_missing and not self.natural:
             raise UsageError("--max-missing needs --natural-masks or --simulate-clouds")
 
     @property
     def natural(self) -> bool:
         """Whether images come with their masks."""
-        return self.natural_masks or self.no_data is not None or self.simulate_clouds is not None
+        given = (self.no_data, self.simulate_clouds, self.quality_band)
+        return self.natural_masks or any(option is not None for option in given)
 
 
+BANDS = tuple(field.name for field in dataclasses.fields(BandOptions))
 # The options of natural masks, with their defaults.
 NATURAL: dict[str, Any] = {
-    field.name: field.default for field in dataclasses.fields(NaturalOptions)
+    field.name: field.default
+    for field in dataclasses.fields(NaturalOptions)
+    if field.name not in BANDS
 }
 NATURAL["skip_empty"] = False
 # Further options that only images have.
@@ -47,7 +60,7 @@ _ENCODED = (
     "encode_batch",
     "encode_dtype",
 )
-OF_IMAGES = (*NATURAL, *_ENCODED)
+OF_IMAGES = (*NATURAL, *BANDS, *_ENCODED)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,6 +117,8 @@ class ImageOptions(NaturalOptions):
     hardware multiplies it faster (GPUs, CPUs with AMX)."""
 
     def __post_init__(self) -> None:
+        BandOptions.__post_init__(self)
+        parse_quality(self.quality_band, self.cloudy)
         if self.labels is not None and not self.dataset.startswith("features:"):
             raise UsageError(f"--labels needs --dataset features:PATH, got {self.dataset}")
         if self.augment and not self.dataset.startswith("speech:"):
@@ -128,7 +143,9 @@ class ImageOptions(NaturalOptions):
             for option, default in NATURAL.items()
             if getattr(self, option) != default
         ]
-        if given and self.dataset.startswith("masked:"):
+        bands = [f"--{option}" for option in BANDS if getattr(self, option) is not None]
+        if (given or bands) and self.dataset.startswith("masked:"):
+            given = given or bands
             raise UsageError(f"{self.dataset} is masked already, {given[0]} cannot be used with it")
         if given and self.of_images and not self.natural:
             raise UsageError(f"{given[0]} needs --natural-masks or --simulate-clouds")

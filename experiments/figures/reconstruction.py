@@ -9,6 +9,7 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 from experiments.figures import png
+from jist.data.images.bands import shown_channels
 from jist.models import MAE, Preprocessing
 from jist.models.vit import patchify, unpatchify
 
@@ -17,15 +18,23 @@ TITLES = ("original", "masked", "reconstructed")
 
 
 def views(mae: MAE, pixels: np.ndarray, keep: jax.Array) -> tuple[np.ndarray, ...]:
-    """Images [B, S, S, 3] uint8 as they are, masked and reconstructed: colours in [0, 1]."""
+    """Images [B, S, S, C] uint8 as they are, masked and reconstructed: colours in [0, 1].
+
+    Of bands, three are shown as colours, stretched from their 2nd to their 98th percentile.
+    """
     preprocessing = mae.encoder.preprocessing
     images = preprocessing.normalize(jnp.asarray(pixels))
     shown = to_display(images, preprocessing)
-    return (
+    found = (
         shown,
         hide(shown, keep, mae),
         to_display(_reconstruct(mae, images, keep), preprocessing),
     )
+    if mae.encoder.config.channels == 3 and not preprocessing.bands:
+        return found
+    colours = shown_channels(preprocessing.bands, mae.encoder.config.channels)
+    low, high = np.percentile(shown[..., colours], (2, 98))
+    return tuple(np.clip((of[..., colours] - low) / max(high - low, 1e-3), 0, 1) for of in found)
 
 
 # Defined once in the module, so that pre-training, which draws repeatedly, compiles it once.
@@ -35,7 +44,7 @@ def _reconstruct(mae: MAE, images: jax.Array, keep: jax.Array) -> jax.Array:
 
 
 def to_display(images: jax.Array, preprocessing: Preprocessing) -> np.ndarray:
-    """Normalised images [B, H, W, 3] as colours in [0, 1]."""
+    """Normalised images [B, H, W, C] as colours in [0, 1]."""
     colours = images * jnp.asarray(preprocessing.std) + jnp.asarray(preprocessing.mean)
     return np.asarray(jnp.clip(colours, 0, 1))
 

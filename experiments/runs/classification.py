@@ -23,7 +23,7 @@ from experiments.runs.directory import (
     read_part,
 )
 from experiments.runs.heads import build_strategy, say_exchange, validation_rows, worker_pools
-from experiments.runs.images import RANDOM_ENCODERS, progress_bar
+from experiments.runs.images import RANDOM_ENCODERS, in_full, progress_bar
 from experiments.runs.inputs import Inputs, open_inputs
 from experiments.runs.plan import Plan, Training
 from experiments.runs.splits import Split
@@ -136,6 +136,7 @@ def run_plan(
     Returns:
         All results of the plan, in its order.
     """
+    plan = dataclasses.replace(plan, images=in_full(plan.images))
     run = RunDirectory(run_dir, plan.config(), growing=("head.epochs",))
     first = jax.process_index() == 0
     there = run.results()
@@ -272,6 +273,7 @@ def train_head(
         "feature_dim": inputs.dim,
         "mask": mask,
         "ratio": ratio,
+        **missing_seen(splits["train"]),
         "max_missing": plan.images.max_missing,
         "no_data": plan.images.no_data,
         **dataclasses.asdict(how),
@@ -327,6 +329,12 @@ def masks_seen(split: Split, training: Training) -> tuple[str, float]:
         return training.mask, training.mask_ratio
     share = masks["ratio"] if masks["name"] == "fixed" else split.attributes["missing_share"]
     return masks["name"], round(share, 4)
+
+
+def missing_seen(split: Split) -> dict[str, float]:
+    """The share of the training images' pixels that is missing, under natural masks."""
+    share = split.attributes.get("missing_pixels")
+    return {} if share is None else {"missing_pixels": round(share, 4)}
 
 
 def other_metrics(last: dict[str, Any], task: Task) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 import contextlib
 import dataclasses
 import functools
+import hashlib
+import json
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +15,10 @@ import numpy as np
 from flax import nnx
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from experiments.command.bands import parse_bands, parse_scale
 from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions, NaturalOptions
+from experiments.runs.bands import are_asked, bands_of, fitted, of_encoder, resolve, with_bands
 from experiments.runs.splits import DenseSplit
 from experiments.runs.stores import Classified, shared, store_paths
 from jist import features
@@ -27,6 +31,7 @@ from jist.models import (
     ViTConfig,
     digest,
     load_any_encoder,
+    read_preprocessing,
     shipped_encoders,
 )
 
@@ -36,6 +41,8 @@ RANDOM_ENCODERS = {
     "random-small": ViTConfig.small,
     "random-base": ViTConfig.base,
 }
+LOOKED_AT = 16  # images, for remarks
+Given = TypeVar("Given", bound=ImageOptions)
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -106,6 +113,10 @@ class ImageInputs(Classified):
     def _paths(self, mask_ratio: float, directory: pathlib.Path) -> dict[str, pathlib.Path]:
         pool = "" if self.options.pool == "cls" else f"-{self.options.pool}"
         of = f"{self._digest[:8]}{pool}-{masks_slug(self.options, mask_ratio)}"
+        bands = bands_of(self.options)
+        if bands is not None:
+            read = hashlib.sha256(json.dumps(bands.describe()).encode()).hexdigest()
+            of += f"-bands-{read[:8]}"
         return store_paths(self.options, directory, f"{of}-seed-{self.options.seed}")
 
     def _extracted(
@@ -140,7 +151,8 @@ def build_encoder(options: ImageOptions) -> Encoder:
         )
     dtype = COMPUTE_DTYPES[options.encode_dtype]
     if options.encoder in RANDOM_ENCODERS:
-        shape = RANDOM_ENCODERS[options.encoder]()
+        channels = len(parse_bands(options.bands)) or 3
+        shape = dataclasses.replace(RANDOM_ENCODERS[options.encoder](), channels=channels)
         return MAEEncoder(shape, dtype=dtype, rngs=nnx.Rngs(options.seed))
     if options.encoder.startswith("random"):
         raise UsageError(
@@ -148,12 +160,35 @@ def build_encoder(options: ImageOptions) -> Encoder:
             f"got {options.encoder!r}"
         )
     encoder = load_any_encoder(options.encoder, dtype=dtype)
-    if isinstance(encoder, MAEEncoder) and encoder.config.channels != 3:
-        raise UsageError(
-            f"encoder={options.encoder} takes {encoder.config.channels} channels, and scripts read "
-            "colour images: jist.data.images.bands and jist.features.cls_vectors serve bands"
-        )
-    return encoder
+    return fitted(encoder, options) if isinstance(encoder, MAEEncoder) else encoder
+
+
+def in_full(options: Given) -> Given:
+    """The same options, with bands and scale as the encoder and the training images have them.
+
+    Errors: as `resolve` of bands.
+    """
+    if not options.of_images or options.dataset.startswith("masked:"):
+        return options
+    own = None
+    if options.encoder not in RANDOM_ENCODERS:
+        own = read_preprocessing(options.encoder)
+    asked = are_asked(options)
+    if not asked and (own is None or (len(own.mean) == 3 and not own.bands)):
+        return options
+    found = bands_of(options)
+    if found is not None and len(parse_scale(options.scale)) == len(found.names):
+        if own is not None:
+            of_encoder(found.names, own)
+        return options
+    images = load_dataset(
+        options.dataset,
+        "train",
+        data_dir=options.data_dir,
+        seed=options.seed,
+        test_share=options.test_share,
+    )
+    return dataclasses.replace(options, **resolve(options, images, own))
 
 
 def masks_of(
@@ -166,14 +201,13 @@ def masks_of(
 
 
 def natural_masks(options: NaturalOptions, preprocessing: Preprocessing, seed: int) -> NaturalMasks:
-    """The natural masks of the options; missing pixels take the encoder's mean colour."""
-    red, green, blue = (round(255 * mean) for mean in preprocessing.mean)
+    """The natural masks of the options; missing pixels take the encoder's mean."""
     return NaturalMasks(
         max_missing=options.max_missing,
         no_data=options.no_data,
         clouds=options.simulate_clouds,
         seed=seed,
-        fill=(red, green, blue),
+        fill=tuple(round(255 * mean) for mean in preprocessing.mean),
     )
 
 
@@ -199,7 +233,7 @@ def dataset_of(options: ImageOptions, split: str) -> Dataset:
     )
     for remark in dataset.remarks:
         say_once(remark)
-    return dataset
+    return with_bands(dataset, bands_of(options))
 
 
 @functools.cache
@@ -220,6 +254,21 @@ def say_how_resized(dataset: Dataset, encoder: Encoder) -> None:
             say_once(f"images of {width} × {height} (the first) are {cut}scaled to {side} × {side}")
 
 
+def say_what_is_missing(dataset: Dataset) -> None:
+    """Says that images lack pixels that no option leaves out, judged by the first few."""
+    shares = []
+    for index in range(min(LOOKED_AT, len(dataset))):
+        with contextlib.suppress(DataError):
+            shares.append(float(dataset.open_with_missing(index)[1].mean()))
+    if any(shares):
+        shown = "black" if getattr(dataset, "bands", None) else "white"
+        say_once(
+            f"of the first {len(shares)} images {np.mean(shares):.1%} of the pixels are missing "
+            f"(transparent, no data or masked) and shown as {shown}: --natural-masks leaves such "
+            "patches out"
+        )
+
+
 def extract_images(
     options: ImageOptions,
     mask_ratio: float,
@@ -232,6 +281,8 @@ def extract_images(
     dataset = dataset_of(options, split)
     if split == "train":
         say_how_resized(dataset, encoder)
+        if not options.natural:
+            say_what_is_missing(dataset)
     store = features.extract(
         encoder,
         dataset,
@@ -243,8 +294,20 @@ def extract_images(
         skip_empty=options.skip_empty,
         progress=progress,
     )
+    if options.natural:
+        say_missing(split, store.attributes)
     for skipped in store.attributes["skipped"]:
         progress.console.print(f"skipped, unreadable: {skipped}", soft_wrap=True)
+
+
+def say_missing(split: str, attributes: Mapping[str, Any]) -> None:
+    """Says how much of the images is missing, so that nothing removed is not overlooked."""
+    pixels = attributes.get("missing_pixels")
+    said = "" if pixels is None else f"{pixels:.1%} of the pixels and "
+    said += f"{attributes['missing_share']:.1%} of the patches missing"
+    left_out = len(attributes["empty"])
+    said += f", {left_out} images with nothing visible left out"
+    print(f"{split}: masks: {attributes['masks']['name']}, {said}")
 
 
 def check_sees_patches(options: ImageOptions, encoder: Encoder) -> MAEEncoder:

@@ -6,6 +6,7 @@ from typing import Any
 
 from experiments.command.errors import UsageError
 from experiments.command.options import (
+    BANDS,
     BATCH_SIZE,
     NATURAL,
     OF_IMAGES,
@@ -102,6 +103,8 @@ class Plan:
         unused |= {"pool"} if self.images.pool == "cls" else set()
         unused |= set() if self.images.augment else {"augment"}
         unused |= set() if self.images.natural else {*NATURAL}
+        later = (*BANDS, "quality_band", "cloudy")  # not listed by runs from before there were any
+        unused |= {name for name in later if getattr(self.images, name) is None}
         sparse, own = (self.images.dataset.startswith(kind) for kind in ("xc:", "features:"))
         unused |= set() if self.images.of_images else {*OF_IMAGES}
         of_sparse = {"multilabel_loss", "entry_dropout", "row_length", "skip_empty"}

@@ -9,7 +9,7 @@ from experiments.command.cli import Options
 from experiments.command.errors import UsageError
 from experiments.command.options import NaturalOptions, ProcessOptions
 from experiments.runs.images import COMPUTE_DTYPES
-from jist.models import MAE, DecoderConfig, ViTConfig
+from jist.models import MAE, DecoderConfig, Preprocessing, ViTConfig
 
 # Encoder and decoder by size. Small images have small patches, whose pixels a narrow decoder can
 # predict; that of `base` is the published one.
@@ -69,7 +69,7 @@ class PretrainOptions(Options, NaturalOptions, ProcessOptions):
     """Where results are written; the same directory resumes where it stopped."""
 
 
-def build_mae(options: PretrainOptions) -> MAE:
+def build_mae(options: PretrainOptions, preprocessing: Preprocessing) -> MAE:
     """The untrained masked autoencoder of the options; `dtype` must not be auto."""
     if options.encoder not in SIZES:
         raise UsageError(f"encoder must be one of {(*SIZES,)}, got {options.encoder!r}")
@@ -79,4 +79,10 @@ def build_mae(options: PretrainOptions) -> MAE:
     encoder, decoder = SIZES[options.encoder]
     given = {"image_size": options.image_size, "patch_size": options.patch_size}
     encoder = dataclasses.replace(encoder, **{k: v for k, v in given.items() if v is not None})
-    return MAE(encoder, decoder, dtype=COMPUTE_DTYPES[options.dtype], rngs=nnx.Rngs(options.seed))
+    return MAE(
+        dataclasses.replace(encoder, channels=len(preprocessing.mean)),
+        decoder,
+        dtype=COMPUTE_DTYPES[options.dtype],
+        preprocessing=preprocessing,
+        rngs=nnx.Rngs(options.seed),
+    )

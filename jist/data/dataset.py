@@ -7,7 +7,7 @@ import hashlib
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt32
+from jaxtyping import Bool, Int, UInt8, UInt32
 from PIL import Image
 
 from jist.data.errors import UnreadableImageError
@@ -73,18 +73,29 @@ class Examples:
 class Dataset(Examples, abc.ABC):
     """Labelled images, decoded one at a time."""
 
+    @property
+    def channels(self) -> int:
+        """Channels C of every image: three colours, or as many bands as are read."""
+        return 3
+
     @abc.abstractmethod
     def open(self, index: int) -> Image.Image:
-        """Decodes an image to RGB; safe to call from several threads.
+        """Decodes an image to RGB, to be shown; safe to call from several threads.
 
         Raises:
             UnreadableImageError: it cannot be decoded; the message says which.
         """
 
+    def decode(self, index: int) -> Image.Image | UInt8[np.ndarray, "height width channels"]:
+        """An image as it is encoded: as `open`, where it has no other bands than colours."""
+        return self.open(index)
+
     def open_with_missing(
         self, index: int, no_data: int | None = None
-    ) -> tuple[Image.Image, Bool[np.ndarray, "height width"]]:
-        """Decodes an image and says which of its pixels are missing.
+    ) -> tuple[
+        Image.Image | UInt8[np.ndarray, "height width channels"], Bool[np.ndarray, "height width"]
+    ]:
+        """Decodes an image, as `decode`, and says which of its pixels are missing.
 
         Args:
             index: which image.

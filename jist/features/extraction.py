@@ -70,7 +70,8 @@ def extract(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     dim, length = feature_dim(encoder, pool), None
     if isinstance(dataset, MaskedImages):
-        dataset.check(encoder.config.image_size, encoder.config.patch_size)
+        channels = len(encoder.preprocessing.mean)
+        dataset.check(encoder.config.image_size, encoder.config.patch_size, channels)
         length = dataset.kept
         if isinstance(keep_for, NaturalMasks) and keep_for.takes_more:
             raise ValueError(
@@ -86,9 +87,9 @@ def extract(
         encode = functools.partial(
             _encode_fixed, dataset, keep_for, encoder, pool, batch_size, skip_unreadable
         )
-    out = pathlib.Path(out)
+    out, natural = pathlib.Path(out), isinstance(keep_for, NaturalMasks)
     attributes = describe(encoder, dataset, keep_for, pool)
-    arrays = create(out, len(dataset), dim, attributes)
+    arrays = create(out, len(dataset), dim, attributes, natural=natural)
     todo = store.chunks_to_do(out, "cls", arrays["cls"], CHUNK)
     rows = [row for chunk in todo for row in chunk]
     shown = "the visible ones" if isinstance(keep_for, NaturalMasks) else attributes["kept"]
@@ -100,9 +101,8 @@ def extract(
     encoded = _chunks(_shown(encode(rows), progress, bar))
     for chunk, found in zip(todo, encoded, strict=True):
         # `cls` last: its presence says that the whole chunk is there.
-        for name in ("label", "example_id", "keep", "cls"):
+        for name in ("label", "example_id", "keep", *(("missing",) if natural else ()), "cls"):
             store.write(arrays[name][chunk.start : chunk.stop], found[name])
-    natural = isinstance(keep_for, NaturalMasks)
     finish(out, dataset, natural=natural, skip_unreadable=skip_unreadable, skip_empty=skip_empty)
     return load(out)
 
@@ -153,6 +153,7 @@ def _encode_natural(
             "keep": some.keep,
             "label": some.labels,
             "example_id": some.example_ids,
+            "missing": some.missing,
         }
         for some in found
     )
@@ -191,7 +192,7 @@ def _encode(
     keep_for: KeepFor,
     pool: str,
     weights: Any,
-    images: UInt8[Array, "batch side side 3"],
+    images: UInt8[Array, "batch side side channels"],
     example_ids: Array,
 ) -> tuple[Array, Array]:
     encoder = nnx.merge(graphdef, weights)

@@ -103,7 +103,7 @@ class EpochEncoder:
         return np.concatenate([cls[batch.readable] for batch, cls in found])
 
     def _fits(self) -> bool:
-        needed = len(self.dataset) * 3 * self.encoder.config.image_size**2
+        needed = len(self.dataset) * self.dataset.channels * self.encoder.config.image_size**2
         return needed <= available_memory_bytes() / 4
 
     def _batches(self) -> Iterator[Batch]:
@@ -133,7 +133,7 @@ def _encode(
     pool: str,
     weights: Any,
     epoch: Array,
-    images: UInt8[Array, "batch side side 3"],
+    images: UInt8[Array, "batch side side channels"],
     example_ids: Array,
 ) -> Array:
     encoder = nnx.merge(graphdef, weights)

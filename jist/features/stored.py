@@ -2,10 +2,12 @@
 
 A feature store is a Zarr v3 group: `cls` [N, D] float32, `label` [N] int32, `keep` [N, K] int32,
 `example_id` [N] uint32; its attributes say which data set, encoder and masks it belongs to. Under
-natural masks K is the number of all patches, and rows of `keep` are padded with -1. Features of
-clips have no `keep`; their `cls` are the log-mel features.
+natural masks K is the number of all patches, rows of `keep` are padded with -1, and `missing` [N]
+float32 is the share of an image's pixels that is missing. Features of clips have no `keep`; their
+`cls` are the log-mel features.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -80,11 +82,12 @@ def describe(
 
 
 def create(
-    path: pathlib.Path, rows: int, dim: int, attributes: dict[str, Any]
+    path: pathlib.Path, rows: int, dim: int, attributes: dict[str, Any], *, natural: bool = False
 ) -> dict[str, ts.TensorStore]:
     """The arrays of a store of N rows, by name, to write; made if missing.
 
-    `keep` is among them if the attributes say how many patches are `kept`.
+    `keep` is among them if the attributes say how many patches are `kept`, `missing` under natural
+    masks.
 
     Raises:
         ValueError: the store exists with other attributes (the fields are named).
@@ -98,6 +101,8 @@ def create(
     }
     if "kept" in attributes:
         layout["keep"] = (np.int32, (rows, attributes["kept"]))
+    if natural:
+        layout["missing"] = (np.float32, (rows,))
     return {
         name: store.create_array(path, name, dtype, shape, chunk=CHUNK)
         for name, (dtype, shape) in layout.items()
@@ -117,7 +122,8 @@ def finish(
     Args:
         path: the store.
         dataset: the images.
-        natural: whether the masks are natural; the share of missing patches is then noted.
+        natural: whether the masks are natural; the shares of missing patches and pixels, of images
+            that are not left out, are then noted.
         skip_unreadable: as for `left_out`.
         skip_empty: as for `left_out`.
 
@@ -132,6 +138,9 @@ def finish(
         counts = (keep != NO_PATCH).sum(axis=1)
         shown = float(counts[counts > 0].mean()) if counts.any() else 0.0
         attributes["missing_share"] = 1 - shown / keep.shape[1]
+        with contextlib.suppress(store.StoreError):  # stores from before it was written
+            share = store.read(path, "missing")[store.read(path, "label") >= 0]
+            attributes["missing_pixels"] = float(share.mean()) if len(share) else 0.0
     store.write_attributes(path, attributes)
 
 

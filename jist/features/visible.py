@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int, UInt8, UInt32
+from jaxtyping import Array, Bool, Float, Int, UInt8, UInt32
 
 from jist.data import Dataset, EmptyImageError, NaturalMasks, UnreadableImageError, batches
 from jist.masking import visible_patches
@@ -24,17 +24,19 @@ class Visible:
     """A batch of images and their visible patches.
 
     Attributes:
-        images: [B, S, S, 3] uint8.
+        images: [B, S, S, C] uint8.
         keep: indices of the visible patches [B, K], ascending, each row ending with `NO_PATCH`
             where it has fewer.
         labels: [B] int32, or `UNREADABLE` or `EMPTY`.
         example_ids: [B] uint32.
+        missing: share of each image's pixels that is missing [B]; None under fixed masks.
     """
 
-    images: UInt8[np.ndarray, "batch side side 3"]
+    images: UInt8[np.ndarray, "batch side side channels"]
     keep: Int[np.ndarray, "batch kept"]
     labels: Int[np.ndarray, " batch"]
     example_ids: UInt32[np.ndarray, " batch"]
+    missing: Float[np.ndarray, " batch"] | None = None
 
     @property
     def counts(self) -> Int[np.ndarray, " batch"]:
@@ -92,7 +94,8 @@ def visible_batches(
         empty = np.flatnonzero(labels == EMPTY)
         if len(empty) and not skip_empty:
             raise nothing_visible(dataset.locate(rows[start + int(empty[0])]))
-        yield Visible(batch.images, keep, labels.astype(np.int32), batch.example_ids)
+        share = None if batch.missing is None else batch.missing.mean(axis=(1, 2))
+        yield Visible(batch.images, keep, labels.astype(np.int32), batch.example_ids, share)
         start += len(labels)
 
 

@@ -23,10 +23,13 @@ class Cropped:
     least_area: float = 0.6
 
     def __call__(
-        self, key: PRNGKeyArray, image: UInt8[Array, "side side 3"], keep: Int[Array, " kept"]
-    ) -> tuple[Float[Array, "side side 3"], Int[Array, " kept"]]:
-        """The view [S, S, 3], in [0, 255], and the patches that are visible of it."""
-        return random_view(key, image, (self.least_area, 1.0)), keep
+        self,
+        key: PRNGKeyArray,
+        image: UInt8[Array, "side side channels"],
+        keep: Int[Array, " kept"],
+    ) -> tuple[Float[Array, "side side channels"], Int[Array, " kept"]]:
+        """The view [S, S, C], in [0, 255], and the patches that are visible of it."""
+        return random_view(key, image, (self.least_area, 1.0), image.shape[2]), keep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +43,12 @@ class Mirrored:
     grid: int
 
     def __call__(
-        self, key: PRNGKeyArray, image: UInt8[Array, "side side 3"], keep: Int[Array, " kept"]
-    ) -> tuple[Float[Array, "side side 3"], Int[Array, " kept"]]:
-        """The view [S, S, 3] and its visible patches, in any order."""
+        self,
+        key: PRNGKeyArray,
+        image: UInt8[Array, "side side channels"],
+        keep: Int[Array, " kept"],
+    ) -> tuple[Float[Array, "side side channels"], Int[Array, " kept"]]:
+        """The view [S, S, C] and its visible patches, in any order."""
         pixels = image.astype(jnp.float32)
         row, column = jnp.divmod(keep, self.grid)
         other = row * self.grid + self.grid - 1 - column

@@ -1,5 +1,6 @@
 """Flax NNX modules; independent of workers, image files and devices."""
 
+from jist.models.bands import select_bands
 from jist.models.classifier import Classifier
 from jist.models.decoder import DecoderConfig
 from jist.models.mae import MAE
@@ -22,6 +23,7 @@ from jist.models.weights import (
     load_encoder,
     load_mae,
     load_resnet,
+    read_preprocessing,
     save_encoder,
     save_mae,
     save_resnet,
@@ -52,9 +54,11 @@ __all__ = [
     "load_mae",
     "load_resnet",
     "name_neurons",
+    "read_preprocessing",
     "save_encoder",
     "save_mae",
     "save_resnet",
+    "select_bands",
     "shipped_encoders",
     "unnamed",
 ]

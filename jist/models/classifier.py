@@ -13,8 +13,8 @@ from jist.models.vit import MAEEncoder
 POOLINGS = ("cls", "mean")
 # Images and visible patches -> those of a random view, for one image.
 Views = Callable[
-    [PRNGKeyArray, UInt8[Array, "side side 3"], Int[Array, " kept"]],
-    tuple[Float[Array, "side side 3"], Int[Array, " kept"]],
+    [PRNGKeyArray, UInt8[Array, "side side channels"], Int[Array, " kept"]],
+    tuple[Float[Array, "side side channels"], Int[Array, " kept"]],
 ]
 
 

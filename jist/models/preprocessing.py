@@ -1,6 +1,7 @@
 """Preprocessing: resizing and normalisation as in the training of an encoder."""
 
 import dataclasses
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
@@ -16,15 +17,20 @@ class Preprocessing:
         mean: mean of each channel (red, green, blue; or every band), with pixels in [0, 1].
         std: standard deviation of each channel, likewise.
         interpolation: how images are resized, one of "nearest", "bilinear", "bicubic", "lanczos".
+        bands: names of the channels, where they are bands of a sensor.
+        scale: of each band the stored values that become 0 and 255 before everything else; empty
+            where pixels are bytes already.
 
     Raises:
         ValueError: an unknown interpolation, a deviation that is not positive, more means than
-            deviations or the other way round.
+            deviations, bands or scales, or the other way round.
     """
 
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     interpolation: str = "bicubic"
+    bands: tuple[str, ...] = ()
+    scale: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.interpolation not in INTERPOLATIONS:
@@ -37,6 +43,17 @@ class Preprocessing:
             raise ValueError(
                 f"mean and std must have as many channels, got {len(self.mean)} and {len(self.std)}"
             )
+        for name in ("bands", "scale"):
+            if len(getattr(self, name)) not in (0, len(self.mean)):
+                raise ValueError(
+                    f"{name} must have an entry for each of {len(self.mean)} channels, got "
+                    f"{len(getattr(self, name))}"
+                )
+
+    def as_json(self) -> dict[str, Any]:
+        """As `config.json` has it: of colour images, as before there were bands."""
+        found = dataclasses.asdict(self)
+        return {name: of for name, of in found.items() if of or name not in ("bands", "scale")}
 
     @classmethod
     def of(cls, channels: int, interpolation: str = "bicubic") -> "Preprocessing":

@@ -59,7 +59,7 @@ def _config(encoder: MAEEncoder | ResNet50) -> dict[str, Any]:
             "version": VERSION,
             "encoder": encoder.config.as_json(),
         }
-    return shape | {"preprocessing": dataclasses.asdict(encoder.preprocessing)}
+    return shape | {"preprocessing": encoder.preprocessing.as_json()}
 
 
 def _decoder_config(mae: MAE) -> dict[str, Any]:
@@ -234,6 +234,20 @@ def load_any_encoder(name: str | os.PathLike, *, dtype: DTypeLike = jnp.float32)
     return load_encoder(name, dtype=dtype)
 
 
+def read_preprocessing(name: str | os.PathLike) -> Preprocessing:
+    """The preprocessing of an encoder, as `load_any_encoder` finds it, without its weights.
+
+    Raises:
+        FileNotFoundError, ModelFileError: as `load_encoder`.
+    """
+    directory = locate(name)
+    otherwise = f", or the name of a shipped encoder ({', '.join(shipped_encoders())})"
+    config = read_config(
+        directory, "encoder.safetensors", "jist.models.save_encoder", otherwise=otherwise
+    )
+    return _preprocessing(config, directory)
+
+
 def load_resnet(directory: str | os.PathLike, *, dtype: DTypeLike = jnp.float32) -> ResNet50:
     """Rebuilds a ResNet-50 from its directory.
 
@@ -275,4 +289,4 @@ def _vit_config(config: dict[str, Any], directory: pathlib.Path) -> ViTConfig:
 
 def _preprocessing(config: dict[str, Any], directory: pathlib.Path) -> Preprocessing:
     where = f"{directory / 'config.json'}: preprocessing"
-    return of_json(Preprocessing, config.get("preprocessing"), where, may_lack=())
+    return of_json(Preprocessing, config.get("preprocessing"), where, may_lack=("bands", "scale"))

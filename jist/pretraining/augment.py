@@ -12,6 +12,7 @@ def random_view(
     key: PRNGKeyArray,
     image: UInt8[Array, "side side channels"],
     crop_area: tuple[float, float] = (0.2, 1.0),
+    channels: int = 3,
 ) -> Float[Array, "side side channels"]:
     """Crops an image at random, resizes the crop to the image's size, mirrors every second one.
 
@@ -21,12 +22,13 @@ def random_view(
 
     Args:
         key: PRNG key.
-        image: pixels [S, S, 3], 0 to 255; or [S, S, 4], whose fourth channel is 0 where a pixel
+        image: pixels [S, S, C], 0 to 255; or [S, S, C + 1], whose last channel is 0 where a pixel
             is missing.
         crop_area: least and largest area of a crop, as shares of the image.
+        channels: channels C of the image.
 
     Returns:
-        Pixels [S, S, 3], float32 in [0, 255]; or [S, S, 4], whose fourth channel is 0 where the
+        Pixels [S, S, C], float32 in [0, 255]; or [S, S, C + 1], whose last channel is 0 where the
         filter mixed in a missing pixel, and else 255.
 
     Raises:
@@ -55,9 +57,9 @@ def random_view(
             method=method,
         )
 
-    view = jnp.clip(resized(image[:, :, :3], "cubic"), 0, 255)
-    if image.shape[2] == 4:
-        missing = resized(_grown(image[:, :, 3:] == 0), "linear")
+    view = jnp.clip(resized(image[:, :, :channels], "cubic"), 0, 255)
+    if image.shape[2] > channels:
+        missing = resized(_grown(image[:, :, channels:] == 0), "linear")
         view = jnp.concatenate([view, 255.0 * (missing == 0)], axis=2)
     return jnp.where(jax.random.bernoulli(mirror_key), view[:, ::-1], view)
 

@@ -114,7 +114,7 @@ class Streamed:
 
 
 def _channels(batch: Batch) -> UInt8[np.ndarray, "batch side side channels"]:
-    """The images; if pixels may be missing, with a fourth channel that is 0 where they are."""
+    """The images; if pixels may be missing, with one more channel that is 0 where they are."""
     if batch.missing is None:
         return batch.images
     there = np.where(batch.missing, 0, 255).astype(np.uint8)

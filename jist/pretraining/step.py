@@ -161,9 +161,9 @@ class Pretraining:
 
         Args:
             state: the state before; its buffers are reused.
-            images: pixels [N, S, S, 3] on every device (see `place`), S the encoder's size; or
-                [N, S, S, 4], whose fourth channel is 0 where a pixel is missing. Missing pixels are
-                neither encoded nor predicted.
+            images: pixels [N, S, S, C] on every device (see `place`), as the encoder takes them; or
+                [N, S, S, C + 1], whose last channel is 0 where a pixel is missing. Missing pixels
+                are neither encoded nor predicted.
             rows: which of them make up the batch [B].
 
         Returns:
@@ -242,12 +242,13 @@ class Pretraining:
 
         def one(image: Array, key: Array) -> tuple[Array, ...]:
             view_key, mask_key = jax.random.split(key)
-            view = random_view(view_key, image, self.crop_area)
-            if view.shape[2] == 3:
+            channels = self.config.channels
+            view = random_view(view_key, image, self.crop_area, channels)
+            if view.shape[2] == channels:
                 return view, random_keep(mask_key, 1, self.config.patches, self.mask_ratio)[0]
-            missing = view[None, :, :, 3] == 0
+            missing = view[None, :, :, channels] == 0
             visible = are_visible(missing, self.config.patch_size, self.max_missing)
             keep, valid = random_keep_of_visible(mask_key, visible, self.mask_ratio)
-            return view[:, :, :3], keep[0], valid[0], visible[0]
+            return view[:, :, :channels], keep[0], valid[0], visible[0]
 
         return jax.vmap(one)(images[rows], keys)

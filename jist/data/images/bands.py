@@ -1,14 +1,24 @@
-"""GeoTIFFs: some bands of one image, and which of its pixels are missing; needs the extra `geo`."""
+"""Images of more bands than colours, and which of their pixels are missing; needs `geo`.
 
+Such an image is any file that GDAL reads, mostly a GeoTIFF. Values of any type become bytes by a
+scale, because everything that follows holds images as bytes.
+"""
+
+import contextlib
 import dataclasses
 import os
-from collections.abc import Sequence
+import re
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, UInt8
 
 from jist.data.errors import UnreadableImageError
+from jist.data.images.missing import missing_beside
+
+Scale = tuple[int | float, int | float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +49,112 @@ SENTINEL2_SCL = Quality("SCL", values=(0, 3, 8, 9, 10))
 LANDSAT_QA_PIXEL = Quality("QA_PIXEL", bits=(0, 1, 2, 3, 4))
 
 
+@dataclasses.dataclass(frozen=True)
+class Bands:
+    """Which bands are read of every image, and how.
+
+    Attributes:
+        names: numbers, from 1, or descriptions, in the wanted order; none for all but the quality
+            band and alpha.
+        scale: the values that become 0 and 255, of each band or one for all; what lies outside is
+            clipped. Reflectances of Sentinel-2 are in units of 1/10,000: (0, 10000).
+        quality: the band that names clouds and the like, if there is one.
+
+    Raises:
+        ValueError: a scale is empty, or there are neither one nor as many as bands.
+    """
+
+    names: tuple[int | str, ...]
+    scale: tuple[Scale, ...]
+    quality: Quality | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.scale) != 1 and len(self.scale) != len(self.names):
+            raise ValueError(
+                f"scale must be one, or one for each of {len(self.names)} bands, got "
+                f"{len(self.scale)}"
+            )
+        for low, high in self.scale:
+            if not low < high:
+                raise ValueError(
+                    f"scale must name a lower value and a higher one, got {(low, high)}"
+                )
+
+    def describe(self) -> dict[str, Any]:
+        """As JSON, for the description of a data set."""
+        return dataclasses.asdict(self)
+
+    def read(
+        self, path: str | os.PathLike, no_data: int | None = None
+    ) -> tuple[UInt8[np.ndarray, "height width channels"], Bool[np.ndarray, "height width"]]:
+        """The pixels [H, W, C], 0 where they are missing, and which are missing [H, W].
+
+        A pixel is missing if the file says so in any of these bands (its no-data value, an internal
+        mask, an alpha band), if it is not a finite number in any of them or holds `no_data` in all,
+        by the quality band, or by the mask `NAME.mask.png` beside the file.
+
+        Raises:
+            ImportError: rasterio is not installed.
+            UnreadableImageError: the file cannot be read, or has no such band; or its mask.
+        """
+        with opened(path) as file, _told(path):
+            pixels, missing = self.read_window(file, None, no_data)
+        beside = missing_beside(path, missing.shape)
+        if beside is not None:
+            missing = missing | beside
+            pixels[missing] = 0
+        return pixels, missing
+
+    def read_window(
+        self, file: Any, window: Any, no_data: int | None = None
+    ) -> tuple[UInt8[np.ndarray, "height width channels"], Bool[np.ndarray, "height width"]]:
+        """As `read`, a window of a file that is open (`opened`), without the mask beside it.
+
+        Args:
+            file: of rasterio.
+            window: of rasterio; None for the whole file.
+            no_data: as `read`.
+
+        Raises:
+            LookupError: it has no such band.
+        """
+        values, missing = self.stored(file, window, no_data)
+        pixels = np.empty((*missing.shape, len(values)), np.uint8)
+        scales = self.scale if len(self.scale) > 1 else self.scale * len(values)
+        # Band by band: a large window is never held as floats as a whole.
+        for channel, (band, (low, high)) in enumerate(zip(values, scales, strict=True)):
+            shares = (np.where(missing, low, band).astype(np.float64) - low) / (high - low)
+            pixels[:, :, channel] = np.round(255 * np.clip(shares, 0, 1))
+        return pixels, missing
+
+    def stored(
+        self, file: Any, window: Any, no_data: int | None = None
+    ) -> tuple[np.ndarray, Bool[np.ndarray, "height width"]]:
+        """Values as they are stored [C, H, W], and what is missing [H, W]; as `read_window`."""
+        numbers, quality = self.numbers(file)
+        values = file.read(numbers, window=window)
+        missing = (file.read_masks(numbers, window=window) == 0).any(axis=0)
+        if no_data is not None:
+            missing |= (values == no_data).all(axis=0)
+        if quality is not None and self.quality is not None:
+            missing |= self.quality.missing(file.read(quality, window=window))
+        if values.dtype.kind in "fc":
+            missing |= ~np.isfinite(values).all(axis=0)
+        return values, missing
+
+    def numbers(self, file: Any) -> tuple[list[int], int | None]:
+        """The numbers of the bands in an open file, and that of the quality band.
+
+        Raises:
+            LookupError: it has no such band.
+        """
+        described = list(zip(file.indexes, file.descriptions, strict=True))
+        quality = None if self.quality is None else number_of(self.quality.band, described)
+        wanted = [number_of(name, described) for name in self.names]
+        rest = [number for number in image_bands(file) if number != quality]
+        return wanted or rest, quality
+
+
 def read_bands(
     path: str | os.PathLike,
     bands: Sequence[int | str] = (),
@@ -48,67 +164,104 @@ def read_bands(
 ) -> tuple[UInt8[np.ndarray, "height width channels"], Bool[np.ndarray, "height width"]]:
     """Some bands of an image, of any number type, and which of its pixels are missing.
 
-    A pixel is missing if the file says so in any of these bands (its no-data value, an internal
-    mask, an alpha band), if it is not a finite number in any of them, or by the quality band.
+    Args, returns, errors: as those of `Bands` and its `read`, with one scale for all bands.
+    """
+    return Bands(tuple(bands), (scale,), quality).read(path)
 
-    Args:
-        path: a file that GDAL reads.
-        bands: numbers, from 1, or descriptions, in the wanted order; by default all but the quality
-            band and alpha.
-        scale: the values that become 0 and 255; what lies outside is clipped. Reflectances of
-            Sentinel-2 are in units of 1/10,000: (0, 10000).
-        quality: the band that names clouds and the like, if there is one.
 
-    Returns:
-        Pixels [H, W, C], 0 where they are missing, and what is missing [H, W].
+@contextlib.contextmanager
+def opened(path: str | os.PathLike) -> Iterator[Any]:
+    """A file, open in rasterio.
 
     Raises:
         ImportError: rasterio is not installed.
-        ValueError: the scale is empty.
-        UnreadableImageError: the file cannot be read, or has no such band.
+        UnreadableImageError: the file cannot be opened.
     """
-    low, high = scale
-    if not low < high:
-        raise ValueError(f"scale must name a lower value and a higher one, got {scale}")
+    rasterio = load_rasterio(path)
+    with _told(path):
+        file = rasterio.open(path)
+    with file:
+        yield file
+
+
+@contextlib.contextmanager
+def _told(path: str | os.PathLike) -> Iterator[None]:
+    """Names the file in what rasterio, and a band that is not there, raise."""
+    from rasterio.errors import RasterioError
+
+    try:
+        yield
+    except (RasterioError, LookupError) as error:
+        reason = " ".join(str(error).split())
+        raise UnreadableImageError(f"cannot read image {path}: {reason}") from error
+
+
+def load_rasterio(wanted_for: object) -> Any:
+    """The package, which need not be installed.
+
+    Raises:
+        ImportError: it is not; the message names the extra.
+    """
     try:
         import rasterio
-        from rasterio.enums import ColorInterp
-        from rasterio.errors import RasterioError
+        from rasterio.errors import NotGeoreferencedWarning
     except ImportError as error:
         raise ImportError(
-            f"{path}: bands are read through rasterio: pip install 'jist[geo]'"
+            f"{wanted_for}: bands are read through rasterio: pip install 'jist[geo]'"
         ) from error
-    try:
-        with rasterio.open(path) as file:
-            named = None if quality is None else _number(file, quality.band)
-            alpha = [i for i, c in enumerate(file.colorinterp, 1) if c == ColorInterp.alpha]
-            rest = [i for i in file.indexes if i != named and i not in alpha]
-            chosen = [_number(file, band) for band in bands] or rest
-            values = file.read(chosen)
-            missing = (file.read_masks(chosen) == 0).any(axis=0)
-            if named is not None and quality is not None:
-                missing |= quality.missing(file.read(named))
-    except (RasterioError, LookupError) as error:
-        raise UnreadableImageError(f"cannot read image {path}: {error}") from error
-    missing |= ~np.isfinite(values).all(axis=0)
-    pixels = _to_bytes(np.where(missing, low, values), low, high)
-    return np.moveaxis(pixels, 0, -1), missing
+    # Pixels are wanted here, wherever on Earth they lie.
+    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+    return rasterio
 
 
-def _number(file: Any, band: int | str) -> int:
-    """The number of a band in an open file."""
-    if isinstance(band, int) and band in file.indexes:
-        return band
-    if isinstance(band, str) and file.descriptions.count(band) == 1:
-        return file.descriptions.index(band) + 1
-    described = ", ".join(f"{i} ({d or 'no name'})" for i, d in enumerate(file.descriptions, 1))
-    raise LookupError(f"no band {band!r}; it has {described}")
+def image_bands(file: Any) -> list[int]:
+    """The numbers of the bands of an open file, but alpha."""
+    from rasterio.enums import ColorInterp
+
+    kinds = zip(file.indexes, file.colorinterp, strict=True)
+    return [number for number, kind in kinds if kind != ColorInterp.alpha]
 
 
-def _to_bytes(
-    values: Float[np.ndarray, "channels height width"] | np.ndarray,
-    low: int | float,
-    high: int | float,
-) -> np.ndarray:
-    shares = (values.astype(np.float64) - low) / (high - low)
-    return np.round(255 * np.clip(shares, 0, 1)).astype(np.uint8)
+def number_of(band: int | str, described: Sequence[tuple[int, str | None]]) -> int:
+    """The number of a band among (number, description), by number or by name.
+
+    Names are compared as `plain_name`: B04, B4 and "B4, central wavelength 665 nm" are one.
+
+    Raises:
+        LookupError: there is no such band, or there are several; those that are there are named.
+    """
+    if isinstance(band, int):
+        found = [number for number, _ in described if number == band]
+    else:
+        found = [number for number, name in described if name == band]
+        if not found:
+            plain = plain_name(band)
+            found = [n for n, name in described if name and plain_name(name) == plain]
+    if len(found) == 1:
+        return found[0]
+    there = ", ".join(f"{number} ({name or 'no name'})" for number, name in described)
+    raise LookupError(f"{'no' if not found else 'more than one'} band {band!r}; it has {there}")
+
+
+def shown_channels(names: Sequence[int | str], channels: int) -> tuple[int, int, int]:
+    """Which channels are shown as red, green and blue: B4, B3, B2 where bands are named so.
+
+    Else the first three; of fewer, the first as grey.
+
+    >>> shown_channels(["B02", "B03", "B04", "B08"], 4), shown_channels([], 2)
+    ((2, 1, 0), (0, 0, 0))
+    """
+    plain = [plain_name(name) if isinstance(name, str) else "" for name in names]
+    for red, green, blue in (("B4", "B3", "B2"), ("RED", "GREEN", "BLUE")):
+        if {red, green, blue} <= set(plain):
+            return plain.index(red), plain.index(green), plain.index(blue)
+    return (0, 1, 2) if channels > 2 else (0, 0, 0)
+
+
+def plain_name(name: str) -> str:
+    """A band's name without what differs between products.
+
+    >>> plain_name("B04"), plain_name("b8a"), plain_name("B4, central wavelength 665 nm")
+    ('B4', 'B8A', 'B4')
+    """
+    return re.sub(r"(?<=[A-Z_])0+(?=\d)", "", name.partition(",")[0].strip().upper())

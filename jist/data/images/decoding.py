@@ -26,6 +26,8 @@ IMAGE_SUFFIXES = frozenset(
 _FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "TIFF", "WEBP")
 
 Converted = TypeVar("Converted")
+# An image of colours, or of bands.
+Pixels = Image.Image | UInt8[np.ndarray, "height width channels"]
 
 
 def read_image(path: str | os.PathLike) -> Image.Image:
@@ -91,19 +93,19 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def resize(
-    image: Image.Image, size: int, interpolation: str = "bicubic"
-) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    image: Pixels, size: int, interpolation: str = "bicubic"
+) -> UInt8[np.ndarray, "{size} {size} channels"]:
     """Scales the shorter side to `size` and cuts out the central square.
 
     An image of that size already is left as it is.
 
     Args:
-        image: an RGB image.
+        image: an RGB image, or bands [H, W, C], each of which is resized alone.
         size: pixels S of a side.
         interpolation: name of the Pillow filter, one of `jist.models.preprocessing.INTERPOLATIONS`.
 
     Returns:
-        Pixels [S, S, 3].
+        Pixels [S, S, C], C = 3 of an RGB image.
 
     Raises:
         ValueError: a size that is not positive, an unknown filter.
@@ -112,6 +114,15 @@ def resize(
         raise ValueError(f"size must be at least 1 pixel, got {size}")
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation must be one of {INTERPOLATIONS}, got {interpolation!r}")
+    if isinstance(image, np.ndarray):
+        if image.shape[:2] == (size, size):
+            return image
+        bands = (Image.fromarray(np.ascontiguousarray(b)) for b in np.moveaxis(image, 2, 0))
+        return np.stack([_resize(band, size, interpolation) for band in bands], axis=2)
+    return _resize(image, size, interpolation)
+
+
+def _resize(image: Image.Image, size: int, interpolation: str) -> np.ndarray:
     if image.size != (size, size):
         short = min(image.size)
         left, top = (image.width - short) // 2, (image.height - short) // 2

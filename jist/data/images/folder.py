@@ -4,15 +4,17 @@ import dataclasses
 import os
 import pathlib
 from collections import Counter
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from jist.data.dataset import Dataset
 from jist.data.errors import DataError
 from jist.data.holdout import held_out
-from jist.data.images.decoding import IMAGE_SUFFIXES, read_image
+from jist.data.images.bands import Bands, shown_channels
+from jist.data.images.decoding import IMAGE_SUFFIXES, Pixels, read_image
 from jist.data.images.layout import check_classes, find_splits, remarks_on
 from jist.data.images.missing import read_with_missing
 from jist.data.images.walk import directories, image_keys, say_passed_over
@@ -24,23 +26,63 @@ class Folder(Dataset):
 
     Attributes:
         root: the directory above the classes, or above `train/` and `test/`.
+        bands: how bands are read, of files that hold other than colours; its names are not empty.
     """
 
     root: pathlib.Path
+    bands: Bands | None = None
+
+    @property
+    def channels(self) -> int:
+        """Three colours, or as many bands as are read."""
+        return 3 if self.bands is None else len(self.bands.names)
+
+    def describe(self) -> dict[str, Any]:
+        """Description of the data; of bands, how they are read."""
+        own = {} if self.bands is None else {"bands": self.bands.describe()}
+        return super().describe() | own
 
     def open(self, index: int) -> Image.Image:
-        """Decodes the file, as `read_image`."""
-        return read_image(self.locate(index))
+        """Decodes the file, as `read_image`; of bands three, stretched.
+
+        Missing pixels are black.
+        """
+        if self.bands is None:
+            return read_image(self.locate(index))
+        pixels, missing = self.bands.read(self.locate(index))
+        shown = shown_channels(self.bands.names, self.channels)
+        return as_picture(pixels[:, :, shown], missing)
+
+    def decode(self, index: int) -> Pixels:
+        """Decodes the file, as `read_image`; or its bands, as `Bands.read`."""
+        if self.bands is None:
+            return read_image(self.locate(index))
+        return self.bands.read(self.locate(index))[0]
 
     def open_with_missing(
         self, index: int, no_data: int | None = None
-    ) -> tuple[Image.Image, Bool[np.ndarray, "height width"]]:
-        """Decodes the file, as `read_with_missing`."""
-        return read_with_missing(self.locate(index), no_data)
+    ) -> tuple[Pixels, Bool[np.ndarray, "height width"]]:
+        """Decodes the file, as `read_with_missing`; or its bands, as `Bands.read`."""
+        path = self.locate(index)
+        return (
+            read_with_missing(path, no_data)
+            if self.bands is None
+            else self.bands.read(path, no_data)
+        )
 
     def locate(self, index: int) -> str:
         """The path of the file."""
         return os.path.join(self.root, self.keys[index])
+
+
+def as_picture(
+    colours: UInt8[np.ndarray, "height width 3"], missing: Bool[np.ndarray, "height width"]
+) -> Image.Image:
+    """Three bands as a picture: from the 2nd to the 98th percentile of what is there."""
+    there = colours[~missing]
+    low, high = np.percentile(there, (2, 98)) if len(there) else (0, 255)
+    shown = np.clip((colours - low) * (255 / max(high - low, 1)), 0, 255)
+    return Image.fromarray(np.where(missing[:, :, None], 0, shown).astype(np.uint8))
 
 
 def load_folder(

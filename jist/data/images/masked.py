@@ -14,6 +14,7 @@ from PIL import Image
 from jist import store
 from jist.data.dataset import Dataset
 from jist.data.errors import DataError, UnreadableImageError
+from jist.data.images.decoding import Pixels
 
 _CACHE = {"cache_pool": {"total_bytes_limit": 2**28}}
 
@@ -44,8 +45,18 @@ class MaskedImages(Dataset):
         """Number of visible patches of an image; None where it differs between images."""
         return self.attributes["kept"]
 
-    def check(self, image_size: int, patch_size: int) -> None:
+    @property
+    def channels(self) -> int:
+        """Channels of an image."""
+        return self.attributes.get("channels", 3)  # stores from before there were bands
+
+    def check(self, image_size: int, patch_size: int, channels: int = 3) -> None:
         """Raises ValueError where an encoder takes other images or patches."""
+        if channels != self.channels:
+            raise ValueError(
+                f"{self.name} holds images of {self.channels} channels; the encoder takes "
+                f"{channels}"
+            )
         there = self.attributes["image_size"], self.attributes["patch_size"]
         if there != (image_size, patch_size):
             raise ValueError(
@@ -66,8 +77,9 @@ class MaskedImages(Dataset):
 
     def open_with_missing(
         self, index: int, no_data: int | None = None
-    ) -> tuple[Image.Image, Bool[np.ndarray, "side side"]]:
+    ) -> tuple[Pixels, Bool[np.ndarray, "side side"]]:
         """The image with its visible patches in place; everything else is missing (black)."""
+        channels = self.channels
         size, patch_size = self.attributes["image_size"], self.attributes["patch_size"]
         grid = size // patch_size
         try:
@@ -77,13 +89,14 @@ class MaskedImages(Dataset):
             patches = np.asarray(self._arrays["patches"][row, :count].read().result())
         except Exception as error:  # tensorstore raises many kinds for damaged files
             raise UnreadableImageError(f"cannot read {self.locate(index)}: {error}") from error
-        whole = np.zeros((grid**2, patch_size, patch_size, 3), np.uint8)
-        whole[keep] = patches.reshape(count, patch_size, patch_size, 3)
+        whole = np.zeros((grid**2, patch_size, patch_size, channels), np.uint8)
+        whole[keep] = patches.reshape(count, patch_size, patch_size, channels)
         missing = np.ones((grid**2, patch_size, patch_size), bool)
         missing[keep] = False
-        image = whole.reshape(grid, grid, patch_size, patch_size, 3).swapaxes(1, 2)
+        image = whole.reshape(grid, grid, patch_size, patch_size, channels).swapaxes(1, 2)
         region = missing.reshape(grid, grid, patch_size, patch_size).swapaxes(1, 2)
-        return Image.fromarray(image.reshape(size, size, 3)), region.reshape(size, size)
+        image = image.reshape(size, size, channels)
+        return Image.fromarray(image) if channels == 3 else image, region.reshape(size, size)
 
     @functools.cached_property
     def _arrays(self) -> dict[str, ts.TensorStore]:

@@ -43,16 +43,32 @@ def read_with_missing(
     path = pathlib.Path(path)
     convert = functools.partial(_with_missing, no_data=no_data)
     image, missing = decode_image(path, str(path), convert)
-    beside = path.with_suffix(MASK_SUFFIX)
-    if beside.exists():
-        mask = decode_image(beside, str(beside), _not_zero)
-        if mask.shape != missing.shape:
-            raise UnreadableImageError(
-                f"mask {beside} must have the size of its image, {image.width}×{image.height}, "
-                f"got {mask.shape[1]}×{mask.shape[0]}"
-            )
-        missing = missing | mask
-    return image, missing
+    beside = missing_beside(path, missing.shape)
+    return image, missing if beside is None else missing | beside
+
+
+def missing_beside(
+    path: str | os.PathLike, shape: tuple[int, ...]
+) -> Bool[np.ndarray, "height width"] | None:
+    """What the mask file beside an image, `NAME.mask.png`, says is missing; None without one.
+
+    Args:
+        path: of the image.
+        shape: height and width of the image.
+
+    Raises:
+        UnreadableImageError: the mask cannot be decoded, or has another size.
+    """
+    beside = pathlib.Path(path).with_suffix(MASK_SUFFIX)
+    if not beside.exists():
+        return None
+    mask = decode_image(beside, str(beside), _not_zero)
+    if mask.shape != shape:
+        raise UnreadableImageError(
+            f"mask {beside} must have the size of its image, {shape[1]}×{shape[0]}, "
+            f"got {mask.shape[1]}×{mask.shape[0]}"
+        )
+    return mask
 
 
 def _with_missing(image: Image.Image, no_data: int | None) -> tuple[Image.Image, np.ndarray]:

@@ -4,11 +4,10 @@ import dataclasses
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from PIL import Image
 
 from jist.data.dataset import Dataset
 from jist.data.images.clouds import cloud_mask
-from jist.data.images.decoding import resize
+from jist.data.images.decoding import Pixels, resize
 from jist.data.images.missing import resize_missing
 
 
@@ -23,7 +22,8 @@ class NaturalMasks:
         clouds: share of every image that simulated clouds hide, beside what is missing; None for
             no clouds.
         seed: seed of the clouds.
-        fill: colour of a missing pixel in a visible patch; by default ImageNet's mean.
+        fill: a missing pixel in a visible patch, channel by channel; by default ImageNet's mean
+            colour.
 
     Raises:
         ValueError: a share or a value outside its range.
@@ -33,7 +33,7 @@ class NaturalMasks:
     no_data: int | None = None
     clouds: float | None = None
     seed: int = 0
-    fill: tuple[int, int, int] = (124, 116, 104)
+    fill: tuple[int, ...] = (124, 116, 104)
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_missing < 1:
@@ -58,8 +58,8 @@ class NaturalMasks:
 
     def read(
         self, dataset: Dataset, index: int, size: int, interpolation: str
-    ) -> tuple[UInt8[np.ndarray, "{size} {size} 3"], Bool[np.ndarray, "{size} {size}"]]:
-        """One image [S, S, 3] and which of its pixels are missing [S, S], resized alike.
+    ) -> tuple[UInt8[np.ndarray, "{size} {size} channels"], Bool[np.ndarray, "{size} {size}"]]:
+        """One image [S, S, C] and which of its pixels are missing [S, S], resized alike.
 
         The pixels do not depend on what lies in the missing regions.
 
@@ -72,14 +72,22 @@ class NaturalMasks:
 
     def resize(
         self,
-        image: Image.Image,
+        image: Pixels,
         missing: Bool[np.ndarray, "height width"],
         example_id: int,
         size: int,
         interpolation: str,
-    ) -> tuple[UInt8[np.ndarray, "{size} {size} 3"], Bool[np.ndarray, "{size} {size}"]]:
-        """The same, of an image that has been read."""
+    ) -> tuple[UInt8[np.ndarray, "{size} {size} channels"], Bool[np.ndarray, "{size} {size}"]]:
+        """The same, of an image that has been read.
+
+        Raises:
+            ValueError: it has another number of channels than `fill`.
+        """
         pixels = resize(image, size, interpolation)
+        if pixels.shape[2] != len(self.fill):
+            raise ValueError(
+                f"fill must have a value for each of {pixels.shape[2]} channels, got {self.fill}"
+            )
         missing = resize_missing(missing, size, interpolation)
         if self.clouds is not None:
             missing = missing | cloud_mask(self.seed, example_id, size, self.clouds)

@@ -30,7 +30,7 @@ class Batch:
     """Some examples of a data set.
 
     Attributes:
-        images: [B, S, S, 3] uint8; zeros where unreadable.
+        images: [B, S, S, C] uint8; zeros where unreadable.
         labels: [B] int32; -1 where unreadable.
         example_ids: [B] uint32.
         readable: [B] bool.
@@ -38,7 +38,7 @@ class Batch:
             masks.
     """
 
-    images: UInt8[np.ndarray, "batch side side 3"]
+    images: UInt8[np.ndarray, "batch side side channels"]
     labels: Int[np.ndarray, " batch"]
     example_ids: UInt32[np.ndarray, " batch"]
     readable: Bool[np.ndarray, " batch"]
@@ -112,13 +112,13 @@ def _iterate(
 
     def decode(piece: range) -> Batch:
         some = [int(row) for row in rows[piece.start : piece.stop]]
-        images = np.zeros((len(piece), image_size, image_size, 3), np.uint8)
+        images = np.zeros((len(piece), image_size, image_size, dataset.channels), np.uint8)
         missing = None if natural is None else np.ones(images.shape[:3], bool)
         readable = np.ones(len(piece), bool)
         for i, row in enumerate(some):
             try:
                 if natural is None or missing is None:
-                    images[i] = resize(dataset.open(row), image_size, interpolation)
+                    images[i] = resize(dataset.decode(row), image_size, interpolation)
                 else:
                     images[i], missing[i] = natural.read(dataset, row, image_size, interpolation)
             except UnreadableImageError as error:

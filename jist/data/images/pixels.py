@@ -9,7 +9,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 SIXTEEN_BIT_GREY = ("I;16", "I;16L", "I;16B", "I;16N")
 READ = (
     "8-bit grey or RGB, with or without transparency, and 16-bit grey over the full range "
-    "(0 to 65535) are read"
+    "(0 to 65535) are read; of other pixels, --bands"
 )
 _WITHOUT_WHITE = ("I", "F")
 _BITS, _PHOTOMETRIC, _CHANNELS, _EXTRA, _KIND = 258, 262, 277, 338, 339  # numbers of TIFF tags
