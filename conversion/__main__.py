@@ -5,7 +5,9 @@
     python -m conversion encoders/mae-base mae-base-hf --to huggingface
 
 SRC is a facebookresearch MAE checkpoint or timm ViT (.pth, .safetensors), a Hugging Face ViTMAE
-directory or id, or a ResNet-50 v1.5 of torchvision, NVIDIA or Hugging Face. Expected for a ViT-Base
+directory or id, or a ResNet-50 v1.5 of torchvision, NVIDIA or Hugging Face; and of encoders for
+remote sensing SSL4EO-S12's MAE (13 or 2 bands), Scale-MAE (--ground-resolution) and Prithvi-EO (one
+time step). Name their bands: --bands B1 B2 ... --scale 0 10000. Expected for a ViT-Base
 on 2 CPU cores: 8 seconds, and 50 with --verify.
 """
 
@@ -43,6 +45,15 @@ class Options:
     not that of the source or, where it says none, ImageNet's."""
     std: Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="R G B ...")] = None
     """Standard deviation of each channel, likewise."""
+    bands: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="NAME ...")] = None
+    """Names of the channels, where they are bands of a sensor, such as B2 B3 B4: scripts then find
+    them in images by name."""
+    scale: Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="LOW HIGH ...")] = None
+    """Bands: the stored values that become 0 and 1 before mean and deviation are applied, a pair
+    for all or one for each in turn; 0 10000 for reflectances of Sentinel-2."""
+    ground_resolution: float | None = None
+    """Scale-MAE: how many metres a pixel of your images is wide. Its positions are made for that,
+    whatever the source holds."""
     overwrite: bool = False
     """Replace an existing DST of the same kind."""
     debug: bool = False
@@ -66,7 +77,7 @@ def run(options: Options) -> None:
     if options.verify:
         from conversion.verify import verify
     overrides = Overrides(
-        options.heads, options.decoder_heads, options.layer_norm_eps, options.mean, options.std
+        **{field.name: getattr(options, field.name) for field in dataclasses.fields(Overrides)}
     )
     convert(options.src, options.dst, overrides, overwrite=options.overwrite, verify=verify)
 
@@ -81,6 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
         config=(tyro.conf.FlagCreatePairsOff,),
     )
     into = ("verify", "heads", "decoder_heads", "layer_norm_eps", "mean", "std")
+    into += ("bands", "scale", "ground_resolution")
     given = any(getattr(options, name) != getattr(Options, name) for name in into)
     if options.to is not None and given:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in into)

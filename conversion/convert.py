@@ -1,6 +1,5 @@
 """From a source to a directory of jist, tensor by tensor."""
 
-import dataclasses
 import json
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +14,7 @@ from conversion.errors import ConversionError, some
 from conversion.names import Rule
 from conversion.plan import Overrides, Plan, make_plan
 from conversion.source import Source, open_source
+from conversion.time_steps import one_step
 from conversion.writer import blank, write_safetensors
 from jist.models import MAE, DecoderConfig, MAEEncoder, Preprocessing, ResNet50, weights
 from jist.models.storage import staged, tensors
@@ -46,7 +46,7 @@ def convert(
         ConversionError: the source cannot be converted.
         FileExistsError: the destination exists.
     """
-    source = open_source(name)
+    source = one_step(open_source(name))
     plan = make_plan(source, overrides)
     with staged(destination, overwrite=overwrite) as staging:
         sha, md5 = published.digests(source.files)
@@ -137,7 +137,7 @@ def _write_extra(source: Source, plan: Plan, directory: pathlib.Path) -> None:
 
 
 def _config(plan: Plan) -> dict[str, Any]:
-    preprocessing = {"preprocessing": dataclasses.asdict(plan.preprocessing)}
+    preprocessing = {"preprocessing": plan.preprocessing.as_json()}
     if plan.encoder is None:
         return {"format": weights.RESNET_FORMAT, "version": weights.VERSION} | preprocessing
     config: dict[str, Any] = {

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from conversion.errors import ConversionError, some
-from conversion.layouts import PATCHES, patches
+from conversion.layouts import PATCHES, Layout, patches
 from conversion.names import VIT_NAMINGS, Naming, Rule
 from conversion.resnet_names import RESNET_NAMINGS
 from conversion.source import Source
 from jist.models import Preprocessing, ViTConfig
+from jist.models.positions import sincos_positions
 
 # Heads of the published sizes, by width: ViT-Tiny and -Small (DeiT), -Base, -Large, -Huge.
 KNOWN_HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}
@@ -31,6 +32,10 @@ class Overrides:
         layer_norm_eps: epsilon of every LayerNorm.
         mean: mean of each channel of the images, in [0, 1].
         std: their standard deviation, likewise.
+        bands: names of the channels, where they are bands.
+        scale: the values that become 0 and 1 before: a pair, or one for each channel in turn.
+        ground_resolution: of Scale-MAE: metres that a pixel of its images is wide; positions are
+            made for it.
     """
 
     heads: int | None = None
@@ -38,6 +43,9 @@ class Overrides:
     layer_norm_eps: float | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    bands: tuple[str, ...] | None = None
+    scale: tuple[float, ...] | None = None
+    ground_resolution: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +59,7 @@ class Plan:
         encoder: shape of the encoder; None is a ResNet-50.
         decoder: shape of the decoder (its `heads` may be None: unknown) and `normalize_pixels`.
         preprocessing: resizing and normalisation of its images.
+        ground_resolution: as of the overrides.
     """
 
     naming: Naming
@@ -59,6 +68,7 @@ class Plan:
     encoder: ViTConfig | None
     decoder: dict[str, Any] | None
     preprocessing: Preprocessing
+    ground_resolution: float | None = None
 
 
 def make_plan(source: Source, overrides: Overrides) -> Plan:
@@ -88,7 +98,29 @@ def make_plan(source: Source, overrides: Overrides) -> Plan:
     ]
     decoder = _decoder(source, naming, rules["decoder"], overrides) if "decoder" in rules else None
     preprocessing = _preprocessing(source, "bicubic", overrides, encoder.channels)
-    return Plan(naming, rules, extra, encoder, decoder, preprocessing)
+    metres = overrides.ground_resolution
+    if metres is not None:
+        rules["encoder"] = _positions_for(metres, encoder, rules["encoder"], decoder is not None)
+    return Plan(naming, rules, extra, encoder, decoder, preprocessing, metres)
+
+
+def _positions_for(
+    metres: float, encoder: ViTConfig, rules: list[Rule], has_decoder: bool
+) -> list[Rule]:
+    """Rules whose positions are Scale-MAE's for a ground resolution, not the source's."""
+    if not 0 < metres < math.inf:
+        raise ConversionError(f"--ground-resolution must be positive metres, got {metres}")
+    if has_decoder:
+        raise ConversionError(
+            "--ground-resolution is for Scale-MAE's encoder; the source has the decoder of another "
+            "masked autoencoder"
+        )
+    made = sincos_positions(encoder.dim, encoder.grid, metres)
+    layout = Layout(lambda _: made, lambda a: [a[None]])
+    return [
+        dataclasses.replace(rule, layout=layout) if rule.jist == "positions" else rule
+        for rule in rules
+    ]
 
 
 def _recognise(source: Source) -> Naming:
@@ -259,7 +291,24 @@ def _preprocessing(
             f"the encoder takes {channels} channels; --mean and --std need a number for each, got "
             f"{len(mean)} and {len(std)}"
         )
-    return _valid(Preprocessing, mean=mean, std=std, interpolation=resized)
+    pairs = overrides.scale or ()
+    if len(pairs) % 2 or not all(
+        low < high for low, high in zip(pairs[::2], pairs[1::2], strict=True)
+    ):
+        raise ConversionError(
+            f"--scale must be pairs of a lower value and a higher one, got {pairs}"
+        )
+    scales = tuple(
+        (float(low), float(high)) for low, high in zip(pairs[::2], pairs[1::2], strict=True)
+    )
+    return _valid(
+        Preprocessing,
+        mean=mean,
+        std=std,
+        interpolation=resized,
+        bands=overrides.bands or (),
+        scale=scales * channels if len(scales) == 1 else scales,
+    )
 
 
 def _each(value: Any, scale: float, channels: int) -> tuple[float, ...]:

@@ -4,6 +4,8 @@ The reference for comparisons, written from the papers and the shapes of the pub
 plain, slow, and independent of everything in `jist`. Masks are arguments here as well.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -154,6 +156,62 @@ class MaskedAutoencoder(nn.Module):
         missing = torch.ones_like(target[:, :, 0]).scatter(1, keep, 0.0)
         error = ((predicted - target) ** 2).mean(dim=-1)
         return (error * missing).sum() / missing.sum()
+
+
+class FrameEmbedding(nn.Module):
+    """A convolution of one time step and p × p pixels, as Prithvi-EO's."""
+
+    def __init__(self, dim: int, patch_size: int, channels: int):
+        super().__init__()
+        size = (1, patch_size, patch_size)
+        self.proj = nn.Conv3d(channels, dim, size, stride=size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps images [B, C, H, W], each a sequence of one, to patches [B, L, D], row by row."""
+        return self.proj(images[:, :, None]).flatten(2).transpose(1, 2)
+
+
+class SequenceEncoder(MaskedAutoencoder):
+    """An encoder of sequences of images under Prithvi-EO's names, which is given one frame.
+
+    Args:
+        *sizes: of `MaskedAutoencoder`.
+        channels: channels C of an image.
+        tokens: positions of CLS and of the patches of all frames.
+    """
+
+    def __init__(self, *sizes: Any, channels: int, tokens: int):
+        super().__init__(*sizes, channels=channels)
+        dim, patch_size = self.pos_embed.shape[2], self.patch_size
+        self.patch_embed = FrameEmbedding(dim, patch_size, channels)
+        self.pos_embed = nn.Parameter(torch.zeros(1, tokens, dim))
+
+    def encode(self, images: Tensor, keep: Tensor) -> Tensor:
+        """As the masked autoencoder, with the positions of the first frame."""
+        x = self.patch_embed(images)
+        x = x + self.pos_embed[:, 1 : 1 + x.shape[1]]
+        x = x.gather(1, keep[:, :, None].expand(-1, -1, x.shape[2]))
+        cls = (self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1)
+        x = torch.cat([cls, x], dim=1)
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
+
+
+def scaled_positions(dim: int, grid: int, metres: float) -> Tensor:
+    """Scale-MAE's positions [1, 1 + grid², D] (Reed et al., arXiv 2212.14532, §3).
+
+    Those of the masked autoencoder, at places that are multiplied by the ground resolution in
+    metres; columns first, and zeros for CLS.
+    """
+    place = torch.arange(grid, dtype=torch.float64) * metres
+    omega = 10000 ** (-torch.arange(dim // 4, dtype=torch.float64) / (dim / 4))
+    angle = place[:, None] * omega
+    axis = torch.cat([angle.sin(), angle.cos()], dim=1)
+    columns = axis[None, :, :].expand(grid, grid, -1)
+    rows = axis[:, None, :].expand(grid, grid, -1)
+    patches = torch.cat([columns, rows], dim=2).reshape(grid**2, dim)
+    return torch.cat([torch.zeros(1, dim, dtype=torch.float64), patches])[None].float()
 
 
 class ResidualBottleneck(nn.Module):

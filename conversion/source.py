@@ -51,6 +51,7 @@ class Source:
         tensors: by the source's own names.
         config: Hugging Face's `config.json`, where there is one.
         preprocessor: Hugging Face's `preprocessor_config.json`, likewise.
+        sequence: the source as it is, where one time step of it stands here.
     """
 
     files: tuple[pathlib.Path, ...]
@@ -58,6 +59,7 @@ class Source:
     tensors: dict[str, Tensor]
     config: dict[str, Any] | None = None
     preprocessor: dict[str, Any] | None = None
+    sequence: "Source | None" = None
 
 
 def open_source(name: str) -> Source:

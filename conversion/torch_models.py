@@ -28,6 +28,8 @@ def mae_runner(
     source: Source, plan: Plan, *, decoder: bool
 ) -> Callable[[np.ndarray, np.ndarray], Output]:
     """The source's masked autoencoder, of images [B, H, W, 3] and kept patches [B, K]."""
+    if source.sequence is not None:
+        return _reference_sequence(source.sequence, plan)
     if plan.naming.family == "facebook":
         return _reference_mae(source, plan, decoder)
     return _transformers_mae(source, plan, decoder)
@@ -76,6 +78,9 @@ def _reference_mae(
         }
     unused = ("head.", "fc_norm.") if decoder else ("head.", "fc_norm.", "decoder_", "mask_token")
     _load(model, state, unused)
+    if plan.ground_resolution is not None:
+        positions = reference.scaled_positions(e.dim, e.grid, plan.ground_resolution)
+        model.pos_embed.data = positions
 
     def run(images: np.ndarray, keep: np.ndarray) -> Output:
         pixels, kept = _torch(images), torch.from_numpy(keep.astype(np.int64))
@@ -88,6 +93,27 @@ def _reference_mae(
                 return Output(tokens.numpy(), predicted.numpy())
             loss = model.loss(pixels, predicted, kept)
             return Output(tokens.numpy(), predicted.numpy(), loss.numpy())
+
+    return run
+
+
+def _reference_sequence(source: Source, plan: Plan) -> Callable[[np.ndarray, np.ndarray], Output]:
+    """The encoder of sequences itself, of one frame."""
+    e = plan.encoder
+    assert e is not None
+    state = {name.removeprefix("encoder."): tensor for name, tensor in _state(source).items()}
+    model = reference.SequenceEncoder(
+        *(e.image_size, e.patch_size, e.dim, e.depth, e.heads, e.mlp_dim, e.layer_norm_eps),
+        channels=e.channels,
+        tokens=state["pos_embed"].shape[1],
+    )
+    _load(model, state, ("decoder", "mask_token", "temporal_embed", "location_embed", "head."))
+
+    def run(images: np.ndarray, keep: np.ndarray) -> Output:
+        with torch.no_grad():
+            return Output(
+                model.encode(_torch(images), torch.from_numpy(keep.astype(np.int64))).numpy()
+            )
 
     return run
 

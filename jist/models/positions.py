@@ -12,14 +12,17 @@ class Position(nnx.Variable):
     """A position embedding: stored with the weights, never trained."""
 
 
-def sincos_positions(dim: int, grid: int) -> Float[np.ndarray, "tokens {dim}"]:
+def sincos_positions(
+    dim: int, grid: int, spacing: float = 1.0
+) -> Float[np.ndarray, "tokens {dim}"]:
     """Fixed 2-D sine-cosine positions [1 + grid², D]: a zero row for CLS, then the patches by row.
 
     The first half of a row encodes the column, the second half the row of a patch, each as
-    [sin(p ω), cos(p ω)] with ω_k = 10000^(-k / (D/4)), as in the published MAE.
+    [sin(p ω), cos(p ω)] with ω_k = 10000^(-k / (D/4)), as in the published MAE. Patches lie
+    `spacing` apart: Scale-MAE's are those of images whose pixels are as many metres wide.
     """
     omega = 1.0 / 10000 ** (np.arange(dim // 4) / (dim / 4))
-    row, column = np.meshgrid(np.arange(grid), np.arange(grid), indexing="ij")
+    row, column = np.meshgrid(*[spacing * np.arange(grid)] * 2, indexing="ij")
     angles = [np.outer(axis.ravel(), omega) for axis in (column, row)]
     patches = np.concatenate([f(angle) for angle in angles for f in (np.sin, np.cos)], axis=1)
     return np.concatenate([np.zeros((1, dim)), patches]).astype(np.float32)

@@ -7,12 +7,14 @@ from flax import nnx
 
 from conversion.__main__ import main
 from jist.features import cls_vectors
-from jist.models import MAEEncoder, Preprocessing, ViTConfig, load_mae
+from jist.models import MAEEncoder, Preprocessing, ViTConfig, load_encoder, load_mae
 
 torch = pytest.importorskip("torch", reason="PyTorch, of the extra `convert`, writes the sources")
 
 import checkpoints  # noqa: E402
 import pytorch  # noqa: E402
+
+from conversion import reference  # noqa: E402
 
 BANDS = 13  # of Sentinel-2, as SSL4EO-S12's MAE sees them under facebookresearch's names
 
@@ -59,3 +61,69 @@ def test_means_are_as_many_as_channels():
         MAEEncoder(
             ViTConfig(8, 4, 8, 1, 2, 8, channels=2), preprocessing=Preprocessing(), rngs=nnx.Rngs(0)
         )
+
+
+def test_names_and_scale_of_bands_are_kept(tmp_path, capsys):
+    model = checkpoints.mae(**checkpoints.SMALL, channels=2)
+    torch.save(model.state_dict(), tmp_path / "s1.pth")
+    arguments = [str(tmp_path / "s1.pth"), str(tmp_path / "out"), "--heads", "4"]
+    assert main([*arguments, "--bands", "VV"]) == 1
+    assert "bands must have an entry for each of 2 channels, got 1" in capsys.readouterr().err
+    assert main([*arguments, "--scale", "0", "-25"]) == 1
+    assert "--scale must be pairs of a lower value and a higher one" in capsys.readouterr().err
+    given = ["--bands", "VV", "VH", "--scale", "-25", "0", "--mean", "0.5", "0.3"]
+    assert main([*arguments, *given, "--std", "0.2", "0.2"]) == 0
+    kept = load_encoder(tmp_path / "out").preprocessing
+    assert kept.bands == ("VV", "VH")
+    assert kept.scale == ((-25.0, 0.0),) * 2
+    assert kept.mean == (0.5, 0.3)
+
+
+@pytest.mark.parametrize("prefix", ["", "encoder."])
+def test_one_time_step_of_a_sequences_encoder(tmp_path, capsys, prefix):
+    """As Prithvi-EO: patches of one time step, positions in column, row and frame."""
+    frames, side, dim = 3, 4, 64
+    sizes = (32, 8, dim, 2, 4, 128, 1e-6)
+    model = checkpoints.randomize(
+        reference.SequenceEncoder(*sizes, channels=6, tokens=1 + frames * side**2)
+    )
+    generator = np.random.default_rng(0)
+    column, row, frame = (generator.normal(size=(n, w)) for n, w in ((4, 24), (4, 24), (3, 16)))
+    places = [
+        np.concatenate([column[x], row[y], frame[t]])
+        for t in range(frames)
+        for y in range(side)
+        for x in range(side)
+    ]
+    positions = torch.tensor(np.array([np.zeros(dim), *places]), dtype=torch.float32)[None]
+    model.pos_embed.data = positions
+    state = {f"{prefix}{name}": tensor for name, tensor in model.state_dict().items()}
+    name = f"{prefix}temporal_embed_enc.scale" if prefix else "decoder_embed.weight"
+    state |= {name: torch.ones(1), "decoder.mask_token" if prefix else "mask_token": torch.ones(1)}
+    torch.save(state, tmp_path / "prithvi.pt")
+    arguments = [str(tmp_path / "prithvi.pt"), str(tmp_path / "out"), "--heads", "4", "--verify"]
+    status = main(arguments)
+    said = capsys.readouterr()
+    assert status == 0, said.err
+    assert "the first of 3 time steps" in said.out
+    config = load_encoder(tmp_path / "out").config
+    assert (config.channels, config.image_size) == (6, 32)
+    state[f"{prefix}pos_embed"] = torch.randn(1, 1 + frames * side**2, dim)
+    torch.save(state, tmp_path / "prithvi.pt")
+    assert main([*arguments, "--overwrite"]) == 1
+    assert "48 positions are no frames of squares" in capsys.readouterr().err
+
+
+def test_scale_maes_positions_are_made_for_a_ground_resolution(tmp_path, capsys):
+    model = checkpoints.mae(**checkpoints.SMALL)
+    torch.save(model.state_dict(), tmp_path / "scale.pth")
+    arguments = [str(tmp_path / "scale.pth"), str(tmp_path / "out"), "--heads", "4", "--verify"]
+    status = main([*arguments, "--ground-resolution", "10"])
+    said = capsys.readouterr()
+    assert status == 0, said.err
+    positions = load_encoder(tmp_path / "out").positions[...]
+    np.testing.assert_allclose(
+        positions[2, :2], [np.sin(10), np.sin(10 / 10_000 ** (1 / 16))], atol=1e-6
+    )
+    assert main([*arguments, "--overwrite", "--ground-resolution", "0"]) == 1
+    assert "--ground-resolution must be positive metres" in capsys.readouterr().err
