@@ -38,10 +38,11 @@ from experiments.command.errors import UsageError
 from experiments.runs.directory import write_json
 
 ROOFLINE = "roofline"
-BENCHMARKS = (ROOFLINE, "encode", "head", "ist", "wide", "pipeline", "masks", "pretrain", "xc")
+_OF_IMAGES = ("encode", "pipeline", "masks", "pretrain")
+BENCHMARKS = (ROOFLINE, "head", "ist", "wide", "xc", "stream", *_OF_IMAGES)
 COMPILED = ("encode", "head", "pretrain")  # that have a variant through torch.compile
 # Of training in float32: on a GPU, JAX would round factors to TF32, and PyTorch does not.
-TRAINED = ("head", "ist", "wide", "xc")
+TRAINED = ("head", "ist", "wide", "xc", "stream")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ class BenchOptions(Options):
     """Options of the benchmarks."""
 
     only: tuple[str, ...] = BENCHMARKS
-    """Which of them: roofline, encode, head, ist, wide, pipeline, masks, pretrain, xc."""
+    """Which of them: roofline, head, ist, wide, xc, stream, encode, pipeline, masks, pretrain."""
     device: str = "cpu"
     """cpu or gpu."""
     repeats: int = 5
