@@ -1,7 +1,7 @@
 r"""Evaluates an encoder's features: a linear probe and the papers' MLP, at several masking ratios.
 
     python -m experiments.probe --dataset folder:data/cifar10 --encoder runs/pretrain/encoder \
-        --ratios 0 0.25 0.5 0.75 0.9 --seeds 0 1 2 --run-dir runs/probe-nano
+        --ratios 0 0.25 0.5 0.75 0.9 --seeds 0 1 2 --run-dir runs/probe
 
 The linear probe is a linear map behind a batch normalisation without an affine part, as in He et
 al. (arXiv 2111.06377, Appendix A.1), trained by Adam; the MLP and its training are those of

@@ -2,6 +2,7 @@ r"""Every masking ratio, mask, number of workers and seed, for one data set.
 
     python -m experiments.sweep --dataset folder:data/cifar10 \
         --ratios 0 0.5 0.75 --seeds 0 1 2 --run-dir runs/cifar10-sweep
+    python -m experiments.sweep --dataset aid --data-dir data/AID --run-dir runs/aid-sweep
 
 Kariotakis et al. (CPAL 2024), Table 4 and Figures 4 and 7: centralised training with fixed and with
 random masks, and IST with fixed masks on 1, 2 and 4 workers; as in the paper, only centralised

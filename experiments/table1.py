@@ -1,7 +1,7 @@
 r"""The data sets: image size, numbers of images and of classes, as found and as in the paper.
 
     python -m experiments.table1 --data-dir data
-    python -m experiments.table1 --datasets folder:data/cifar10 aid --data-dir data/AID
+    python -m experiments.table1 --datasets folder:cifar10 aid --data-dir data
 
 Kariotakis et al. (CPAL 2024), Table 1. A data set that is missing or cannot be used is listed with
 the reason. Expected: a few seconds, and the paper's own numbers for the original data.
@@ -69,7 +69,8 @@ def describe(name: str, options: Table1Options) -> tuple[str, str, str, str]:
     """
     kind, _, path = name.partition(":")
     # A wrong argument for `load_dataset`; here, one of several data sets that may be missing.
-    if kind in ("folder", "masked") and not pathlib.Path(path).expanduser().is_dir():
+    there = (options.data_dir or pathlib.Path()).expanduser() / pathlib.Path(path).expanduser()
+    if kind in ("folder", "masked") and not there.is_dir():
         raise DataError(f"{name} is not there: {path} is no directory")
     train, test = (
         load_dataset(

@@ -30,21 +30,38 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Float
 from rich.progress import Progress
 
-from jist.checkpoint import Checkpoints
 from jist.data.on_disk import OnDisk
 from jist.data.order import steps_until, worker_order
 from jist.evaluation import evaluate, predict
-from jist.fingerprint import loss_fingerprint, optimizer_fingerprint
 from jist.metrics import MetricsLog
 from jist.models import calibrate
 from jist.placement import place
 from jist.probabilities import fit_temperature
 from jist.ragged import batch_shapes, take
-from jist.strategies import LazyRows, State, Strategy
-from jist.tasks import Examples, Task, classification, count
+from jist.strategies import State, Strategy
+from jist.tasks import Examples, Task, count
+from jist.trained import (
+    CLASSIFICATION,
+    deployed,
+    of_loss,
+    of_strategy,
+    open_checkpoints,
+    restore_calibrated,
+    restore_model,
+    saved_of,
+    selection_metric,
+)
+
+__all__ = [
+    "Renewed",
+    "calibration_subset",
+    "restore_calibrated",
+    "restore_model",
+    "selection_metric",
+    "train",
+]
 
 OnEpoch = Callable[[list[dict[str, Any]], nnx.Module], bool | None]
-_CLASSIFICATION = classification()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +88,7 @@ def train(
     seed: int,
     checkpoints: str | os.PathLike,
     log: MetricsLog,
-    task: Task = _CLASSIFICATION,
+    task: Task = CLASSIFICATION,
     validation_examples: Examples | None = None,
     temperature_examples: Examples | None = None,
     pools: Sequence[np.ndarray] | None = None,
@@ -169,16 +186,16 @@ def train(
         "best": metric,
         **({} if block is None else {"block": block}),
         **shape,
-        **_of_strategy(strategy, nnx.to_pure_dict(nnx.state(model, nnx.Param))),
-        **_of_loss(task, model, batch_shapes(source.shapes, batch_size)),
+        **of_strategy(strategy, nnx.to_pure_dict(nnx.state(model, nnx.Param))),
+        **of_loss(task, model, batch_shapes(source.shapes, batch_size)),
     }
     # The last two, so that a damaged one costs an epoch and not the run.
-    with _open(checkpoints, task, metric, of=of, keep=2) as saved:
+    with open_checkpoints(checkpoints, task, metric, of=of, keep=2) as saved:
         done = saved.last or 0
         if done:
-            loaded = saved.restore(_saved(state, model), done)
+            loaded = saved.restore(saved_of(state, model), done)
             state = loaded["state"]
-            model = _deployed(strategy, loaded)
+            model = deployed(strategy, loaded)
         history = log.rewind(done)
         if len(history) < done:
             raise ValueError(
@@ -224,35 +241,12 @@ def train(
             metrics |= fitted
             log.append(metrics)
             history.append(metrics)
-            saved.save(epoch, _saved(state, model), {metric: metrics[metric]} | fitted)
+            saved.save(epoch, saved_of(state, model), {metric: metrics[metric]} | fitted)
             if progress is not None and bar is not None:
                 progress.update(bar, advance=1)
             if on_epoch is not None and on_epoch([*history], model):
                 break
     return history
-
-
-def _of_strategy(strategy: Strategy, params: Any) -> dict[str, Any]:
-    """What a checkpoint says of the optimisers and, where some are absent, of the workers."""
-    of: dict[str, Any] = optimizer_fingerprint(strategy.optimizer, params)
-    if isinstance(strategy.optimizer, LazyRows):
-        of["lazy rows"] = list(strategy.optimizer.kernel)
-    if strategy.outer is not None:
-        outer = optimizer_fingerprint(strategy.outer, params)
-        of |= {f"outer {name}": digest for name, digest in outer.items()}
-    if strategy.participants != strategy.workers:
-        of["participants"] = strategy.participants
-    return of
-
-
-def _of_loss(task: Task, model: nnx.Module, batch: Any) -> dict[str, str]:
-    """What a checkpoint says of the network and its loss."""
-    graphdef, variables = nnx.split(model)
-
-    def loss(variables: Any, batch: Any) -> Any:
-        return task.loss(nnx.merge(graphdef, variables), batch)
-
-    return loss_fingerprint(loss, variables, batch)
 
 
 def _epoch(
@@ -294,78 +288,8 @@ def _diverged(what: str, epoch: int) -> FloatingPointError:
     return FloatingPointError(f"the {what} of epoch {epoch} is not finite; {kept}")
 
 
-def _saved(state: State, model: nnx.Module) -> dict[str, Any]:
-    """The content of a checkpoint: the state, and the calibrated statistics."""
-    return {"state": state, "deployed": nnx.to_pure_dict(nnx.state(model, nnx.Not(nnx.Param)))}
-
-
-def _deployed(strategy: Strategy, saved: dict[str, Any]) -> nnx.Module:
-    """The calibrated network of a checkpoint, in evaluation mode."""
-    model = strategy.model(saved["state"])
-    nnx.update(model, saved["deployed"])
-    model.eval()
-    return model
-
-
-def _open(checkpoints: str | os.PathLike, task: Task, metric: str, **how: Any) -> Checkpoints:
-    better = bool(task.higher_is_better)
-    return Checkpoints(checkpoints, metric=metric, higher_is_better=better, **how)
-
-
 def _named(loss: Callable[..., Any]) -> str:
     return getattr(loss, "__qualname__", repr(loss))
-
-
-def selection_metric(task: Task, *, validation: bool) -> str:
-    """The metric that chooses the best epoch: of the test examples, or of the validation ones."""
-    return f"{'validation' if validation else 'test'}_{task.best}"
-
-
-def restore_model(
-    strategy: Strategy,
-    checkpoints: str | os.PathLike,
-    which: str,
-    *,
-    task: Task = _CLASSIFICATION,
-    validation: bool = False,
-) -> nnx.Module:
-    """The calibrated network of a checkpoint, ready to evaluate or export.
-
-    Args:
-        strategy: the one that trained it.
-        checkpoints: the directory given to `train`.
-        which: "last", or "best" by the task's metric.
-        task: what it was trained for.
-        validation: whether `train` was given validation examples.
-
-    Raises:
-        ValueError: `which` is neither.
-        CheckpointError: there is no checkpoint, or it cannot be read.
-    """
-    return restore_calibrated(strategy, checkpoints, which, task=task, validation=validation)[0]
-
-
-def restore_calibrated(
-    strategy: Strategy,
-    checkpoints: str | os.PathLike,
-    which: str,
-    *,
-    task: Task = _CLASSIFICATION,
-    validation: bool = False,
-) -> tuple[nnx.Module, float | None]:
-    """As `restore_model`, and the temperature by which its logits are divided.
-
-    It is None where `train` was given no examples to fit it on.
-    """
-    if which not in ("last", "best"):
-        raise ValueError(f'which must be "last" or "best", got {which!r}')
-    like = strategy.init(0)
-    metric = selection_metric(task, validation=validation)
-    with _open(checkpoints, task, metric, must_exist=True) as saved:
-        epoch = saved.last if which == "last" else saved.best
-        loaded = saved.restore(_saved(like, strategy.model(like)), epoch)
-        temperature = saved.metrics(epoch).get("temperature")
-    return _deployed(strategy, loaded), temperature
 
 
 def calibration_subset(x: Examples, size: int, seed: int) -> Examples:

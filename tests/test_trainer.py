@@ -8,7 +8,7 @@ import optax
 import pytest
 from flax import nnx
 
-from jist import trainer
+from jist import trained, trainer
 from jist.checkpoint import Checkpoints
 from jist.data import OnDisk
 from jist.evaluation import evaluate, predict
@@ -69,7 +69,7 @@ def fit(
 
 
 def state_at(directory, strategy, epoch):
-    like = trainer._saved(strategy.init(0), strategy.model(strategy.init(0)))
+    like = trained.saved_of(strategy.init(0), strategy.model(strategy.init(0)))
     with Checkpoints(directory / "checkpoints") as checkpoints:
         return jax.tree.leaves(checkpoints.restore(like, epoch)["state"].params)
 
@@ -349,7 +349,7 @@ def test_another_optimizer_does_not_go_on_with_a_training(tmp_path, monkeypatch)
 
     # Another version of JAX or Optax may write the same one down otherwise.
     other = {"optimizer (by JAX 9.9 and Optax 9.9)": "0"}
-    monkeypatch.setattr(trainer, "optimizer_fingerprint", lambda *_: other)
+    monkeypatch.setattr(trained, "optimizer_fingerprint", lambda *_: other)
     assert len(train_on(tmp_path, central(optimizer=falling(20)), TRAIN, epochs=4)) == 4
 
 

@@ -63,9 +63,9 @@ def _memory_of_images(axes: Axes, part: dict[str, Any], clock: str) -> None:
 def _widths(axes: Axes, part: dict[str, Any], clock: str) -> None:
     label: str | None = AT_THE_RATE
     sizes = sorted({p["width"] for p in part["points"]})
-    for side in dict.fromkeys(p["side"] for p in part["points"]):
-        points = [p for p in part["points"] if p["side"] == side]
-        _spread(axes, sizes, [p["seconds_per_unit"] for p in points], side)
+    for variant in dict.fromkeys(p["variant"] for p in part["points"]):
+        points = [p for p in part["points"] if p["variant"] == variant]
+        _spread(axes, sizes, [p["seconds_per_unit"] for p in points], variant)
         axes.plot(sizes, [p["expected_s"] for p in points], label=label, **EXPECTED)
         label = None
     _finish(axes, "Width: 768-w-w-10", "hidden neurons w", f"{clock} per step", sizes)

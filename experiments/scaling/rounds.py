@@ -56,7 +56,7 @@ def measure_widths(
         parameters = costs.count(nnx.state(model, nnx.Param))
         for name, strategy in strategies.items():
             flops = strategy.workers * strategy.flops_per_step(_examples(), BATCH)
-            point = {"width": width, "side": name, "parameters": parameters}
+            point = {"width": width, "variant": name, "parameters": parameters}
             found = timed(samples[name], strategy.local_steps)
             points.append(point | _beside(found, flops, rate))
     return {"unit": "step of all workers", "batch": BATCH, "optimizer": "sgd", "points": points}

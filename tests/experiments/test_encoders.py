@@ -19,9 +19,10 @@ from experiments.runs import images, inputs
 from jist.models import ResNet50, ViTConfig, resnet, save_resnet
 
 # Convolutions take far longer to compute where they are not optimised.
-pytestmark = pytest.mark.usefixtures("fully_optimised")
+# PM
 
 SIDE = 32  # a 49th of the work of 224
+BATCH = 8  # shorter ones are padded
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,7 +60,7 @@ def test_a_masked_autoencoder_and_a_resnet_are_compared(dataset, directory, tmp_
         hidden=(8,),
         batch_size=4,
         epochs=2,
-        encode_batch=8,
+        encode_batch=BATCH,
     )
     encoders.main(options)
     results = json.loads((tmp_path / "summary.json").read_text())["results"]
@@ -73,7 +74,7 @@ def test_a_masked_autoencoder_and_a_resnet_are_compared(dataset, directory, tmp_
     # The training examples are the pooled features of the unmasked images.
     whole = images.build_encoder(ImageOptions(encoder=str(directory)))
     assert isinstance(whole, ResNet50)
-    wanted = ImageOptions(dataset=f"folder:{dataset}", encoder=str(directory))
+    wanted = ImageOptions(dataset=f"folder:{dataset}", encoder=str(directory), encode_batch=BATCH)
     with Progress(disable=True) as progress:
         stores = inputs.open_inputs(wanted).splits(0.0, tmp_path / "features", progress)
     files = [*dataset.glob("*/*.png")]
@@ -90,7 +91,9 @@ def test_an_encoder_may_compute_in_bfloat16(encoder, dataset, directory, tmp_pat
     name = str(directory) if encoder == "resnet50" else encoder
     found, names = {}, {}
     for dtype in ("float32", "bfloat16"):
-        options = ImageOptions(dataset=f"folder:{dataset}", encoder=name, encode_dtype=dtype)
+        options = ImageOptions(
+            dataset=f"folder:{dataset}", encoder=name, encode_dtype=dtype, encode_batch=BATCH
+        )
         names[dtype] = options.encoder_name
         with Progress(disable=True) as progress:
             stores = inputs.open_inputs(options).splits(0.0, tmp_path, progress)

@@ -98,7 +98,9 @@ def test_the_number_of_devices_does_not_matter(optimizer_state):
     for devices in (1, 2, 4, 8):
         strategy = IST(
             mlp(17, 11),
-            optax.adam(1e-2),
+            # Rounding depends on the number of devices, and with the usual eps of 1e-8 Adam makes
+            # of a gradient's rounding near 0 a step of any length.
+            optax.adam(1e-2, eps=1e-3),
             workers=8,
             local_steps=2,
             optimizer_state=optimizer_state,

@@ -4,8 +4,6 @@ import functools
 
 import numpy as np
 from jaxtyping import Float
-from scipy.signal.windows import hann
-from scipy.sparse import csr_array
 
 from jist.data.speech.waveform import RATE, SAMPLES
 
@@ -41,7 +39,8 @@ def log_mel(clips: Float[np.ndarray, "*batch samples"]) -> Float[np.ndarray, "*b
     # In double precision: in single, bands far below the maximum are off by 1e-4 dB.
     padded = np.pad(clips.astype(np.float64), ends)
     frames = np.lib.stride_tricks.sliding_window_view(padded, FFT, axis=-1)[..., ::HOP, :]
-    spectrum = np.fft.rfft(frames * hann(FFT, sym=False))
+    hann = np.hanning(FFT + 1)[:-1]
+    spectrum = np.fft.rfft(frames * hann)
     power = spectrum.real**2 + spectrum.imag**2  # [..., frames, FFT // 2 + 1]
     # A frequency lies in two bands at most. A dense product would be slower, and its threads would
     # fight those that read clips.
@@ -69,7 +68,9 @@ def mel_filters() -> Float[np.ndarray, "bands frequencies"]:
 
 
 @functools.cache
-def _sparse_filters() -> csr_array:
+def _sparse_filters():
+    from scipy.sparse import csr_array  # takes every script half a second to import
+
     return csr_array(mel_filters())
 
 

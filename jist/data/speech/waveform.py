@@ -10,7 +10,6 @@ import wave
 
 import numpy as np
 from jaxtyping import Float
-from scipy.signal import resample_poly
 
 from jist.data.errors import DataError
 
@@ -52,6 +51,8 @@ def read_recording(path: str | os.PathLike) -> Float[np.ndarray, " samples"]:
         raise _unreadable(path, "it holds no samples")
     mono = samples.mean(axis=1)
     if rate != RATE:
+        from scipy.signal import resample_poly  # takes every script a second to import
+
         common = math.gcd(rate, RATE)
         mono = resample_poly(mono, RATE // common, rate // common)
     return mono.astype(np.float32)

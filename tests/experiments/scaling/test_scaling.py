@@ -45,7 +45,7 @@ def test_no_line_goes_through_too_little(x, y, message):
         linear_fit(x, y)
 
 
-def test_sides_take_turns_after_a_run_to_warm_up():
+def test_variants_take_turns_after_a_run_to_warm_up():
     calls = []
     samples = take_turns({n: lambda n=n: calls.append(n) for n in "ab"}, 2, "cpu")
     assert calls == list("ababab")
