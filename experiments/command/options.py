@@ -50,6 +50,7 @@ NATURAL: dict[str, Any] = {
     if field.name not in BANDS
 }
 NATURAL["skip_empty"] = False
+OUTPUT_DTYPES = ("float32", "bfloat16")
 # Further options that only images have.
 _ENCODED = (
     "data_dir",
@@ -89,6 +90,8 @@ class ImageOptions(NaturalOptions):
     """Sparse rows: share of an example's features that is dropped in training, in [0, 1)."""
     row_length: float | None = None
     """Sparse rows: scale every row to this Euclidean length; by default they stay as they are."""
+    output_dtype: str = "float32"
+    """Sparse rows: type of the output layer's weights: float32, or bfloat16, rounded at random."""
     augment: bool = False
     """speech:PATH: move every training clip and add noise to it, anew in every epoch."""
     test_share: float = 0.2
@@ -124,12 +127,16 @@ class ImageOptions(NaturalOptions):
         if self.augment and not self.dataset.startswith("speech:"):
             raise UsageError(f"--augment needs --dataset speech:PATH, got {self.dataset}")
         may_be_sparse = self.dataset.startswith(("xc:", "features:"))
-        for option in ("multilabel_loss", "entry_dropout", "row_length"):
+        for option in ("multilabel_loss", "entry_dropout", "row_length", "output_dtype"):
             if getattr(self, option) != getattr(ImageOptions, option) and not may_be_sparse:
                 raise UsageError(
                     f"--{option.replace('_', '-')} needs --dataset xc:PATH or features:PATH, got "
                     f"{self.dataset}"
                 )
+        if self.output_dtype not in OUTPUT_DTYPES:
+            raise UsageError(
+                f"output_dtype must be one of {OUTPUT_DTYPES}, got {self.output_dtype!r}"
+            )
         if not self.of_images:
             self._check_without_images()
         if self.dataset.startswith("images:") and not self.takes_unlabelled:

@@ -105,6 +105,9 @@ def build_strategy(
         rngs=nnx.Rngs(seed),
     )
     optimizer = optimizer_of(head)
+    if any(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))):
+        optimizer = strategies.stochastically_rounded(optimizer, seed)
+    optimizer = strategies.LazyRows(optimizer) if head.lazy_rows else optimizer
     built = strategy(
         model,
         optimizer,
@@ -124,12 +127,10 @@ def build_strategy(
 
 
 def optimizer_of(head: HeadOptions) -> optax.GradientTransformation:
-    """The optimiser that the options name."""
+    """The optimiser that the options name, of dense rows and whatever type."""
     if head.optimizer == "adamw":
-        dense = optax.adamw(head.learning_rate, weight_decay=head.weight_decay)
-    else:
-        dense = _OPTIMIZERS[head.optimizer](head.learning_rate)
-    return strategies.LazyRows(dense) if head.lazy_rows else dense
+        return optax.adamw(head.learning_rate, weight_decay=head.weight_decay)
+    return _OPTIMIZERS[head.optimizer](head.learning_rate)
 
 
 def say_exchange(how: StrategyOptions, strategy: strategies.Strategy) -> None:

@@ -134,7 +134,8 @@ class VectorInputs(Classified):
 
 def of_rows(options: ImageOptions) -> dict[str, Any]:
     """The options of a network for sparse rows."""
-    return {"entry_dropout": options.entry_dropout, "row_length": options.row_length}
+    names = ("entry_dropout", "row_length", "output_dtype")
+    return {name: getattr(options, name) for name in names}
 
 
 def read_vectors(

@@ -10,6 +10,7 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jist.models.mlp import MLP
@@ -29,6 +30,8 @@ class SparseMLP(MLP):
             are few and features many, it does more than dropout of hidden activations.
         row_length: scales every row to this Euclidean length; None leaves rows as they are. An
             example of many entries then counts no more than one of few.
+        output_dtype: type of the output layer's kernel, most of the network where labels are many:
+            float32, or bfloat16 (to be trained by `jist.strategies.stochastically_rounded`).
         rngs: as for `MLP`.
 
     Raises:
@@ -44,6 +47,7 @@ class SparseMLP(MLP):
         dropout: float = 0.0,
         entry_dropout: float = 0.0,
         row_length: float | None = None,
+        output_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
         if len(widths) < 3:
@@ -54,6 +58,7 @@ class SparseMLP(MLP):
             raise ValueError(f"row_length must be above 0 and finite, got {row_length}")
         super().__init__(widths, norm=norm, dropout=dropout, rngs=rngs)
         self.row_length = row_length
+        self.last.kernel.set_value(self.last.kernel[...].astype(output_dtype))
         self.entry_dropout = nnx.Dropout(entry_dropout, rngs=rngs) if entry_dropout else None
 
     def __call__(  # type: ignore[override]  # other features, otherwise the same

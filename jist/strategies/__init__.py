@@ -34,6 +34,7 @@ from jist.strategies.local import softmax_cross_entropy
 from jist.strategies.local_sgd import LocalSGD
 from jist.strategies.outer import nesterov
 from jist.strategies.participation import participants
+from jist.strategies.rounding import stochastically_rounded
 from jist.strategies.strategy import State, Strategy
 
 __all__ = [
@@ -49,5 +50,6 @@ __all__ = [
     "nesterov",
     "participants",
     "softmax_cross_entropy",
+    "stochastically_rounded",
     "workers_mesh",
 ]
