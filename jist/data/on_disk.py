@@ -1,10 +1,14 @@
 """Rows that stay on disk and are read when they are used: for features larger than memory."""
 
 import dataclasses
+import mmap
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+
+_AHEAD = 1024  # rows that are asked for together, as many as are shuffled together
+_MANY = 1 / 32  # of them must be wanted
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,13 +54,38 @@ class OnDisk:
         self, which: slice | Int[np.ndarray, " some"] | np.ndarray
     ) -> Float[np.ndarray, "some dim"]:
         """Reads rows: those of a slice, of an array of indices, or where bool [N] is true."""
-        wanted = self.rows[which]
+        wanted, table = self.rows[which], self.table
+        found = np.empty((len(wanted), self.shape[1]), np.float32)
+        if isinstance(table, np.memmap) and table.dtype == np.float32:
+            _read_ahead(table, wanted)
+            # "clip" writes into `found` without a copy between; all rows are there.
+            return np.take(np.asarray(table), wanted, axis=0, out=found, mode="clip")
         # In their order on disk, each page once.
         order = np.argsort(wanted, kind="stable")
-        found = np.empty((len(wanted), self.shape[1]), np.float32)
         found[order] = self.table[wanted[order]]
         return found
 
     def some(self, rows: np.ndarray) -> "OnDisk":
         """The rows where `rows`, bool [N], is true; still on disk."""
         return OnDisk(self.table, self.rows[rows])
+
+
+def _read_ahead(table: np.memmap, rows: Int[np.ndarray, " some"]) -> None:
+    """Asks the system for the parts of a file that hold many of the rows, before they are used.
+
+    Else every page is read when it is first touched, while everything waits: six times as slow.
+    """
+    base = table.base
+    if not isinstance(base, mmap.mmap) or not hasattr(base, "madvise"):
+        return
+    if not table.flags.c_contiguous or not rows.size:
+        return
+    counts = np.bincount(rows // _AHEAD)
+    parts = np.flatnonzero(counts >= _AHEAD * _MANY)
+    width, start = table.strides[0], table.offset % mmap.ALLOCATIONGRANULARITY
+    for run in np.split(parts, np.flatnonzero(np.diff(parts) > 1) + 1):
+        if run.size:
+            first = start + int(run[0]) * _AHEAD * width
+            end = min(start + int(run[-1] + 1) * _AHEAD * width, len(base))
+            first -= first % mmap.PAGESIZE
+            base.madvise(mmap.MADV_WILLNEED, first, end - first)

@@ -29,6 +29,19 @@ def test_rows_are_those_of_the_array_in_memory(on_disk):
     np.testing.assert_array_equal(on_disk.some(mask)[1:4], whole[mask][1:4])
 
 
+def test_rows_are_asked_for_ahead_where_many_of_a_part_are_wanted(tmp_path):
+    table = np.arange(6000, dtype=np.float32).reshape(-1, 1) * np.ones(3, np.float32)
+    np.save(tmp_path / "x.npy", table)
+    mapped = OnDisk(np.load(tmp_path / "x.npy", mmap_mode="r"), np.arange(6000))
+    # Of rows 0 to 1,023 one is wanted, of 1,024 to 3,071 and of those from 5,120 on a lot.
+    which = np.concatenate([[7], np.arange(1024, 3072, 9), np.arange(5990, 5120, -9)])
+    np.testing.assert_array_equal(mapped[which], table[which])
+    np.save(tmp_path / "half.npy", table.astype(np.float16))
+    half = OnDisk(np.load(tmp_path / "half.npy", mmap_mode="r"), np.arange(6000))
+    np.testing.assert_array_equal(half[which], table.astype(np.float16)[which])
+    assert half[which].dtype == np.float32
+
+
 def test_a_chunk_that_is_gone_is_an_error(tmp_path):
     store.open_group(tmp_path, {}, holds="features")
     array = store.create_array(tmp_path, "cls", TABLE.dtype, TABLE.shape, chunk=16)
