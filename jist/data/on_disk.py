@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 _AHEAD = 1024  # rows that are asked for together, as many as are shuffled together
+_ALIGNED = 64  # bytes
 _MANY = 1 / 32  # of them must be wanted
 
 
@@ -55,7 +56,7 @@ class OnDisk:
     ) -> Float[np.ndarray, "some dim"]:
         """Reads rows: those of a slice, of an array of indices, or where bool [N] is true."""
         wanted, table = self.rows[which], self.table
-        found = np.empty((len(wanted), self.shape[1]), np.float32)
+        found = _aligned(len(wanted), self.shape[1])
         if isinstance(table, np.memmap) and table.dtype == np.float32:
             _read_ahead(table, wanted)
             # "clip" writes into `found` without a copy between; all rows are there.
@@ -68,6 +69,13 @@ class OnDisk:
     def some(self, rows: np.ndarray) -> "OnDisk":
         """The rows where `rows`, bool [N], is true; still on disk."""
         return OnDisk(self.table, self.rows[rows])
+
+
+def _aligned(rows: int, width: int) -> np.ndarray:
+    """Memory for float32 [rows, width] that begins where JAX takes it without a copy on a CPU."""
+    memory = np.empty(4 * rows * width + _ALIGNED, np.uint8)
+    first = -memory.ctypes.data % _ALIGNED
+    return memory[first : first + 4 * rows * width].view(np.float32).reshape(rows, width)
 
 
 def _read_ahead(table: np.memmap, rows: Int[np.ndarray, " some"]) -> None:
