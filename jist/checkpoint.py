@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import tensorstore as ts
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
@@ -138,8 +139,7 @@ class Checkpoints:
         """
         if self._metric is not None and self._metric not in metrics:
             raise ValueError(f"metrics must hold {self._metric!r}, got {sorted(metrics)}")
-        # Copied, because the next round overwrites the donated state while it is being written.
-        copy = jax.tree.map(lambda leaf: jnp.copy(_untyped(leaf)), state)
+        copy = jax.tree.map(lambda leaf: _copied(_untyped(leaf)), state)
         self._finish_writing()
         with _errors_of(self.directory, f"cannot write the checkpoint of epoch {epoch}"):
             self._writing = self._checkpointer.save_async(
@@ -296,6 +296,16 @@ def _check_files(directory: pathlib.Path) -> None:
 
 def _is_key(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _copied(leaf: Any) -> Any:
+    """A copy, because the next round overwrites the donated state while it is being written.
+
+    What every device holds whole goes to the host, for which nothing need be compiled: Orbax would
+    cut a replicated array among the devices, by a program for every piece.
+    """
+    whole = getattr(leaf, "is_fully_replicated", True)
+    return np.array(leaf) if whole else jnp.copy(leaf)
 
 
 def _untyped(leaf: Any) -> Any:

@@ -171,7 +171,7 @@ def in_full(options: Given) -> Given:
     if not options.of_images or options.dataset.startswith("masked:"):
         return options
     own = None
-    if options.encoder not in RANDOM_ENCODERS:
+    if not options.encoder.startswith("random"):  # of which `build_encoder` knows the names
         own = read_preprocessing(options.encoder)
     asked = are_asked(options)
     if not asked and (own is None or (len(own.mean) == 3 and not own.bands)):

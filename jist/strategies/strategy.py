@@ -7,6 +7,8 @@ is one compiled program that runs on every device of the mesh (`jax.shard_map`).
 
 import abc
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -144,6 +146,16 @@ class Strategy(abc.ABC):
 
     def init(self, seed: int) -> State:
         """The state before the first round: the model's own values, a key from `seed`."""
+        params = jax.tree.map(
+            lambda array, spec: place(array, NamedSharding(self.mesh, spec)),
+            self._params,
+            self._param_specs(),
+        )
+        return self._first_state(params, jax.random.key(seed))
+
+    @functools.cached_property
+    def _first_state(self) -> Callable[[Any, Key[Array, ""]], State]:
+        """Makes a state of parameters and a key; compiled once, however often one is asked for."""
 
         def start(params: Any, key: Array) -> State:
             # Copied, because a round donates its state and the host's arrays must outlive it.
@@ -152,12 +164,7 @@ class Strategy(abc.ABC):
 
         specs = self._state_specs()
         shardings = jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), specs)
-        params = jax.tree.map(
-            lambda array, spec: place(array, NamedSharding(self.mesh, spec)),
-            self._params,
-            self._param_specs(),
-        )
-        return jax.jit(start, out_shardings=shardings)(params, jax.random.key(seed))
+        return jax.jit(start, out_shardings=shardings)
 
     def round(
         self,

@@ -4,6 +4,7 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -28,12 +29,14 @@ from experiments.runs.plan import Plan
 from jist.models import DecoderConfig, ViTConfig, load_mae
 
 ROOT = pathlib.Path(__file__).parents[2]
+# One device per process, which compiles as these tests do.
+FLAGS = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ["XLA_FLAGS"])
 
 
 def launcher(number, *command, path=ROOT):
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(path), str(ROOT)]),
-        "XLA_FLAGS": "",  # one device per process
+        "XLA_FLAGS": FLAGS,
         "JAX_PLATFORMS": "cpu",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # most of the time is spent compiling
     }
@@ -148,48 +151,82 @@ def in_one_process(arguments, tmp_path_factory):
     return trained(run_dir)
 
 
-@pytest.mark.parametrize(("number", "exchange"), [(2, "replicated"), (4, "sharded")])
-def test_training_does_not_depend_on_the_number_of_processes(
-    arguments, in_one_process, tmp_path, number, exchange
-):
-    given = [*arguments, "--run-dir", str(tmp_path / "run"), "--exchange", exchange]
-    code, out, err = finish(launcher(number, "experiments.distributed", *given))
+# A script as the launcher starts it. TensorBoard's writer would import PyTorch, for a second.
+SCRIPT = """
+import runpy
+sys.modules["torch"] = None
+import tensorboardX
+del sys.modules["torch"]
+
+joined = sys.argv[1:]
+sys.argv[1:] = {given!r} + joined
+runpy.run_module("experiments.distributed", run_name="__main__", alter_sys=True)
+"""
+# Another one by the same processes, which take longer to start than to train.
+THEN_PRETRAIN = """
+import tyro
+from experiments import pretrain
+from experiments.command import processes
+from experiments.runs import pretraining
+from jist.models import DecoderConfig, ViTConfig
+
+processes.join = lambda options: None
+pretraining.SIZES["nano"] = (ViTConfig(8, 4, 8, 1, 1, 8), DecoderConfig(8, 1, 1, 8))
+pretrain.main(tyro.cli(pretraining.PretrainOptions, args={given!r} + joined))
+"""
+
+
+@pytest.fixture(scope="module")
+def pretraining_arguments(arguments):
+    given = [*arguments[:2], "--batch-size", "8", "--epochs", "1", "--base-lr", "1e-3"]
+    return [*given, "--dtype", "float32"]
+
+
+@pytest.fixture(scope="module")
+def in_two_processes(arguments, pretraining_arguments, in_one_process, tmp_path_factory):
+    """Trained, then pre-trained; the features are those of the one process."""
+    root = tmp_path_factory.mktemp("two")
+    head = [*arguments, "--run-dir", str(root / "run"), "--exchange", "replicated"]
+    mae = [*pretraining_arguments, "--run-dir", str(root / "mae"), "--picture-every", "1"]
+    body = SCRIPT.format(given=head) + THEN_PRETRAIN.format(given=mae)
+    return root, *finish(launcher(2, "child", path=script(root, body)))
+
+
+@pytest.fixture(scope="module")
+def in_four_processes(arguments, in_one_process, tmp_path_factory):
+    root = tmp_path_factory.mktemp("four")
+    given = [*arguments, "--run-dir", str(root / "run"), "--exchange", "sharded"]
+    body = SCRIPT.format(given=given)
+    return root, *finish(launcher(4, "child", path=script(root, body)))
+
+
+@pytest.mark.parametrize("several", ["in_two_processes", "in_four_processes"])
+def test_training_does_not_depend_on_the_number_of_processes(in_one_process, several, request):
+    root, code, out, err = request.getfixturevalue(several)
     assert code == 0, err
     assert "Test examples" in out
     # Gloo itself prints messages about its connections.
     said = [line for line in out.splitlines() if "[Gloo]" not in line]
     assert all(line.startswith("[0]") for line in said)
-    (expected, expected_metrics), (found, metrics) = in_one_process, trained(tmp_path / "run")
+    (expected, expected_metrics), (found, metrics) = in_one_process, trained(root / "run")
     chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-5)
     for name in ("round", "train_loss_per_worker", "test_loss", "test_accuracy"):
         assert metrics[name] == pytest.approx(expected_metrics[name], rel=1e-5)
 
 
-PRETRAIN = """
-import tyro
-from experiments import pretrain
-from experiments.runs import pretraining
-from jist.models import DecoderConfig, ViTConfig
-
-pretraining.SIZES["nano"] = (ViTConfig(8, 4, 8, 1, 1, 8), DecoderConfig(8, 1, 1, 8))
-pretrain.main(tyro.cli(pretraining.PretrainOptions, args=sys.argv[1:]))
-"""
-
-
-def test_pretraining_does_not_depend_on_the_number_of_processes(arguments, tmp_path, monkeypatch):
-    given = [*arguments[:2], "--batch-size", "8", "--epochs", "1", "--base-lr", "1e-3"]
-    given += ["--dtype", "float32", "--picture-every", "1"]
-    one, two = tmp_path / "one", tmp_path / "two"
+def test_pretraining_does_not_depend_on_the_number_of_processes(
+    pretraining_arguments, in_two_processes, tmp_path, monkeypatch
+):
     small = ViTConfig(8, 4, 8, 1, 1, 8), DecoderConfig(8, 1, 1, 8)
     monkeypatch.setitem(pretraining.SIZES, "nano", small)
-    pretrain.main(tyro.cli(pretraining.PretrainOptions, args=[*given, "--run-dir", str(one)]))
-    child = launcher(2, "child", *given, "--run-dir", str(two), path=script(tmp_path, PRETRAIN))
-    code, _, err = finish(child)
+    given = [*pretraining_arguments, "--run-dir", str(tmp_path), "--picture-every", "0"]
+    pretrain.main(tyro.cli(pretraining.PretrainOptions, args=given))
+    root, code, _, err = in_two_processes
     assert code == 0, err
-    assert (two / "reconstructions" / "epoch-0001.png").exists()
+    assert (root / "mae" / "reconstructions" / "epoch-0001.png").exists()
     expected, found = (
         nnx.to_pure_dict(nnx.state(load_mae(run_dir / "encoder"), nnx.Param))
-        for run_dir in (one, two)
+        for run_dir in (tmp_path, root / "mae")
     )
     chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-5)
 

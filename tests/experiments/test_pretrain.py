@@ -73,6 +73,7 @@ def test_images_with_holes_are_pretrained_on_as_they_are(tmp_path, monkeypatch):
             epochs=1,
             batch_size=256,
             mask_ratio=0.5,
+            dtype="float32",  # compiled in less time
             simulate_clouds=0.2,
             max_missing=0.5,
             resident_gb=resident_gb,
@@ -92,6 +93,7 @@ def test_unlabelled_images_and_visible_patches_are_enough(tmp_path, monkeypatch)
         pixels = generator.integers(0, 256, (8, 8, 3), np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{name}.png")
     small = {"epochs": 1, "batch_size": 3, "picture_every": 0, "mask_ratio": 0.5}
+    small["dtype"] = "float32"
     photos = PretrainOptions(dataset=f"images:{tmp_path}", run_dir=tmp_path / "run", **small)
     experiments.pretrain.main(photos)  # a batch of all three: none is held out
     assert json.loads((tmp_path / "run/metrics.jsonl").read_text())["loss"] > 0

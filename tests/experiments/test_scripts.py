@@ -1,5 +1,6 @@
 """The scripts as a user runs them, on small images on disk."""
 
+import dataclasses
 import json
 import shutil
 import sys
@@ -22,7 +23,9 @@ from experiments import (
 from experiments.command import cli
 from experiments.command.options import HeadOptions, ImageOptions, StrategyOptions
 from experiments.figures import results
+from experiments.runs.images import RANDOM_ENCODERS
 from experiments.runs.plan import Plan, Training
+from jist.models import ViTConfig
 
 
 @pytest.fixture(scope="module")
@@ -79,20 +82,28 @@ def drawn(monkeypatch):
     ]
 
 
-SMALL = ("--hidden", 12, 9, "--batch-size", 8, "--epochs", 2, "--local-steps", 2, "--workers", 2)
+@pytest.fixture(autouse=True)
+def shallow(monkeypatch):
+    """The smallest of the random encoders is smaller here, and compiled in less time."""
+    encoder = ViTConfig(image_size=32, patch_size=4, dim=16, depth=1, heads=1, mlp_dim=16)
+    monkeypatch.setitem(RANDOM_ENCODERS, "random-nano", lambda: encoder)
+
+
+SMALL = ("--hidden", 12, 9, "--batch-size", 8, "--epochs", 2, "--local-steps", 3, "--workers", 2)
+SMALL += ("--encoder", "random-nano")
 
 
 def test_train_evaluate_and_predict(run, images, tmp_path, monkeypatch):
     monkeypatch.chdir(images.parent)
-    own = ("--dataset", f"folder:{images.name}", "--encoder", "random-nano")
-    arguments = (*own, "--run-dir", tmp_path / "r", *SMALL)
+    own = ("--dataset", f"folder:{images.name}", "--run-dir", tmp_path / "r")
+    arguments = (*own, *SMALL)
     code, out, err = run(distributed, *arguments)
     assert (code, err) == (0, "")
     assert "randomly initialised, not pre-trained" in out
     summary = json.loads((tmp_path / "r" / "summary.json").read_text())
     assert summary["class_names"] == ["blue", "green", "red"]
     (result,) = summary["results"]
-    assert result["parameters_per_worker"] == 192 * 6 + 6 * 5 + 5 * 3 + 3
+    assert result["parameters_per_worker"] == 16 * 6 + 6 * 5 + 5 * 3 + 3
     last = json.loads((tmp_path / "r" / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["test_accuracy"] == result["last_test_accuracy"]
 
@@ -227,7 +238,7 @@ def check_other_conditions(run, images, tmp_path, own):
 
 
 def test_features_are_shared_between_scripts(run, images, tmp_path):
-    data = ("--dataset", f"folder:{images}", "--mask-ratio", 0.5)
+    data = ("--dataset", f"folder:{images}", "--mask-ratio", 0.75)
     shared = ("--features-dir", tmp_path / "features")
     code, out, _ = run(extract, *data, *shared)
     assert code == 0
@@ -406,7 +417,9 @@ def test_debug_shows_the_traceback(run, tmp_path):
 
 def test_quickstart_fills_its_table_and_finds_its_work_done(run, drawn, tmp_path, monkeypatch):
     monkeypatch.setattr(quickstart, "RATIOS", (0.75,))
-    monkeypatch.setattr(quickstart, "STRATEGIES", quickstart.STRATEGIES[:2])
+    # Rounds of one step, which are one program.
+    methods = [dataclasses.replace(how, local_steps=1) for how in quickstart.STRATEGIES[:2]]
+    monkeypatch.setattr(quickstart, "STRATEGIES", methods)
     arguments = ("--run-dir", tmp_path / "q", "--epochs", 1)
     code, out, err = run(quickstart, *arguments)
     assert (code, err) == (0, "")
@@ -424,7 +437,7 @@ def test_quickstart_fills_its_table_and_finds_its_work_done(run, drawn, tmp_path
 
 def test_compare_reads_both_comparisons_off_one_training(run, images, drawn, tmp_path):
     arguments = ("--dataset", f"folder:{images}", "--run-dir", tmp_path / "c", "--epochs", 1)
-    arguments += ("--strategies", "ist")
+    arguments += ("--strategies", "ist", "--encoder", "random-nano")
     small = ("--hidden", 6, "--batch-size", 8, "--workers", 2)
     code, out, err = run(compare, *arguments, *small)
     assert (code, err) == (0, "")

@@ -1,5 +1,7 @@
 """The strategies that independent subnet training is compared with."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,6 +35,14 @@ def train(strategy, order):
     return rounds.train(strategy, EXAMPLES, order)[0]
 
 
+@functools.cache
+def trained(kind, devices):
+    """A strategy of four workers on some devices, each of which trains its workers in turn."""
+    options = {"workers": 4, "local_steps": 3, "mesh": workers_mesh(4, devices)}
+    strategy = kind(mlp("standardize"), optax.adam(0.01), **options)
+    return strategy, train(strategy, orders(4))
+
+
 def assert_close(a, b, tolerance=1e-6):
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         np.testing.assert_allclose(np.asarray(x), np.asarray(y), atol=tolerance)
@@ -48,11 +58,10 @@ def test_data_parallel_is_centralised_training_on_the_joint_batch():
 
 def test_local_sgd_averages_workers_that_were_trained_apart():
     order = orders(4, rounds=1)
-    together = train(LocalSGD(mlp(), optax.adam(0.01), workers=4, local_steps=3), order)
-    apart = [
-        train(Centralized(mlp(), optax.adam(0.01), workers=1, local_steps=3), order[:, i : i + 1])
-        for i in range(4)
-    ]
+    model, adam = mlp("standardize"), optax.adam(0.01)
+    together = train(LocalSGD(model, adam, workers=4, local_steps=3), order)
+    alone = Centralized(model, adam, workers=1, local_steps=3)
+    apart = [train(alone, order[:, i : i + 1]) for i in range(4)]
     mean = jax.tree.map(lambda *leaves: np.mean(leaves, axis=0), *(s.params for s in apart))
     assert_close(together.params, mean)
     moments = jax.tree.map(lambda *m: np.mean(m, axis=0), *(s.opt_state[0].mu for s in apart))
@@ -84,27 +93,16 @@ def test_networks_that_fill_the_caches_are_trained_by_all_cores_at_once(monkeypa
 @pytest.mark.parametrize("strategy", [IST, LocalSGD, Ensemble])
 def test_workers_of_a_device_train_in_turn_as_they_do_at_once(strategy, monkeypatch):
     """On a CPU they take turns; what other devices do runs here as well."""
-    order = orders(4)
-    trained = []
-    for in_turn in (True, False):
-        monkeypatch.setattr(Strategy, "_on_cpu", in_turn)
-        options = {"workers": 4, "local_steps": 3, "mesh": workers_mesh(4, 2)}
-        trained.append(train(strategy(mlp("standardize"), optax.adam(0.01), **options), order))
-    assert_close(trained[0].params, trained[1].params)
-    assert_close(trained[0].opt_state, trained[1].opt_state)
+    _, in_turn = trained(strategy, 1)
+    monkeypatch.setattr(Strategy, "_on_cpu", False)
+    _, at_once = trained.__wrapped__(strategy, 1)
+    assert_close(in_turn.params, at_once.params)
+    assert_close(in_turn.opt_state, at_once.opt_state)
 
 
 @pytest.mark.parametrize("strategy", [DataParallel, LocalSGD, Ensemble])
 def test_the_number_of_devices_does_not_matter(strategy):
-    order = orders(4)
-    options = {"workers": 4, "local_steps": 3}
-    few, many = (
-        train(
-            strategy(mlp("standardize"), optax.adam(0.01), **options, mesh=workers_mesh(4, d)),
-            order,
-        )
-        for d in (1, 4)
-    )
+    (_, few), (_, many) = (trained(strategy, devices) for devices in (1, 4))
     assert_close(few.params, many.params)
 
 
@@ -125,13 +123,11 @@ def test_an_ensemble_is_the_first_deal_of_ist_for_ever():
 
 
 def test_the_assembled_ensemble_adds_the_outputs_of_its_members():
-    order = orders(2)
-    ensemble = Ensemble(mlp("standardize"), optax.adam(0.01), workers=2, local_steps=3)
-    state = train(ensemble, order)
+    ensemble, state = trained(Ensemble, 4)
     network = ensemble.model(state)
     jist.calibrate(network, EXAMPLES["x"])
     members = []
-    for worker in range(2):
+    for worker in range(4):
         layers = [
             {k: np.float64(v[worker]) for k, v in state.params["layers"][i].items()}
             for i in range(3)

@@ -115,7 +115,7 @@ def test_the_number_of_devices_does_not_matter(optimizer_state):
 
 
 def test_weights_between_neurons_of_different_workers_are_untouched():
-    strategy = IST(mlp(8, 6), optax.sgd(0.1), workers=2, local_steps=3)
+    strategy = IST(mlp(8, 6), optax.adam(1e-2), workers=2, local_steps=3)
     before = strategy.init(7)
     middle_before = np.asarray(before.params["layers"][1]["kernel"])
     after, _ = strategy.round(before, EXAMPLES, random_order(1, 2, 3)[0])
@@ -130,10 +130,10 @@ def test_weights_between_neurons_of_different_workers_are_untouched():
 
 
 def test_with_one_hidden_layer_every_weight_is_trained():
-    strategy = IST(mlp(10, norm=None), optax.sgd(0.1), workers=4, local_steps=5)
+    strategy = IST(mlp(7, norm=None), optax.sgd(0.05), workers=3, local_steps=3)
     state = strategy.init(7)
     before = [np.asarray(state.params["layers"][i]["kernel"]) for i in range(2)]
-    state, _ = strategy.round(state, EXAMPLES, random_order(1, 4, 5)[0])
+    state, _ = strategy.round(state, EXAMPLES, random_order(1, 3, 3)[0])
     for i in range(2):
         changed = before[i] != np.asarray(state.params["layers"][i]["kernel"])
         # A neuron whose ReLU is shut for a worker's whole round has no gradient.
@@ -146,9 +146,10 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others():
         state, _ = strategy.round(strategy.init(seed), EXAMPLES, random_order(1, 2, 3)[0])
         return jax.tree.leaves(state.params)
 
-    for a, b in zip(once(1), once(1), strict=True):
+    first = once(1)
+    for a, b in zip(first, once(1), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert any(not np.array_equal(a, b) for a, b in zip(once(1), once(2), strict=True))
+    assert any(not np.array_equal(a, b) for a, b in zip(first, once(2), strict=True))
 
 
 def test_padding_stays_inert_for_activations_that_do_not_vanish_at_zero():
@@ -179,17 +180,19 @@ def test_padding_stays_inert_for_activations_that_do_not_vanish_at_zero():
     reference = Sigmoid(nnx.Rngs(0))
     parts = partition(jax.random.fold_in(jax.random.key(7), 0), {"h": 5}, 2)["h"]
     biases = []
+    first, last = (
+        (np.float64(layer.kernel[...]), np.float64(layer.bias[...]))
+        for layer in (reference.first, reference.last)
+    )
     for worker, part in enumerate(np.asarray(parts)):
         own = part[part < 5]
-        w1, b1 = reference.first.kernel[...][:, own], reference.first.bias[...][own]
-        w2, b2 = reference.last.kernel[...][own], reference.last.bias[...]
+        (w1, b1), (w2, b2) = (first[0][:, own], first[1][own]), (last[0][own], last[1])
         for rows in order[0, worker]:
-
-            def loss(w1, b1, w2, b2, rows=rows):
-                logits = jax.nn.sigmoid(X[rows] @ w1 + b1) @ w2 + b2
-                return optax.softmax_cross_entropy_with_integer_labels(logits, Y[rows]).mean()
-
-            gradients = jax.grad(loss, argnums=(0, 1, 2, 3))(w1, b1, w2, b2)
+            h = 1 / (1 + np.exp(-(X[rows] @ w1 + b1)))
+            p = np.exp(h @ w2 + b2)
+            delta = (p / p.sum(1, keepdims=True) - np.eye(C)[Y[rows]]) / B
+            inner = delta @ w2.T * h * (1 - h)
+            gradients = X[rows].T @ inner, inner.sum(0), h.T @ delta, delta.sum(0)
             w1, b1, w2, b2 = (a - 0.5 * g for a, g in zip((w1, b1, w2, b2), gradients, strict=True))
         np.testing.assert_allclose(state.params["last"]["kernel"][own], w2, atol=1e-5)
         biases.append(b2)

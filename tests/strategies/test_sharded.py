@@ -1,6 +1,7 @@
 """The sharded exchange against the replicated one, and what really travels."""
 
 import collections
+import functools
 import gc
 import math
 import re
@@ -44,6 +45,13 @@ def train(strategy, rounds=2):
     return train_rounds(strategy, EXAMPLES, order.astype(np.int32))[0]
 
 
+@functools.cache
+def trained(exchange, devices, workers, hidden):
+    """A strategy and its state after two rounds, which nobody donates to a third."""
+    strategy = ist(exchange, devices=devices, workers=workers, hidden=hidden)
+    return strategy, train(strategy)
+
+
 def assert_close(a, b, tolerance=1e-6):
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         np.testing.assert_allclose(np.asarray(x), np.asarray(y), atol=tolerance)
@@ -54,21 +62,20 @@ def assert_close(a, b, tolerance=1e-6):
 )
 def test_sharded_is_replicated_under_the_same_partition(hidden, workers, devices):
     """With 20 and 12 neurons the slots are padded; with 8 workers a device plays four of them."""
-    shape = {"hidden": hidden, "workers": workers}
-    sharded = train(ist("sharded", devices=devices, **shape))
-    replicated = train(ist("replicated", devices=1, **shape))
+    _, sharded = trained("sharded", devices, workers, hidden)
+    _, replicated = trained("replicated", 1, workers, hidden)
     assert_close(sharded.params, replicated.params)
     assert_close(sharded.opt_state, replicated.opt_state)
 
 
 def test_a_device_holds_its_share_and_the_network_works_as_it_lies():
-    strategy = ist("sharded")
-    state = train(strategy)
+    strategy, state = trained("sharded", 4, 4, (16, 32))
     middle = state.params["layers"][1]["kernel"]
     assert {shard.data.shape for shard in middle.addressable_shards} == {(4, 32)}
     moments = state.opt_state[0].mu["layers"][0]["kernel"]
     assert {shard.data.shape for shard in moments.addressable_shards} == {(6, 4)}
-    networks = [strategy.model(state), ist("replicated").model(train(ist("replicated")))]
+    replicated, whole = trained("replicated", 1, 4, (16, 32))
+    networks = [strategy.model(state), replicated.model(whole)]
     for network in networks:
         jist.calibrate(network, EXAMPLES["x"])
     np.testing.assert_allclose(*(n(EXAMPLES["x"]) for n in networks), atol=1e-5)
@@ -109,7 +116,7 @@ def test_bytes_of_a_device_are_those_of_its_workers():
 
 
 def test_a_sharded_checkpoint_moves_to_another_number_of_devices(tmp_path):
-    state = train(ist("sharded", devices=4))
+    _, state = trained("sharded", 4, 4, (16, 32))
     save(tmp_path / "c", 1, state, {"test_accuracy": 0.0})
     back = restore(tmp_path / "c", ist("sharded", devices=2).init(0))
     assert_close(back.params, state.params, 0)
@@ -167,7 +174,7 @@ def test_the_worker_receives_the_papers_subnet():
 
 
 def test_floats_may_travel_as_bfloat16():
-    exact = train(ist("sharded"))
+    _, exact = trained("sharded", 4, 4, (16, 32))
     narrow = train(ist("sharded", exchange_dtype=jnp.bfloat16))
     for x, y in zip(jax.tree.leaves(exact.params), jax.tree.leaves(narrow.params), strict=True):
         assert y.dtype == x.dtype

@@ -86,14 +86,14 @@ def test_one_step_left_out_is_other_work(work):
 def test_a_round_agrees_with_pytorch(work):
     pytest.importorskip("torch", reason="the other variant")
     with contextlib.ExitStack() as stack:
-        case = ist.round_case(stack, work, "cpu", 2, 3, [ist.SERVER, ist.IN_TURN])
+        case = ist.round_case(stack, work, "cpu", 2, 4, [ist.SERVER, ist.IN_TURN])
         for difference in case.facts["differences"].values():
             assert difference["parameters"] < 1e-3
         # Further rounds assign anew, so they agree for as long as the partitions do.
         for _ in range(2):
             losses = [variant.run() for variant in case.variants.values()]
             np.testing.assert_allclose(losses, losses[0], rtol=1e-3)
-        assert {variant.items for variant in case.variants.values()} == {2 * 3 * 8}
+        assert {variant.items for variant in case.variants.values()} == {2 * 4 * 8}
 
 
 def test_processes_train_in_every_way_as_jist_does(work, capfd):
@@ -236,7 +236,7 @@ def test_the_first_run_of_every_side_is_the_one_that_is_compared(work, monkeypat
     jist = Rounds(strategy, work)
     same = Rounds(strategy, work)
     others = {"other": lambda: (same, same.arrays)}
-    case = mlp_work.rounds_case(jist, work.order(1, 4), others, check_steps=2)
+    case = mlp_work.rounds_case(jist, work.order(1, 12), others, check_steps=2)
     assert {name: variant.first_run_s for name, variant in case.variants.items()} == {
         JIST: 7,
         "other": 5,

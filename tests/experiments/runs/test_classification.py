@@ -18,7 +18,8 @@ from jist.features import Features
 from jist.metrics import MetricsLog, read_metrics
 
 HEAD = HeadOptions(hidden=(12,), batch_size=8, epochs=3)
-CENTRAL = StrategyOptions(strategy="centralized", workers=1, local_steps=4)
+# Rounds of one step: those of an epoch are all one program.
+CENTRAL = StrategyOptions(strategy="centralized", workers=1, local_steps=1)
 COLOURS = {"red": (200, 60, 60), "green": (60, 200, 60), "blue": (60, 60, 200)}
 
 
@@ -31,12 +32,34 @@ def images(tmp_path_factory):
         for i in range(20):
             pixels = np.clip(generator.normal(colour, 60, (16, 16, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(root / name / f"{i:02}.png")
-    return ImageOptions(dataset=f"folder:{root}", mask_ratio=0.5)
+    return ImageOptions(dataset=f"folder:{root}")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Runs a plan in a directory; the features of all are kept together."""
+    features = tmp_path_factory.mktemp("features")
+    return lambda wanted, run_dir: classification.run_plan(wanted, run_dir, features_dir=features)
 
 
 def plan(images, head, *masks):
-    trainings = tuple(Training(mask_ratio=0.5, how=CENTRAL, mask=mask) for mask in masks)
+    trainings = tuple(Training(mask_ratio=0.75, how=CENTRAL, mask=mask) for mask in masks)
     return Plan(experiment="x", images=images, head=head, trainings=trainings)
+
+
+@pytest.fixture(scope="module")
+def whole(images, run, tmp_path_factory):
+    """The directory of an undisturbed run under fixed and random masks, and its results."""
+    run_dir = tmp_path_factory.mktemp("whole") / "run"
+    return run_dir, *run(plan(images, HEAD, "fixed", "random"), run_dir)
+
+
+@pytest.fixture(scope="module")
+def validated(images, run, tmp_path_factory):
+    """The same with a quarter of the training images held out."""
+    run_dir = tmp_path_factory.mktemp("validated") / "run"
+    head = dataclasses.replace(HEAD, validation=0.25)
+    return run_dir, *run(plan(images, head, "fixed", "random"), run_dir)
 
 
 def losses(run_dir, run):
@@ -44,14 +67,18 @@ def losses(run_dir, run):
     return [line["train_loss"] for line in lines if line["run"] == run]
 
 
+def timeless(results):
+    return [{k: v for k, v in result.items() if k != "training_seconds"} for result in results]
+
+
 def test_random_masks_are_a_training_of_their_own_and_go_on_after_a_kill(
-    images, tmp_path, monkeypatch
+    images, run, whole, tmp_path, monkeypatch
 ):
     wanted = plan(images, HEAD, "fixed", "random")
-    fixed, random = classification.run_plan(wanted, tmp_path / "whole")
-    assert (fixed["mask"], fixed["run"]) == ("fixed", "centralized-1-ratio-0.5")
-    assert (random["mask"], random["run"]) == ("random", "centralized-1-random-ratio-0.5")
-    assert losses(tmp_path / "whole", fixed["run"]) != losses(tmp_path / "whole", random["run"])
+    undisturbed, fixed, random = whole
+    assert (fixed["mask"], fixed["run"]) == ("fixed", "centralized-1-ratio-0.75")
+    assert (random["mask"], random["run"]) == ("random", "centralized-1-random-ratio-0.75")
+    assert losses(undisturbed, fixed["run"]) != losses(undisturbed, random["run"])
 
     class Killed(Exception):
         pass
@@ -66,27 +93,20 @@ def test_random_masks_are_a_training_of_their_own_and_go_on_after_a_kill(
     with monkeypatch.context() as patched:
         patched.setattr(MetricsLog, "append", killed)
         with pytest.raises(Killed):
-            classification.run_plan(wanted, tmp_path / "killed")
-    again = classification.run_plan(wanted, tmp_path / "killed")
-
-    def timeless(result):
-        return {key: value for key, value in result.items() if key != "training_seconds"}
-
-    assert [timeless(result) for result in again] == [timeless(fixed), timeless(random)]
-    assert losses(tmp_path / "killed", random["run"]) == losses(tmp_path / "whole", random["run"])
+            run(wanted, tmp_path / "killed")
+    again = run(wanted, tmp_path / "killed")
+    assert timeless(again) == timeless([fixed, random])
+    assert losses(tmp_path / "killed", random["run"]) == losses(undisturbed, random["run"])
 
 
-def test_more_epochs_go_on_with_a_run_that_is_done(images, tmp_path, monkeypatch):
+def test_more_epochs_go_on_with_a_run_that_is_done(images, run, whole, tmp_path, monkeypatch):
     """The result is the undisturbed longer run's; until it is there, the shorter one's stays."""
 
     def wanted(epochs):
         return plan(images, dataclasses.replace(HEAD, epochs=epochs), "fixed", "random")
 
-    def timeless(results):
-        return [{k: v for k, v in result.items() if k != "training_seconds"} for result in results]
-
-    whole = classification.run_plan(wanted(3), tmp_path / "whole")
-    short = classification.run_plan(wanted(2), tmp_path / "longer")
+    _, *whole = whole
+    short = run(wanted(2), tmp_path / "longer")
     lines = (tmp_path / "longer" / "metrics.jsonl").read_text()
 
     class Killed(Exception):
@@ -102,17 +122,17 @@ def test_more_epochs_go_on_with_a_run_that_is_done(images, tmp_path, monkeypatch
     with monkeypatch.context() as patched:
         patched.setattr(MetricsLog, "append", killed)
         with pytest.raises(Killed):
-            classification.run_plan(wanted(3), tmp_path / "longer")
+            run(wanted(3), tmp_path / "longer")
     results = json.loads((tmp_path / "longer" / "summary.json").read_text())["results"]
     assert timeless(results) == timeless([whole[0], short[1]])
     done = {result["run"]: result for result in results}
     assert [wanted(3).is_done(t, done) for t in wanted(3).trainings] == [True, False]
 
-    longer = classification.run_plan(wanted(3), tmp_path / "longer")
+    longer = run(wanted(3), tmp_path / "longer")
     assert timeless(longer) == timeless(whole)
     assert (tmp_path / "longer" / "metrics.jsonl").read_text().startswith(lines)
     with pytest.raises(ValueError, match=r"head\.epochs is 3 there and 2 here"):
-        classification.run_plan(wanted(2), tmp_path / "longer")
+        run(wanted(2), tmp_path / "longer")
 
 
 def test_results_are_named_by_the_tasks_metric_and_chosen_in_its_direction():
@@ -133,32 +153,34 @@ def test_results_are_named_by_the_tasks_metric_and_chosen_in_its_direction():
     }
 
 
-def test_without_a_patch_removed_random_masks_are_the_fixed_ones(images, tmp_path, monkeypatch):
+def test_without_a_patch_removed_random_masks_are_the_fixed_ones(
+    images, run, tmp_path, monkeypatch
+):
     trainings = tuple(
         Training(mask_ratio=0.0, how=CENTRAL, mask=mask) for mask in ("fixed", "random")
     )
     # Encoding the images again would need this function.
     monkeypatch.delattr("experiments.runs.images.random_masks")
     wanted = Plan(experiment="x", images=images, head=HEAD, trainings=trainings)
-    fixed, random = classification.run_plan(wanted, tmp_path)
+    fixed, random = run(wanted, tmp_path)
     assert random["mask"] == "random"
     assert random["test_accuracy_per_epoch"] == fixed["test_accuracy_per_epoch"]
 
 
-def test_results_say_how_heads_were_trained(images, tmp_path):
-    (result,) = classification.run_plan(plan(images, HEAD, "fixed"), tmp_path)
+def test_results_say_how_heads_were_trained(whole):
+    _, result, _ = whole
     options = dataclasses.asdict(HEAD) | dataclasses.asdict(CENTRAL) | {"hidden": [12]}
     options["exchange"] = "replicated"  # what was chosen
     del options["preset"]  # stands in the widths
     assert {name: result[name] for name in options} == options
 
 
-def test_subnets_see_random_masks_too(images, tmp_path):
-    how = StrategyOptions(workers=2, local_steps=4)
-    trainings = tuple(Training(mask_ratio=0.5, how=how, mask=mask) for mask in ("fixed", "random"))
+def test_subnets_see_random_masks_too(images, run, tmp_path):
+    how = StrategyOptions(workers=2, local_steps=1)
+    trainings = tuple(Training(mask_ratio=0.75, how=how, mask=mask) for mask in ("fixed", "random"))
     wanted = Plan(experiment="x", images=images, head=HEAD, trainings=trainings)
-    fixed, random = classification.run_plan(wanted, tmp_path)
-    assert (random["mask"], random["run"]) == ("random", "ist-2-random-ratio-0.5")
+    fixed, random = run(wanted, tmp_path)
+    assert (random["mask"], random["run"]) == ("random", "ist-2-random-ratio-0.75")
     assert losses(tmp_path, fixed["run"]) != losses(tmp_path, random["run"])
 
 
@@ -176,12 +198,11 @@ def test_bytes_by_the_papers_formula():
     assert received("local_sgd", 2) is None
 
 
-def test_the_epoch_is_chosen_by_held_out_training_images(images, tmp_path):
-    head = dataclasses.replace(HEAD, validation=0.25)
-    fixed, random = classification.run_plan(plan(images, head, "fixed", "random"), tmp_path)
-    for result in (fixed, random):
+def test_the_epoch_is_chosen_by_held_out_training_images(validated):
+    run_dir, *results = validated
+    for result in results:
         assert (result["train_examples"], result["validation_examples"]) == (36, 12)
-        lines = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+        lines = map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines())
         history = [line for line in lines if line["run"] == result["run"]]
         chosen = max(history, key=lambda line: line["validation_accuracy"])
         assert result["best_validation_epoch"] == chosen["epoch"]
@@ -190,26 +211,26 @@ def test_the_epoch_is_chosen_by_held_out_training_images(images, tmp_path):
         assert result["best_test_accuracy"] >= chosen["test_accuracy"]
 
 
-def test_a_temperature_is_fitted_on_spared_training_images(images, tmp_path, monkeypatch):
+def test_a_temperature_is_fitted_on_spared_training_images(
+    images, run, whole, validated, tmp_path, monkeypatch
+):
     """Those of validation if there are any; runs without either have none."""
-    wanted = plan(images, HEAD, "fixed")
-    (few,) = classification.run_plan(wanted, tmp_path / "few")
+    without, few, _ = whole
     assert (few["calibration_examples"], few["temperature"]) == (0, None)
-    head = dataclasses.replace(HEAD, validation=0.25)
-    (validated,) = classification.run_plan(plan(images, head, "fixed"), tmp_path / "validated")
-    assert (validated["calibration_examples"], validated["validation_examples"]) == (0, 12)
-    assert validated["temperature"] > 0
+    _, chosen, _ = validated
+    assert (chosen["calibration_examples"], chosen["validation_examples"]) == (0, 12)
+    assert chosen["temperature"] > 0
 
     monkeypatch.setattr(calibration, "FEWEST", 1)
     monkeypatch.setattr(calibration, "MOST_SHARE", 0.125)
-    (result,) = classification.run_plan(wanted, tmp_path / "spared")
+    (result,) = run(plan(images, HEAD, "fixed"), tmp_path / "spared")
     assert (result["train_examples"], result["calibration_examples"]) == (42, 6)
     last = read_metrics(tmp_path / "spared")[-1]
     assert result["temperature"] == last["temperature"]
     assert result["last_test_ece_uncalibrated"] != result["last_test_ece"]
 
     # Runs before there was a temperature keep all their training examples.
-    file = tmp_path / "few" / "config.json"
+    file = without / "config.json"
     config = json.loads(file.read_text())
     assert config["head"].pop("calibration") == HEAD.calibration
     assert Plan.from_config(config).head.calibration == 0
