@@ -26,7 +26,7 @@ import jax
 from experiments.command import processes
 from experiments.command.cli import run
 from experiments.command.cpu import has_matrix_unit
-from experiments.command.options import ProcessOptions, StrategyOptions, pick
+from experiments.command.options import BANDS, ProcessOptions, StrategyOptions, pick
 from experiments.figures.results import print_results
 from experiments.runs.classification import chosen
 from experiments.runs.directory import RunDirectory
@@ -37,7 +37,7 @@ from experiments.runs.finetuning import (
     build_task,
 )
 from experiments.runs.heads import say_exchange, worker_pools
-from experiments.runs.images import dataset_of, progress_bar
+from experiments.runs.images import dataset_of, in_full, progress_bar
 from jist import trainer
 from jist.finetuning import MaskedImages
 from jist.metrics import MetricsLog
@@ -61,11 +61,14 @@ def main(options: FinetuneOptions) -> None:
     if options.dtype == "auto":  # decided once: a resumed run keeps its type on any machine
         fast = jax.default_backend() != "cpu" or has_matrix_unit()
         options = dataclasses.replace(options, dtype="bfloat16" if fast else "float32")
+    images = in_full(options.images)
+    options = dataclasses.replace(options, **{name: getattr(images, name) for name in BANDS})
     how = pick(options, StrategyOptions)
     config = dataclasses.asdict(options)
     groups = (*dataclasses.fields(ProcessOptions), *dataclasses.fields(StrategyOptions))
     for name in (*FREE, *(field.name for field in groups)):
         del config[name]
+    config = {n: of for n, of in config.items() if of is not None or n not in BANDS}
     config |= how.config()
     train_set, test_set = (dataset_of(options.images, split) for split in ("train", "test"))
     task = build_task(options)

@@ -29,13 +29,19 @@ from rich.table import Table
 
 from experiments.command.cli import run
 from experiments.command.errors import UsageError
-from experiments.command.options import HeadOptions, ImageOptions, StrategyOptions
+from experiments.command.options import BANDS, HeadOptions, ImageOptions, StrategyOptions
 from experiments.runs.directory import RunDirectory
 from experiments.runs.heads import build_strategy
-from experiments.runs.images import RANDOM_ENCODERS, build_encoder, progress_bar
+from experiments.runs.images import (
+    RANDOM_ENCODERS,
+    build_encoder,
+    dataset_of,
+    in_full,
+    progress_bar,
+)
 from experiments.runs.probing import PROBES, ProbeOptions, mean_and_deviation
 from jist import trainer
-from jist.data import Dataset, batches, load_dataset
+from jist.data import Dataset, batches
 from jist.features import encode_batches, exact_products, in_parts, place_weights
 from jist.masking import FixedMask
 from jist.metrics import MetricsLog
@@ -45,19 +51,25 @@ from jist.strategies import Centralized, Strategy
 
 def main(options: ProbeOptions) -> None:
     """Encodes, trains heads and reports."""
-    config = dataclasses.asdict(options)
+    images = in_full(
+        ImageOptions(
+            dataset=options.dataset,
+            data_dir=options.data_dir,
+            encoder=options.encoder,
+            bands=options.bands,
+            scale=options.scale,
+        )
+    )
+    read = {name: getattr(images, name) for name in BANDS}
+    config = dataclasses.asdict(dataclasses.replace(options, **read))
     for name in ("run_dir", "debug", "data_dir", "encode_batch"):
         del config[name]
+    config = {n: of for n, of in config.items() if of is not None or n not in BANDS}
     results = RunDirectory(options.run_dir, {"experiment": "probe"} | config, growing=("epochs",))
-    datasets = {
-        split: load_dataset(options.dataset, split, data_dir=options.data_dir)
-        for split in ("train", "test")
-    }
+    datasets = {split: dataset_of(images, split) for split in ("train", "test")}
     with progress_bar() as progress:
         for seed in options.seeds:
-            encoder = build_encoder(
-                ImageOptions(dataset=options.dataset, encoder=options.encoder, seed=seed)
-            )
+            encoder = build_encoder(dataclasses.replace(images, seed=seed))
             if not isinstance(encoder, MAEEncoder):
                 raise UsageError(
                     f"encoder must have patch tokens, got {options.encoder}, a "

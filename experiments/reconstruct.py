@@ -20,8 +20,9 @@ from experiments.command.cli import Options, run
 from experiments.command.errors import UsageError
 from experiments.figures.reconstruction import draw, views
 from jist.data import read_image, resize
+from jist.data.images.bands import Bands
 from jist.masking import fixed_keep
-from jist.models import load_mae
+from jist.models import Preprocessing, load_mae
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,8 +47,11 @@ def main(options: ReconstructOptions) -> None:
         raise UsageError(f"out must end in .png, got {options.out}")
     mae = load_mae(options.encoder)
     config, preprocessing = mae.encoder.config, mae.encoder.preprocessing
+    read = read_image
+    if config.channels != 3 or preprocessing.scale:
+        read = own_bands(preprocessing, options.encoder).decode
     pixels = [
-        resize(read_image(path), config.image_size, preprocessing.interpolation)
+        resize(read(path), config.image_size, preprocessing.interpolation)
         for path in options.images
     ]
     ids = jnp.arange(len(pixels), dtype=jnp.uint32)
@@ -55,6 +59,21 @@ def main(options: ReconstructOptions) -> None:
     columns = views(mae, np.stack(pixels), keep)
     draw(columns, [path.name for path in options.images], options.out)
     print(f"written: {options.out}")
+
+
+def own_bands(preprocessing: Preprocessing, encoder: pathlib.Path) -> Bands:
+    """How images are read of whose bands the encoder keeps names and scale.
+
+    Raises:
+        UsageError: it keeps no scale.
+    """
+    if not preprocessing.scale:
+        raise UsageError(
+            f"encoder={encoder} takes {len(preprocessing.mean)} channels and keeps no scale of "
+            "them: convert it again with --scale"
+        )
+    names = preprocessing.bands or range(1, 1 + len(preprocessing.scale))
+    return Bands(tuple(names), preprocessing.scale)
 
 
 if __name__ == "__main__":

@@ -172,6 +172,7 @@ def classify(
                 finish(waiting)
                 waiting = []
         progress.update(bar, completed=strip.row + strip.rows)
+        del strip  # before the next one is read
     if waiting:
         finish(waiting)
     return SceneMap(classes, probability, grid, missing_pixels / (grid.height * grid.width))

@@ -34,10 +34,12 @@ from jist.tasks import Examples, Task
 
 
 def located(run_dir: pathlib.Path, images: ImageOptions) -> ImageOptions:
-    """The options of a run's images, found from another working directory, too."""
+    """The options of a run's images and encoder, found from another working directory, too."""
     config = read_part(run_dir, "config.json")
     kind, _, path = images.dataset.partition(":")
     there = pathlib.Path(config.get(WORKING_DIRECTORY, ""))
+    if not pathlib.Path(images.encoder).exists() and (there / images.encoder).is_dir():
+        images = dataclasses.replace(images, encoder=str(there / images.encoder))
     if images.data_dir is None and kind in ("folder", "masked") and (there / path).exists():
         return dataclasses.replace(images, data_dir=there)
     return images

@@ -5,6 +5,7 @@ import pathlib
 
 from flax import nnx
 
+from experiments.command.bands import BandOptions
 from experiments.command.cli import Options
 from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions, ProcessOptions, StrategyOptions, pick
@@ -25,7 +26,7 @@ EVALUATED_AT_ONCE = 500
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FinetuneOptions(Options, StrategyOptions, ProcessOptions):
+class FinetuneOptions(Options, BandOptions, StrategyOptions, ProcessOptions):
     """Options of fine-tuning."""
 
     dataset: str = "digits"
@@ -80,6 +81,7 @@ class FinetuneOptions(Options, StrategyOptions, ProcessOptions):
         if self.workers is None:
             workers = 1 if self.strategy == "centralized" else StrategyOptions.workers
             object.__setattr__(self, "workers", workers)
+        BandOptions.__post_init__(self)
         StrategyOptions.__post_init__(self)
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
@@ -111,6 +113,8 @@ class FinetuneOptions(Options, StrategyOptions, ProcessOptions):
             mask_ratio=self.mask_ratio,
             seed=self.seed,
             encode_dtype=self.dtype,
+            bands=self.bands,
+            scale=self.scale,
         )
 
 

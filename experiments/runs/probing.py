@@ -5,6 +5,7 @@ import pathlib
 import statistics
 from typing import Any
 
+from experiments.command.bands import BandOptions
 from experiments.command.cli import Options
 
 # Which head on which features.
@@ -12,7 +13,7 @@ PROBES = (("linear", "cls"), ("mlp", "cls"), ("linear", "patch mean"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ProbeOptions(Options):
+class ProbeOptions(Options, BandOptions):
     """Options of the probe."""
 
     dataset: str = "digits"

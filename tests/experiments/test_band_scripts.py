@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ import pytest
 from experiments import distributed, mask_dataset, predict, pretrain
 from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions
+from experiments.reconstruct import own_bands
 from experiments.runs.bands import bands_of, of_encoder, resolve
-from experiments.runs.images import dataset_of, in_full
+from experiments.runs.classification import located
+from experiments.runs.images import dataset_of, in_full, say_what_is_missing
 from jist.data import load_dataset
 from jist.models import Preprocessing, read_preprocessing
 
@@ -93,6 +96,35 @@ def test_a_masked_store_holds_bands(tiles, tmp_path):
         shown = np.asarray(whole.decode(index))
         np.testing.assert_array_equal(pixels[~missing], shown[~missing])
         assert missing.mean() == np.asarray(missing[:, 0]).mean() < 1
+
+
+def test_reconstruction_reads_the_bands_that_the_encoder_keeps():
+    bands = own_bands(OWN, pathlib.Path("e"))
+    assert (bands.names, bands.scale) == (OWN.bands, OWN.scale)
+    assert own_bands(dataclasses.replace(OWN, bands=()), pathlib.Path("e")).names == (1, 2, 3)
+    with pytest.raises(UsageError, match="encoder=e takes 3 channels and keeps no scale"):
+        own_bands(Preprocessing(), pathlib.Path("e"))
+
+
+def test_missing_pixels_that_no_option_leaves_out_are_said(tiles, capsys):
+    options = ImageOptions(dataset=f"folder:{tiles}", bands="B2,B3,B4", scale="0,10000")
+    say_what_is_missing(dataset_of(options, "train"))
+    assert capsys.readouterr().out == ""
+    clouded = dataclasses.replace(options, quality_band="SCL")
+    say_what_is_missing(dataset_of(clouded, "train"))
+    assert "% of the pixels are missing" in (said := capsys.readouterr().out)
+    assert "shown as black: --natural-masks leaves" in said
+
+
+def test_a_run_finds_its_encoder_from_another_directory(tmp_path, monkeypatch):
+    (tmp_path / "there" / "encoders" / "mine").mkdir(parents=True)
+    (tmp_path / "run").mkdir()
+    config = {"working_directory": str(tmp_path / "there")}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    monkeypatch.chdir(tmp_path)
+    found = located(tmp_path / "run", ImageOptions(encoder="encoders/mine"))
+    assert found.encoder == str(tmp_path / "there" / "encoders" / "mine")
+    assert located(tmp_path / "run", ImageOptions()) == ImageOptions()
 
 
 def test_pictures_of_bands_are_shown(tiles):

@@ -99,3 +99,19 @@ def test_views_of_whole_images_are_the_same_with_a_fourth_channel():
 def test_impossible_areas_are_told(area):
     with pytest.raises(ValueError, match=r"crop_area must satisfy 0 < least <= largest <= 1"):
         random_view(jax.random.key(0), gradients(1)[0], area)
+
+
+def test_bands_are_cropped_as_colours_are_and_what_is_missing_with_them():
+    """Four bands are not three and a mask."""
+    generator = np.random.default_rng(0)
+    colours = generator.integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
+    there = np.where(generator.random((SIDE, SIDE, 1)) < 0.9, 255, 0).astype(np.uint8)
+    masked = np.concatenate([colours, there], axis=2)
+    bands = np.concatenate([colours, colours[:, :, :1], there], axis=2)
+    key = jax.random.key(5)
+    three = np.asarray(random_view(key, jnp.asarray(masked)))
+    four = np.asarray(random_view(key, jnp.asarray(bands), channels=4))
+    np.testing.assert_array_equal(four[:, :, [0, 1, 2, 4]], three)
+    np.testing.assert_array_equal(four[:, :, 3], three[:, :, 0])
+    whole = np.asarray(random_view(key, jnp.asarray(bands[:, :, :4]), channels=4))
+    np.testing.assert_array_equal(whole, four[:, :, :4])

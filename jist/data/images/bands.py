@@ -105,6 +105,10 @@ class Bands:
             pixels[missing] = 0
         return pixels, missing
 
+    def decode(self, path: str | os.PathLike) -> UInt8[np.ndarray, "height width channels"]:
+        """The pixels alone, as `read`."""
+        return self.read(path)[0]
+
     def read_window(
         self, file: Any, window: Any, no_data: int | None = None
     ) -> tuple[UInt8[np.ndarray, "height width channels"], Bool[np.ndarray, "height width"]]:

@@ -111,22 +111,28 @@ def strips(file: Any, bands: Bands, grid: Grid, no_data: int | None = None) -> I
     Raises:
         LookupError: the file has no such band.
     """
-    from rasterio.windows import Window
-
     width = (grid.columns - 1) * grid.stride + grid.tile
-    channels = len(bands.names)
-    fit = STRIP_BYTES // (width * (channels + 1))
+    fit = STRIP_BYTES // (width * (len(bands.names) + 1))
     at_once = max(1, (fit - grid.tile) // grid.stride + 1)
     for first in range(0, grid.rows, at_once):
         rows = min(at_once, grid.rows - first)
-        height = (rows - 1) * grid.stride + grid.tile
-        pixels = np.zeros((height, width, channels), np.uint8)
-        missing = np.ones((height, width), bool)
-        top = first * grid.stride
-        there = min(height, grid.height - top)
-        for left in range(0, grid.width, _COLUMNS):
-            wide = min(_COLUMNS, grid.width - left)
-            window = Window(left, top, wide, there)  # pyright: ignore[reportCallIssue]
-            place = np.s_[:there, left : left + wide]
-            pixels[place], missing[place] = bands.read_window(file, window, no_data)
-        yield Strip(first, pixels, missing, grid)
+        # No variable: a strip is large, and must be gone when the next is read.
+        yield _read(file, bands, grid, first, (rows - 1) * grid.stride + grid.tile, no_data)
+
+
+def _read(
+    file: Any, bands: Bands, grid: Grid, first: int, height: int, no_data: int | None
+) -> Strip:
+    from rasterio.windows import Window
+
+    width = (grid.columns - 1) * grid.stride + grid.tile
+    pixels = np.zeros((height, width, len(bands.names)), np.uint8)
+    missing = np.ones((height, width), bool)
+    top = first * grid.stride
+    there = min(height, grid.height - top)
+    for left in range(0, grid.width, _COLUMNS):
+        wide = min(_COLUMNS, grid.width - left)
+        window = Window(left, top, wide, there)  # pyright: ignore[reportCallIssue]
+        place = np.s_[:there, left : left + wide]
+        pixels[place], missing[place] = bands.read_window(file, window, no_data)
+    return Strip(first, pixels, missing, grid)
