@@ -50,6 +50,7 @@ NATURAL: dict[str, Any] = {
     if field.name not in BANDS
 }
 NATURAL["skip_empty"] = False
+OF_SPARSE = ("multilabel_loss", "entry_dropout", "row_length", "output_dtype", "negatives")
 OUTPUT_DTYPES = ("float32", "bfloat16")
 # Further options that only images have.
 _ENCODED = (
@@ -90,6 +91,9 @@ class ImageOptions(NaturalOptions):
     """Sparse rows: share of an example's features that is dropped in training, in [0, 1)."""
     row_length: float | None = None
     """Sparse rows: scale every row to this Euclidean length; by default they stay as they are."""
+    negatives: int = 0
+    """Many labels, by sigmoid: so many labels are drawn in every step, and trained against in the
+    place of all others; results say so. 0 for all."""
     output_dtype: str = "float32"
     """Sparse rows: type of the output layer's weights: float32, or bfloat16, rounded at random."""
     augment: bool = False
@@ -127,12 +131,17 @@ class ImageOptions(NaturalOptions):
         if self.augment and not self.dataset.startswith("speech:"):
             raise UsageError(f"--augment needs --dataset speech:PATH, got {self.dataset}")
         may_be_sparse = self.dataset.startswith(("xc:", "features:"))
-        for option in ("multilabel_loss", "entry_dropout", "row_length", "output_dtype"):
+        for option in OF_SPARSE:
             if getattr(self, option) != getattr(ImageOptions, option) and not may_be_sparse:
                 raise UsageError(
                     f"--{option.replace('_', '-')} needs --dataset xc:PATH or features:PATH, got "
                     f"{self.dataset}"
                 )
+        if self.negatives and self.multilabel_loss != "sigmoid":
+            raise UsageError(
+                f"--negatives {self.negatives} needs --multilabel-loss sigmoid, got "
+                f"{self.multilabel_loss}"
+            )
         if self.output_dtype not in OUTPUT_DTYPES:
             raise UsageError(
                 f"output_dtype must be one of {OUTPUT_DTYPES}, got {self.output_dtype!r}"

@@ -10,6 +10,7 @@ from experiments.command.options import (
     BATCH_SIZE,
     NATURAL,
     OF_IMAGES,
+    OF_SPARSE,
     HeadOptions,
     ImageOptions,
     StrategyOptions,
@@ -107,8 +108,7 @@ class Plan:
         unused |= {name for name in later if getattr(self.images, name) is None}
         sparse, own = (self.images.dataset.startswith(kind) for kind in ("xc:", "features:"))
         unused |= set() if self.images.of_images else {*OF_IMAGES}
-        of_sparse = {"multilabel_loss", "entry_dropout", "row_length", "output_dtype"}
-        of_sparse.add("skip_empty")
+        of_sparse = {*OF_SPARSE, "skip_empty"}
         if own:  # as runs before vectors could be sparse
             unused |= {o for o in of_sparse if self._is_default(o)}
             unused -= {o for o in of_sparse if not self._is_default(o)}
@@ -116,7 +116,7 @@ class Plan:
             unused -= of_sparse
         else:
             unused |= of_sparse - {"skip_empty"}
-        unused |= {o for o in ("row_length", "output_dtype") if self._is_default(o)}
+        unused |= {o for o in ("row_length", "output_dtype", "negatives") if self._is_default(o)}
         config["images"] = {k: v for k, v in config["images"].items() if k not in unused}
         del config["head"]["preset"]  # its widths are there
         for option in (

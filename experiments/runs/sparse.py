@@ -66,7 +66,7 @@ class SparseInputs:
         train, options = self._splits["train"], self.options
 
         def network(widths: tuple[int, ...], **how: Any) -> nnx.Module:
-            model = SparseMLP(widths, **of_rows(options), **how)
+            model = SparseMLP(widths, negatives=options.negatives, **of_rows(options), **how)
             assert model.last.bias is not None  # every output layer has one
             loss = options.multilabel_loss
             bias = prior_outputs(train.label_frequencies, len(train), loss)
@@ -97,7 +97,7 @@ class SparseInputs:
     @property
     def facts(self) -> Mapping[str, Any]:
         """There is no encoder; how networks are trained on sparse rows."""
-        loss = {"multilabel_loss": self.options.multilabel_loss}
+        loss = {name: getattr(self.options, name) for name in ("multilabel_loss", "negatives")}
         return {"encoder": "none"} | loss | of_rows(self.options)
 
     @property

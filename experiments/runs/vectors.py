@@ -41,8 +41,10 @@ class VectorInputs(Classified):
 
     def __post_init__(self) -> None:
         options = self.options
-        if options.multilabel_loss != "sigmoid" or options.skip_empty:
-            given = "--skip-empty" if options.skip_empty else "--multilabel-loss"
+        for option in ("multilabel_loss", "skip_empty", "negatives"):
+            if getattr(options, option) == getattr(ImageOptions, option):
+                continue
+            given = f"--{option.replace('_', '-')}"
             raise UsageError(f"{given} needs examples with many labels; {options.dataset} has none")
         for option, value in of_rows(options).items():
             if value != getattr(ImageOptions, option) and not self.sparse_rows:

@@ -13,6 +13,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from jist.models.label_sampler import LabelSampler
 from jist.models.mlp import MLP
 from jist.models.sparse_rows import sparse_product
 
@@ -32,7 +33,9 @@ class SparseMLP(MLP):
             example of many entries then counts no more than one of few.
         output_dtype: type of the output layer's kernel, most of the network where labels are many:
             float32, or bfloat16 (to be trained by `jist.strategies.stochastically_rounded`).
-        rngs: as for `MLP`.
+        negatives: labels that are drawn in every training step, for a loss to compute in the place
+            of all (`jist.tasks.multilabel`); 0 for none.
+        rngs: as for `MLP`; and the drawn labels.
 
     Raises:
         ValueError: as for `MLP`; there is no hidden layer, a share outside [0, 1), or a length that
@@ -48,6 +51,7 @@ class SparseMLP(MLP):
         entry_dropout: float = 0.0,
         row_length: float | None = None,
         output_dtype: DTypeLike = jnp.float32,
+        negatives: int = 0,
         rngs: nnx.Rngs,
     ):
         if len(widths) < 3:
@@ -58,6 +62,7 @@ class SparseMLP(MLP):
             raise ValueError(f"row_length must be above 0 and finite, got {row_length}")
         super().__init__(widths, norm=norm, dropout=dropout, rngs=rngs)
         self.row_length = row_length
+        self.negatives = LabelSampler(negatives, widths[-1], rngs=rngs) if negatives else None
         self.last.kernel.set_value(self.last.kernel[...].astype(output_dtype))
         self.entry_dropout = nnx.Dropout(entry_dropout, rngs=rngs) if entry_dropout else None
 

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int
 from jist.ragged import Ragged, count, take
 from jist.strategies.local import Examples
 from jist.tasks.chunks import sigmoid_loss, softmax_loss, squared_loss, top_labels
+from jist.tasks.sampled import sampled_sigmoid_loss
 from jist.tasks.task import Task
 
 LOSSES = {"sigmoid": sigmoid_loss, "softmax": softmax_loss, "squared": squared_loss}
@@ -34,7 +35,9 @@ def multilabel(
     Examples are {"x": ..., "y": i32 [N, most]}, each example's labels, each once, padded with -1,
     or rows of unequal length (`jist.ragged.Ragged`). The model gives what its output layer takes as
     `hidden(x)`, and that layer as `last`, as `jist.models.MLP` and `SparseMLP` do: neither all
-    logits of a batch nor their gradient are ever held.
+    logits of a batch nor their gradient are ever held. Where a model draws labels in training, as
+    `negatives`, the sigmoid loss is estimated from those and from an example's own
+    (`jist.tasks.sampled`); reported losses are of all labels.
 
     Metrics, for k in 1, 3, 5: `precision_at_k`, the share of the k best labels that an example has,
     and `ps_precision_at_k`, the same weighted by inverse propensities, over the greatest value that
@@ -60,7 +63,12 @@ def multilabel(
     of_parts = LOSSES[loss]
 
     def mean_loss(model: nnx.Module, batch: dict[str, Any]) -> Float[Array, ""]:
-        return of_parts(*_output(model, batch["x"]), batch["y"], chunk)
+        output, sampler = _output(model, batch["x"]), getattr(model, "negatives", None)
+        if sampler is None or sampler.deterministic:
+            return of_parts(*output, batch["y"], chunk)
+        if loss != "sigmoid":
+            raise ValueError(f"drawn labels need the loss 'sigmoid', got {loss!r}")
+        return sampled_sigmoid_loss(*output, batch["y"], sampler())
 
     def measure(model: nnx.Module, batch: dict[str, Any]) -> dict[str, Any]:
         hidden, kernel, bias = _output(model, batch["x"])

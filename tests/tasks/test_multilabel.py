@@ -22,6 +22,7 @@ from jist.tasks import (
 )
 from jist.tasks.chunks import top_labels
 from jist.tasks.multilabel import LOSSES
+from jist.tasks.sampled import sampled_sigmoid_loss
 
 BATCH, WIDTH, LABELS, MOST = 9, 4, 23, 6
 GENERATOR = np.random.default_rng(0)
@@ -59,6 +60,38 @@ def test_a_loss_in_chunks_and_its_gradients_are_those_of_all_labels(name, loss, 
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), found, expected
     )
     np.testing.assert_allclose(3 * loss(*arrays, labels, chunk), expected[0], rtol=1e-5)
+
+
+def test_drawn_labels_estimate_the_loss_of_all():
+    drawn = GENERATOR.integers(0, LABELS, (2000, 12))
+    z = HIDDEN @ KERNEL + BIAS
+    terms, expected = np.log1p(np.exp(z)), []
+    for negatives in drawn:
+        total = 0.0
+        for i, n in enumerate(NUMBER):
+            own = Y[i, :n]
+            lacked = [terms[i, label] for label in negatives if label not in own]
+            total += sum(terms[i, label] - z[i, label] for label in own)
+            total += (LABELS - n) * (np.mean(lacked) if lacked else 0)
+        expected.append(total / BATCH)
+    arrays = tuple(map(jnp.asarray, (HIDDEN, KERNEL, BIAS, Y)))
+    found = jax.jit(jax.vmap(lambda of: sampled_sigmoid_loss(*arrays, of)))(jnp.asarray(drawn))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    error = 4 * np.std(expected) / np.sqrt(len(drawn))
+    assert abs(np.mean(expected) - float(whole("sigmoid", *arrays[:3]))) < error
+
+    model = SparseMLP((5, WIDTH, LABELS), norm=None, negatives=12, rngs=nnx.Rngs(0))
+    x = {"indices": jnp.zeros((BATCH, 1), jnp.int32), "values": jnp.ones((BATCH, 1))}
+    batch, loss = {"x": x, "y": arrays[3]}, multilabel().loss
+    assert float(loss(model, batch)) != float(loss(model, batch))  # other labels every time
+    model.eval()
+    model.negatives, sampler = None, model.negatives
+    exact = float(loss(model, batch))
+    model.negatives = sampler
+    assert float(loss(model, batch)) == exact
+    model.train()
+    with pytest.raises(ValueError, match="drawn labels need the loss 'sigmoid', got 'squared'"):
+        multilabel(loss="squared").loss(model, batch)
 
 
 @pytest.mark.parametrize("chunk", [3, 10, 23])
