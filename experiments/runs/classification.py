@@ -222,7 +222,7 @@ def train_head(
     say_exchange(how, strategy)
     labels, streamed = splits["train"].label, splits["train"].streamed
     if streamed and jax.process_index() == 0:
-        size = 4e-9 * count * inputs.dim
+        size = 4e-9 * (len(splits["train"]) + len(splits["test"])) * inputs.dim
         print(f"{size:.1f} GB of features stay on disk: more than --resident-gb")
     train: Examples | trainer.Renewed = fixed
     renewed = inputs.renewed(training.mask, training.mask_ratio)

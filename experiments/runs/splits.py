@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 import functools
-import math
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import jax.numpy as jnp
@@ -103,20 +103,15 @@ class DenseSplit(ClassSplit):
 
     Attributes:
         features: the vectors.
-        resident_gb: more than this many GB of them stay on disk.
+        streamed: whether they stay on disk.
     """
 
     features: Features
-    resident_gb: float = math.inf
+    streamed: bool = False
 
     @functools.cached_property
     def _on_disk(self) -> OnDisk:
         return self.features.on_disk()
-
-    @property
-    def streamed(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether the vectors stay on disk."""
-        return self._on_disk.nbytes > self.resident_gb * 1e9
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -141,6 +136,17 @@ class DenseSplit(ClassSplit):
             return {"x": self._on_disk.some(rows), "y": y}
         x = self.features.cls
         return {"x": jnp.asarray(x if rows.all() else x[rows]), "y": y}
+
+
+def dense_splits(found: Mapping[str, Features], resident_gb: float) -> dict[str, DenseSplit]:
+    """The splits of a data set, all in memory or all on disk.
+
+    Args:
+        found: the vectors of each.
+        resident_gb: if together they take more GB than this, they stay on disk.
+    """
+    streamed = sum(of.on_disk().nbytes for of in found.values()) > resident_gb * 1e9
+    return {name: DenseSplit(of, streamed) for name, of in found.items()}
 
 
 @dataclasses.dataclass(frozen=True)

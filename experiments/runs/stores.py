@@ -12,7 +12,7 @@ from flax import nnx
 
 from experiments.command.options import ImageOptions
 from experiments.runs.heads import TASK
-from experiments.runs.splits import DenseSplit
+from experiments.runs.splits import DenseSplit, dense_splits
 from jist import features
 from jist.data import Examples
 from jist.models import MLP
@@ -77,7 +77,7 @@ def shared(
     while True:
         try:
             found = {split: features.load(path) for split, path in paths.items()}
-            return {split: DenseSplit(of, resident_gb) for split, of in found.items()}
+            return dense_splits(found, resident_gb)
         except FileNotFoundError:
             if jax.process_index() == 0:
                 raise

@@ -12,7 +12,7 @@ from rich.progress import Progress
 
 from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions
-from experiments.runs.splits import DenseSplit, SparseClassSplit
+from experiments.runs.splits import DenseSplit, SparseClassSplit, dense_splits
 from experiments.runs.stores import SPLITS, Classified
 from jist.data import DataError
 from jist.data.sparse import SparseTable
@@ -103,19 +103,17 @@ class VectorInputs(Classified):
         """The vectors as features; nothing is written."""
         if self.sparse_rows:
             return {split: SparseClassSplit(vectors) for split, vectors in self._splits.items()}
-        return {
-            split: DenseSplit(
-                Features(
-                    label=vectors.labels,
-                    example_id=vectors.example_ids,
-                    attributes=vectors.describe() | {"skipped": [], "empty": []},
-                    read_cls=vectors.read,
-                    on_disk=vectors.on_disk,
-                ),
-                self.options.resident_gb,
+        found = {
+            split: Features(
+                label=vectors.labels,
+                example_id=vectors.example_ids,
+                attributes=vectors.describe() | {"skipped": [], "empty": []},
+                read_cls=vectors.read,
+                on_disk=vectors.on_disk,
             )
             for split, vectors in self._splits.items()
         }
+        return dense_splits(found, self.options.resident_gb)
 
     def renewed(self, mask: str, mask_ratio: float) -> Callable[[int], np.ndarray] | None:
         """Vectors stay the same."""
