@@ -6,6 +6,7 @@ scale, because everything that follows holds images as bytes.
 
 import contextlib
 import dataclasses
+import functools
 import os
 import re
 import warnings
@@ -18,6 +19,7 @@ from jaxtyping import Bool, UInt8
 from jist.data.errors import UnreadableImageError
 from jist.data.images.missing import missing_beside
 
+_FEW_VALUES = ("uint8", "int8", "uint16", "int16")
 Scale = tuple[int | float, int | float]
 
 
@@ -126,9 +128,13 @@ class Bands:
         pixels = np.empty((*missing.shape, len(values)), np.uint8)
         scales = self.scale if len(self.scale) > 1 else self.scale * len(values)
         # Band by band: a large window is never held as floats as a whole.
-        for channel, (band, (low, high)) in enumerate(zip(values, scales, strict=True)):
-            shares = (np.where(missing, low, band).astype(np.float64) - low) / (high - low)
-            pixels[:, :, channel] = np.round(255 * np.clip(shares, 0, 1))
+        for channel, (band, scale) in enumerate(zip(values, scales, strict=True)):
+            if band.dtype.name in _FEW_VALUES:
+                table = _table(band.dtype.name, *scale)
+                pixels[:, :, channel] = table[band.view(f"u{band.itemsize}")]
+            else:
+                pixels[:, :, channel] = _to_bytes(np.where(missing, scale[0], band), *scale)
+        pixels[missing] = 0
         return pixels, missing
 
     def stored(
@@ -137,7 +143,7 @@ class Bands:
         """Values as they are stored [C, H, W], and what is missing [H, W]; as `read_window`."""
         numbers, quality = self.numbers(file)
         values = file.read(numbers, window=window)
-        missing = (file.read_masks(numbers, window=window) == 0).any(axis=0)
+        missing = _said_missing(file, numbers, values, window)
         if no_data is not None:
             missing |= (values == no_data).all(axis=0)
         if quality is not None and self.quality is not None:
@@ -157,6 +163,44 @@ class Bands:
         wanted = [number_of(name, described) for name in self.names]
         rest = [number for number in image_bands(file) if number != quality]
         return wanted or rest, quality
+
+
+def _said_missing(
+    file: Any, numbers: list[int], values: np.ndarray, window: Any
+) -> Bool[np.ndarray, "height width"]:
+    """Which pixels a file says are missing in any of some bands, whose values are given.
+
+    As its masks say, but values are compared here: where they are interleaved pixel by pixel, GDAL
+    makes a mask of each band ten times slower than it reads them all.
+    """
+    from rasterio.enums import MaskFlags
+
+    missing = np.zeros(values.shape[1:], bool)
+    masked = []
+    for number, band in zip(numbers, values, strict=True):
+        flags, value = file.mask_flag_enums[number - 1], file.nodatavals[number - 1]
+        if flags == [MaskFlags.nodata] and value is not None:
+            with np.errstate(over="ignore"):  # a value that the type cannot hold equals none
+                missing |= band == (band.dtype.type(value) if band.dtype.kind == "f" else value)
+        elif flags != [MaskFlags.all_valid]:
+            masked.append(number)
+    if masked and all(MaskFlags.per_dataset in file.mask_flag_enums[n - 1] for n in masked):
+        masked = masked[:1]  # one mask for all
+    if masked:
+        missing |= (file.read_masks(masked, window=window) == 0).any(axis=0)
+    return missing
+
+
+def _to_bytes(values: np.ndarray, low: int | float, high: int | float) -> np.ndarray:
+    shares = (values.astype(np.float64) - low) / (high - low)
+    return np.round(255 * np.clip(shares, 0, 1)).astype(np.uint8)
+
+
+@functools.lru_cache(maxsize=64)  # of a table for each band
+def _table(dtype: str, low: int | float, high: int | float) -> UInt8[np.ndarray, " values"]:
+    """The byte of every value of a type, by the value's bits: ten times faster than arithmetic."""
+    bits = np.arange(2 ** (8 * np.dtype(dtype).itemsize), dtype=f"u{np.dtype(dtype).itemsize}")
+    return _to_bytes(bits.view(dtype), low, high)
 
 
 def read_bands(

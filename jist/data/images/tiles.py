@@ -10,7 +10,7 @@ from jaxtyping import Bool, UInt8
 
 from jist.data.images.bands import Bands
 
-STRIP_BYTES = 96 * 2**20  # of decoded pixels; a strip has at least one row of tiles
+STRIP_BYTES = 64 * 2**20  # of decoded pixels; a strip has at least one row of tiles
 _COLUMNS = 1024  # of a window: what is read of a file at a time
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jist.data import UnreadableImageError
-from jist.data.images.bands import LANDSAT_QA_PIXEL, SENTINEL2_SCL, Quality, read_bands
+from jist.data.images.bands import LANDSAT_QA_PIXEL, SENTINEL2_SCL, Bands, Quality, read_bands
 
 rasterio = pytest.importorskip("rasterio", reason="the extra `geo` is not installed")
 SCALE = (0, 10_000)
@@ -80,3 +80,31 @@ def test_what_cannot_be_read_is_named(tmp_path):
         read_bands(tmp_path / "x.tif", scale=SCALE)
     with pytest.raises(ValueError, match="scale must name a lower value and a higher one"):
         read_bands(path, scale=(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "options"),
+    [
+        ("uint8", {"nodata": 7, "photometric": "MINISBLACK"}),
+        ("uint16", {"nodata": 0}),
+        ("int16", {"nodata": -3}),
+        ("float32", {"nodata": -3.4028234663852886e38}),
+        ("float64", {"nodata": 0.1}),
+        ("uint8", {"photometric": "RGB", "alpha": "YES"}),
+        ("uint16", {}),
+    ],
+)
+def test_masks_and_bytes_are_those_of_gdal_and_of_arithmetic(tmp_path, dtype, options):
+    bands = (REFLECTANCES % 50 - (25 if dtype[0] in "if" else 0)).astype(dtype)
+    if "nodata" in options:
+        bands[REFLECTANCES % 9 == 0] = options["nodata"]
+    path = write(tmp_path / "s.tif", bands, **options)
+    with rasterio.open(path) as file:
+        shown = [1, 3] if "alpha" in options else [1, 3, 4]
+        gone = (file.read_masks(shown) == 0).any(axis=0)
+        if "alpha" in options:
+            assert (gone == (bands[3] == 0)).all()
+    pixels, missing = Bands(tuple(shown), ((-10, 20),)).read(path)
+    np.testing.assert_array_equal(missing, gone)
+    wanted = np.round(255 * np.clip((bands[[n - 1 for n in shown]].astype(float) + 10) / 30, 0, 1))
+    np.testing.assert_array_equal(pixels, np.where(gone, 0, wanted).transpose(1, 2, 0))
