@@ -37,7 +37,7 @@ from experiments.command.cli import Options, run
 from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions
 from experiments.figures.choice import chosen_training
-from experiments.runs.bands import bands_of
+from experiments.runs.bands import bands_seen
 from experiments.runs.classification import restore_head, restore_inputs
 from experiments.runs.clips import ClipInputs
 from experiments.runs.directory import read_part
@@ -200,7 +200,7 @@ def readable(
         inputs.encoder.config.image_size,
         inputs.encoder.preprocessing.interpolation,
     )
-    found, bands = [], bands_of(inputs.options)
+    found, bands = [], bands_seen(inputs.options)
     for path in paths:
         try:
             if isinstance(masks, NaturalMasks):

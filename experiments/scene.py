@@ -32,7 +32,7 @@ from experiments.command.cli import Options, run
 from experiments.command.errors import UsageError
 from experiments.figures.choice import chosen_training
 from experiments.figures.land import colours_of, draw_map
-from experiments.runs.bands import bands_of
+from experiments.runs.bands import bands_seen
 from experiments.runs.classification import Head, restore_head, restore_inputs
 from experiments.runs.directory import read_part
 from experiments.runs.images import ImageInputs, check_sees_patches, natural_masks, progress_bar
@@ -113,7 +113,7 @@ def bands_for(file: Any, inputs: ImageInputs, options: SceneOptions) -> Bands:
     Raises:
         UsageError: the scene does not have them.
     """
-    bands = bands_of(inputs.options)
+    bands = bands_seen(inputs.options)
     if bands is None:
         if file.count < 3 or {*file.dtypes[:3]} != {"uint8"}:
             raise UsageError(

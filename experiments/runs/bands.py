@@ -12,7 +12,7 @@ from experiments.command.bands import (
 )
 from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions, NaturalOptions
-from jist.data import Dataset
+from jist.data import Dataset, MaskedImages, load_dataset
 from jist.data.images.band_values import moments, percentiles, some_values
 from jist.data.images.bands import Bands, Quality, Scale, image_bands, number_of, opened, plain_name
 from jist.data.images.folder import Folder
@@ -36,6 +36,19 @@ def bands_of(options: NaturalOptions) -> Bands | None:
             f"{len(scale)} pairs"
         )
     return Bands(names, scale, parse_quality(options.quality_band, options.cloudy))
+
+
+def bands_seen(options: ImageOptions) -> Bands | None:
+    """How bands are read of further images for a run: as its own were, also if those were masked.
+
+    None of images that hold colours.
+    """
+    if not options.dataset.startswith("masked:"):
+        return bands_of(options)
+    masked = load_dataset(options.dataset, "train", data_dir=options.data_dir)
+    assert isinstance(masked, MaskedImages)
+    description = masked.attributes.get("bands")
+    return None if description is None else Bands.of(description)
 
 
 def with_bands(dataset: Dataset, bands: Bands | None) -> Dataset:

@@ -11,10 +11,11 @@ from experiments import distributed, mask_dataset, predict, pretrain
 from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions
 from experiments.reconstruct import own_bands
-from experiments.runs.bands import bands_of, of_encoder, resolve
+from experiments.runs.bands import bands_of, bands_seen, of_encoder, resolve
 from experiments.runs.classification import located
 from experiments.runs.images import dataset_of, in_full, say_what_is_missing
 from jist.data import load_dataset
+from jist.data.images.bands import SENTINEL2_SCL, Bands
 from jist.models import Preprocessing, read_preprocessing
 
 rasterio = pytest.importorskip("rasterio", reason="the extra `geo` is not installed")
@@ -91,6 +92,8 @@ def test_a_masked_store_holds_bands(tiles, tmp_path):
     masked = load_dataset(f"masked:{tmp_path / 'm'}", "train")
     whole = dataset_of(ImageOptions(dataset=f"folder:{tiles}", **options), "train")
     assert masked.channels == whole.channels == 2
+    seen = bands_seen(ImageOptions(dataset=f"masked:{tmp_path / 'm'}"))
+    assert seen == Bands(("B8", "B2"), ((0.0, 10_000.0),) * 2, SENTINEL2_SCL)
     for index in range(len(masked)):
         pixels, missing = masked.open_with_missing(index)
         shown = np.asarray(whole.decode(index))

@@ -86,6 +86,16 @@ class Bands:
         """As JSON, for the description of a data set."""
         return dataclasses.asdict(self)
 
+    @classmethod
+    def of(cls, description: dict[str, Any]) -> "Bands":
+        """The bands of a description, read back from JSON."""
+        quality = description["quality"]
+        if quality is not None:
+            values, bits = (tuple(quality[name]) for name in ("values", "bits"))
+            quality = Quality(quality["band"], values, bits)
+        scale = tuple((low, high) for low, high in description["scale"])
+        return cls(tuple(description["names"]), scale, quality)
+
     def read(
         self, path: str | os.PathLike, no_data: int | None = None
     ) -> tuple[UInt8[np.ndarray, "height width channels"], Bool[np.ndarray, "height width"]]:
