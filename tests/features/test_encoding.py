@@ -54,8 +54,9 @@ def test_patch_tokens_are_pooled_without_padding():
     images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8))
     keep = random_keep(jax.random.key(0), 2, 16, 0.5)
     valid = jnp.arange(8) < jnp.array([[8], [5]])
-    tokens = encoder(encoder.preprocessing.normalize(images), keep, valid)
-    cls = np.asarray(tokens[:, 0])
+    encode = nnx.jit(lambda encoder, images: encoder(images, keep, valid))
+    tokens = np.asarray(encode(encoder, encoder.preprocessing.normalize(images)))
+    cls = tokens[:, 0]
     mean = np.stack([tokens[0, 1:].mean(axis=0), tokens[1, 1:6].mean(axis=0)])
     for pool, wanted in (("mean", mean), ("both", np.concatenate([cls, mean], axis=1))):
         found = cls_vectors(encoder, images, keep, valid, pool)

@@ -132,12 +132,12 @@ def test_processes_keep_the_memory_that_they_free():
 
     # A gradient of 33.5 MB a step, more than glibc by itself ever keeps.
     work = make_work((2048, 4096, 2), optimizer="sgd", batch=4, examples=8)
-    order = work.order(1, 4)
+    order = work.order(1, 1)
     before = {*multiprocessing.active_children()}
     with TorchWorkers(1, *(work.start, work.x, work.y), optimizer="sgd") as torch:
         (process,) = {*multiprocessing.active_children()} - before
         faults = [page_faults(process.pid)]
-        for _ in range(6):
+        for _ in range(10):
             torch.local_sgd(order)
             faults.append(page_faults(process.pid))
     # The least, because it takes some steps until the heap has its final shape.
