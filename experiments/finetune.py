@@ -26,32 +26,16 @@ import jax
 from experiments.command import processes
 from experiments.command.cli import run
 from experiments.command.cpu import has_matrix_unit
-from experiments.command.options import BANDS, ProcessOptions, StrategyOptions, pick
-from experiments.figures.results import print_results
-from experiments.runs.classification import chosen
-from experiments.runs.directory import RunDirectory
-from experiments.runs.finetuning import (
-    FinetuneOptions,
-    build_classifier,
-    build_finetuning,
-    build_task,
-)
-from experiments.runs.heads import say_exchange, worker_pools
-from experiments.runs.images import dataset_of, in_full, progress_bar
+from experiments.command.options import BANDS, ProcessOptions, pick
+from experiments.runs.end_to_end import build_task, train_end_to_end
+from experiments.runs.finetuning import FinetuneOptions, build_classifier, build_finetuning
+from experiments.runs.images import dataset_of, in_full
 from jist import trainer
 from jist.finetuning import MaskedImages
-from jist.metrics import MetricsLog
 from jist.models import Classifier, digest, save_encoder, unnamed
 from jist.strategies import Strategy
 from jist.tasks import Task
 
-# Why a run cannot be resumed with another value.
-REASONS = {
-    "epochs": "the learning rate falls along a cosine that ends with the last epoch, so a longer "
-    "run differs from its first step"
-}
-# Options that do not change the result, and may differ when a run resumes.
-FREE = ("run_dir", "debug", "data_dir")
 NAME = "finetune"
 
 
@@ -63,57 +47,27 @@ def main(options: FinetuneOptions) -> None:
         options = dataclasses.replace(options, dtype="bfloat16" if fast else "float32")
     images = in_full(options.images)
     options = dataclasses.replace(options, **{name: getattr(images, name) for name in BANDS})
-    how = pick(options, StrategyOptions)
-    config = dataclasses.asdict(options)
-    groups = (*dataclasses.fields(ProcessOptions), *dataclasses.fields(StrategyOptions))
-    for name in (*FREE, *(field.name for field in groups)):
-        del config[name]
-    config = {n: of for n, of in config.items() if of is not None or n not in BANDS}
-    config |= how.config()
     train_set, test_set = (dataset_of(options.images, split) for split in ("train", "test"))
     task = build_task(options)
     model = build_classifier(options, len(train_set.class_names))
     strategy = build_finetuning(options, model, task, len(train_set))
-    say_exchange(how, strategy)
-    directory = RunDirectory(options.run_dir, {"experiment": NAME} | config, reasons=REASONS)
-    directory.pin({"encoder_sha256": digest(unnamed(model.encoder))})
     given = {"ratio": options.mask_ratio, "seed": options.seed}
     train, test = (MaskedImages(images, model.encoder, **given) for images in (train_set, test_set))
     random = options.random and options.mask_ratio > 0
-    with progress_bar() as progress, MetricsLog(options.run_dir, NAME) as log:
-        history = trainer.train(
-            strategy,
-            trainer.Renewed(train.fixed, train.random) if random else train.fixed,
-            test.fixed,
-            epochs=options.epochs,
-            batch_size=options.batch_size,
-            seed=options.seed,
-            checkpoints=options.run_dir / "checkpoints",
-            log=log,
-            task=task,
-            pools=worker_pools(how, train_set.labels, options.seed),
-            progress=progress,
-            description=f"fine-tuning, {options.strategy}, {options.workers} worker(s)",
-        )
-    last = history[-1]
-    result = {
-        "run": NAME,
-        **{name: value for name, value in config.items() if name != "mask_ratio"},
-        **dataclasses.asdict(how),
-        "exchange": strategy.exchange,
-        "ratio": options.mask_ratio,
-        "train_examples": len(train_set),
-        "test_examples": len(test_set),
-        **chosen(history, task),
-        **{name: last[name] for name in ("test_loss", "bytes_received_per_worker")},
-        "parameters_per_worker": strategy.parameters_per_worker,
-        "flops_per_worker": last["flops_per_worker"],
-        "training_seconds": round(sum(metrics["seconds"] for metrics in history), 3),
-    }
-    directory.add_result(result, list(train_set.class_names))
+    train_end_to_end(
+        NAME,
+        options,
+        strategy,
+        task,
+        trainer.Renewed(train.fixed, train.random) if random else train.fixed,
+        test.fixed,
+        labels=train_set.labels,
+        class_names=train_set.class_names,
+        pinned={"encoder_sha256": digest(unnamed(model.encoder))},
+        ratio=options.mask_ratio,
+    )
     if jax.process_index() == 0:
         write_encoder(options, strategy, task)
-        print_results([result])
         print(f"written: {options.run_dir / 'encoder'}")
 
 

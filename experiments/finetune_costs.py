@@ -27,11 +27,11 @@ from experiments.bench.hardware import commit, machine
 from experiments.command.cli import Options, run
 from experiments.command.errors import UsageError
 from experiments.runs.directory import command_line, write_json
+from experiments.runs.end_to_end import build_task
 from experiments.runs.finetuning import (
     FinetuneOptions,
     build_classifier,
     build_finetuning,
-    build_task,
 )
 from experiments.scaling.clock import take_turns
 from jist.masking import patches_kept

@@ -14,7 +14,8 @@ import pathlib
 
 from experiments.command.cli import Options, run
 from experiments.runs.directory import write_json
-from experiments.runs.finetuning import build_task, restore_finetuned
+from experiments.runs.end_to_end import build_task
+from experiments.runs.finetuning import restore_finetuned
 from jist.evaluation import evaluate
 from jist.finetuning import MaskedImages
 

@@ -6,44 +6,34 @@ import pathlib
 from flax import nnx
 
 from experiments.command.bands import BandOptions
-from experiments.command.cli import Options
 from experiments.command.errors import UsageError
-from experiments.command.options import ImageOptions, ProcessOptions, StrategyOptions, pick
+from experiments.command.options import ImageOptions
 from experiments.runs.directory import read_part, without_notes
-from experiments.runs.heads import strategy_of
+from experiments.runs.end_to_end import (
+    EndToEndOptions,
+    build_strategy,
+    build_task,
+    worker_steps,
+)
 from experiments.runs.images import build_encoder, check_sees_patches, dataset_of
 from jist import strategies, trainer
 from jist.data import Dataset
-from jist.data.order import steps_until
 from jist.finetuning import Cropped, Mirrored, adamw_by_depth
 from jist.models import Classifier, name_neurons
 from jist.models.fields import of_json
-from jist.tasks import Task, classification
+from jist.tasks import Task
 
 CORRECTIONS = ("scale", "none")
-# Of a Transformer's tokens there are many for each image.
-EVALUATED_AT_ONCE = 500
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FinetuneOptions(Options, BandOptions, StrategyOptions, ProcessOptions):
+class FinetuneOptions(BandOptions, EndToEndOptions):
     """Options of fine-tuning."""
 
-    dataset: str = "digits"
-    """digits, cifar10, resisc45, aid, or folder:PATH (one directory per class, below train/ and
-    test/ or not)."""
-    data_dir: pathlib.Path | None = None
-    """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45 or aid."""
-    test_share: float = 0.2
-    """Share of the images held out for testing, if the data set comes without a split."""
     encoder: str = "mae-nano-cifar10-long"
     """Name of a shipped encoder, directory of another, or random-nano, -tiny, -small, -base."""
     mask_ratio: float = 0.75
     """Share of the patches of every image that is removed, in [0, 1)."""
-    strategy: str = "centralized"
-    """ist, data_parallel, local_sgd, ensemble or centralized."""
-    workers: int | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
-    """Number of workers n: 4 by default, and 1 of --strategy centralized."""
     mask: str = "random"
     """Masks of the training images: fixed; or random, a new mask for every image and epoch. Tests
     are under fixed masks."""
@@ -56,46 +46,21 @@ class FinetuneOptions(Options, BandOptions, StrategyOptions, ProcessOptions):
     least_crop: float = 0.6
     """Least area of a random crop, as a share of the image. With fixed masks and a ratio above 0
     images are mirrored with their masks, and not cropped: a crop would show what is hidden."""
-    label_smoothing: float = 0.1
-    """Share of the target that is spread over all classes; of the reported losses, too."""
     learning_rate: float = 1e-3
     """Highest learning rate of AdamW, that of the head."""
     layer_decay: float = 0.75
     """Factor of the learning rate from each block to the one below."""
-    weight_decay: float = 0.05
-    """Weight decay of AdamW, applied to matrices."""
-    warmup: float = 0.1
-    """Share of the steps that warm the learning rate up."""
-    batch_size: int = 64
-    """Images in a worker's batch."""
-    epochs: int = 10
-    """How often every image is seen, by all workers together."""
     dtype: str = "auto"
     """Compute type: float32, bfloat16, or auto (bfloat16 except on CPUs without AMX)."""
-    seed: int = 0
-    """Decides split, masks, views, the head's initialisation, partitions and order."""
     run_dir: pathlib.Path = pathlib.Path("runs/finetune")
     """Where results are written; the same directory resumes where it stopped."""
 
     def __post_init__(self) -> None:
-        if self.workers is None:
-            workers = 1 if self.strategy == "centralized" else StrategyOptions.workers
-            object.__setattr__(self, "workers", workers)
         BandOptions.__post_init__(self)
-        StrategyOptions.__post_init__(self)
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
+        EndToEndOptions.__post_init__(self)
         for name, allowed in (("mask", ("fixed", "random")), ("correction", CORRECTIONS)):
             if getattr(self, name) not in allowed:
                 raise UsageError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
-        if not 0 < self.least_crop <= 1:
-            raise UsageError(f"least_crop must lie in (0, 1], got {self.least_crop}")
-        if self.dataset.startswith("masked:"):
-            raise UsageError(
-                f"{self.dataset} comes with its masks, and fine-tuning draws them: train a head on "
-                "it (experiments.distributed)"
-            )
 
     @property
     def random(self) -> bool:
@@ -131,13 +96,6 @@ def build_classifier(options: FinetuneOptions, classes: int) -> Classifier:
     return Classifier(encoder, classes, pooling=options.pooling, views=views, rngs=rngs)
 
 
-def build_task(options: FinetuneOptions) -> Task:
-    """What the network is trained for."""
-    return classification(
-        label_smoothing=options.label_smoothing, examples_at_once=EVALUATED_AT_ONCE
-    )
-
-
 def build_finetuning(
     options: FinetuneOptions, model: Classifier, task: Task, examples: int
 ) -> strategies.Strategy:
@@ -150,16 +108,9 @@ def build_finetuning(
         examples: number of training images.
 
     Raises:
-        ValueError: an unknown strategy, or one that does not take an option; or as the strategy.
+        ValueError: as `build_strategy` and `adamw_by_depth`.
     """
-    how = pick(options, StrategyOptions)
-    strategy, taken = strategy_of(how)
-    steps = steps_until(
-        options.epochs,
-        examples=examples,
-        workers=strategies.participants(how.workers, how.participation),
-        batch_size=options.batch_size,
-    )
+    steps = worker_steps(options, examples)
     optimizer = adamw_by_depth(
         options.learning_rate,
         depth=model.encoder.config.depth,
@@ -168,14 +119,7 @@ def build_finetuning(
         warmup_steps=round(options.warmup * steps),
         weight_decay=options.weight_decay,
     )
-    return strategy(
-        model,
-        optimizer,
-        workers=how.workers,
-        local_steps=how.local_steps,
-        loss=task.loss,
-        **taken,
-    )
+    return build_strategy(options, model, optimizer, task)
 
 
 def restore_finetuned(

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import UInt8
 
 from jist.data import Dataset, batches
 from jist.features.random_masks import epoch_keep
@@ -11,6 +12,18 @@ from jist.masking import FixedMask
 from jist.models import MAEEncoder
 
 MASKS = ("fixed", "random")
+
+
+def read_images(
+    dataset: Dataset, image_size: int, interpolation: str
+) -> UInt8[np.ndarray, "examples side side channels"]:
+    """All images of a data set in memory, resized.
+
+    Raises:
+        UnreadableImageError: an image cannot be decoded.
+    """
+    parts = batches(dataset, image_size=image_size, interpolation=interpolation, batch_size=1024)
+    return np.concatenate([part.images for part in parts])
 
 
 class MaskedImages:
@@ -35,16 +48,8 @@ class MaskedImages:
 
     def __init__(self, dataset: Dataset, encoder: MAEEncoder, *, ratio: float, seed: int):
         mask = FixedMask(encoder.config.patches, ratio, seed)
-        images = np.concatenate(
-            [
-                batch.images
-                for batch in batches(
-                    dataset,
-                    image_size=encoder.config.image_size,
-                    interpolation=encoder.preprocessing.interpolation,
-                    batch_size=1024,
-                )
-            ]
+        images = read_images(
+            dataset, encoder.config.image_size, encoder.preprocessing.interpolation
         )
         self._mask = mask
         self._ids = dataset.example_ids

@@ -1,4 +1,4 @@
-"""AdamW for fine-tuning: layers near the input learn more slowly.
+"""AdamW for fine-tuning, where layers near the input learn more slowly; SGD from scratch.
 
 Clark et al., ELECTRA (arXiv 2003.10555), Appendix A.1, call it layer-wise learning-rate decay; He
 et al. (arXiv 2111.06377), Appendix A.2, fine-tune their encoders with it.
@@ -57,6 +57,35 @@ def adamw_by_depth(
         return jax.tree_util.tree_map_with_path(leaf, updates)
 
     return optax.chain(adamw, optax.stateless(scaled))
+
+
+def momentum_sgd(
+    learning_rate: float, *, steps: int, warmup_steps: int, weight_decay: float = 5e-4
+) -> optax.GradientTransformation:
+    """SGD with a momentum of 0.9, for networks of convolutions from scratch.
+
+    He et al. (arXiv 1512.03385), §3.4; with Nesterov's momentum, and a learning rate that is
+    reached by a linear warm-up and falls to zero along half a cosine. Matrices and kernels decay.
+
+    Args:
+        learning_rate: at its highest.
+        steps: length of the schedule, in a worker's steps.
+        warmup_steps: how many of them warm up.
+        weight_decay: added to the gradient, times the parameter.
+
+    Raises:
+        ValueError: warm-up steps outside [0, steps).
+    """
+    if not 0 <= warmup_steps < steps:
+        raise ValueError(f"warmup_steps must lie in [0, {steps}), got {warmup_steps}")
+    schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup_steps, steps)
+    return optax.chain(
+        optax.add_decayed_weights(
+            weight_decay,
+            mask=lambda params: jax.tree_util.tree_map_with_path(_is_matrix, params),
+        ),
+        optax.sgd(schedule, momentum=0.9, nesterov=True),
+    )
 
 
 def _is_matrix(path: tuple, leaf: Any) -> bool:

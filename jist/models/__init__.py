@@ -28,6 +28,7 @@ from jist.models.weights import (
     save_mae,
     save_resnet,
 )
+from jist.models.whole_images import ImageClassifier
 
 __all__ = [
     "MAE",
@@ -36,6 +37,7 @@ __all__ = [
     "Classifier",
     "DecoderConfig",
     "Encoder",
+    "ImageClassifier",
     "LinearProbe",
     "MAEEncoder",
     "Preprocessing",
