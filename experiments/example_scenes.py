@@ -2,7 +2,7 @@ r"""Scenes of 13 bands with clouds, shadows and no data, as GeoTIFFs: invented, 
 
     python -m experiments.example_scenes --out data/example
     python -m experiments.tile --scenes data/example/scenes --labels data/example/labels \
-        --quality-band SCL --out data/tiles
+        --tile 32 --quality-band SCL --test-scenes scene-3.tif --out data/tiles
 
 Writes `scenes/scene-0.tif` and so on: the bands of Sentinel-2 by name, 16 bits in units of
 1/10,000, no data as 0, a scene classification as the band SCL, in UTM with pixels of 10 metres; and

@@ -1,7 +1,7 @@
 r"""A map of a scene by a trained run: a class and a probability for every tile.
 
-    python -m experiments.scene --run-dir runs/tiles --scene scene.tif --tile 64 --stride 32 \
-        --out maps/scene.tif
+    python -m experiments.scene --run-dir runs/land --scene data/example/scenes/scene-3.tif \
+        --tile 32 --stride 16 --out maps/scene.tif
 
 Reads the scene window by window, with the bands and the scale of the run, so a scene may be larger
 than memory. Patches that are missing (no data, clouds by the run's quality band, a mask) are left

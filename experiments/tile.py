@@ -1,10 +1,10 @@
 r"""A training set of tiles, cut out of scenes and labelled by a map: one directory per class.
 
     python -m experiments.tile --scenes data/example/scenes --labels data/example/labels \
-        --tile 64 --quality-band SCL --out data/tiles
+        --tile 32 --quality-band SCL --test-scenes scene-3.tif --out data/tiles
 
     python -m experiments.tile --scenes scenes/ --labels parcels.geojson --label-field crop \
-        --out data/tiles
+        --out data/parcels
 
 Scenes are GeoTIFFs, or other files that GDAL reads. Labels are a raster of class values (brought to
 the scene's grid; 0 and its no-data value are no class), a directory of such rasters named like the

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import pathlib
 import re
 import shlex
@@ -11,11 +12,14 @@ import wave
 
 import numpy as np
 import pytest
+import rasterio
 from flax import nnx
 from PIL import Image
+from rasterio.warp import transform_bounds
 
-from experiments import ship
+from experiments import example_scenes, ship
 from experiments.command import allowed, cli
+from experiments.example_scenes import ExampleScenesOptions
 from jist.models import MAE, DecoderConfig, ViTConfig, save_mae
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -74,6 +78,8 @@ SHORTER = {
     "amazon_rounds": "--scale 0.0005 --width 16 --examples 64 --rounds 2 --batch-size 8 --chunk 64",
     "convergence": "--steps 20 --seeds 2 --keep-probabilities 0.5 1",
     "table1": "",
+    "example_scenes": "--side 384",
+    "tile": "",
     "extract": "",
     "mask_dataset": "",
     "pretrain": "--epochs 1 --batch-size 8 --image-size 16 --patch-size 4 --encoder nano"
@@ -87,6 +93,7 @@ SHORTER = {
     "centralized": HEAD.replace("--local-steps 2", ""),
     "distributed": HEAD,
     "evaluate": "--mask-ratio 0.5",
+    "scene": "",
     "predict": "",
     "export": "",
     "compare": HEAD + " --workers 1 2 --strategies ist",
@@ -100,8 +107,8 @@ SHORTER = {
     "quickstart": "--epochs 1",
 }
 # What no option makes short: these have tests of their own, of their parts.
-LONG = {"bench", "bench.wire_bytes", "chaos", "network", "scaling"}
-READERS = {"evaluate", "predict", "export", "finetune_ratios"}  # of the directory of a run
+LONG = {"bench", "bench.wire_bytes", "chaos", "convnet", "network", "scaling"}
+READERS = {"evaluate", "predict", "export", "finetune_ratios", "scene"}  # of the directory of a run
 SMALL = ("--encoder", "encoders/mae-base")
 WITH_ENCODER = {
     *("centralized", "clouds", "compare", "distributed", "extract", "finetune", "finetune_costs"),
@@ -145,6 +152,23 @@ def kitchen(tmp_path_factory):
             with wave.open(str(path), "wb") as clip:
                 clip.setparams((1, 2, 16_000, 0, "NONE", ""))
                 clip.writeframes(generator.integers(-99, 99, 16_000, "<i2").tobytes())
+    example_scenes.main(ExampleScenesOptions(out=root, scenes=1, side=256))
+    with rasterio.open(root / "scenes/scene-0.tif") as scene:
+        west, south, east, north = transform_bounds(scene.crs, "EPSG:4326", *scene.bounds)
+    halves = {"oats": (west, (west + east) / 2), "rye": ((west + east) / 2, east)}
+    parcels = [
+        {
+            "type": "Feature",
+            "properties": {"crop": crop},
+            "geometry": {
+                "type": "Polygon",
+                "coordinates": [[[a, south], [b, south], [b, north], [a, north], [a, south]]],
+            },
+        }
+        for crop, (a, b) in halves.items()
+    ]
+    text = json.dumps({"type": "FeatureCollection", "features": parcels})
+    (root / "parcels.geojson").write_text(text)
     (root / "data/bibtex").mkdir()
     for split in ("train", "test"):
         rows = "".join(f"{i % 3} {i % 5}:1 {5 + i % 2}:0.5\n" for i in range(16))
