@@ -22,12 +22,14 @@ Expected on 2 CPU cores, 50,000 images of 32 pixels: ResNet-18 an hour an epoch,
 import dataclasses
 import pathlib
 
+import jax
 from flax import nnx
 
 from experiments.command import processes
 from experiments.command.cli import run
 from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions, ProcessOptions, pick
+from experiments.figures.results import print_results
 from experiments.runs.end_to_end import (
     EndToEndOptions,
     build_strategy,
@@ -120,7 +122,7 @@ def main(options: ConvnetOptions) -> None:
         }
         for images in (train_set, test_set)
     )
-    train_end_to_end(
+    result = train_end_to_end(
         NAME,
         options,
         strategy,
@@ -133,6 +135,8 @@ def main(options: ConvnetOptions) -> None:
         ratio=0.0,
         mask="fixed",
     )
+    if jax.process_index() == 0:
+        print_results([result])
 
 
 if __name__ == "__main__":

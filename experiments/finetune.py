@@ -27,6 +27,7 @@ from experiments.command import processes
 from experiments.command.cli import run
 from experiments.command.cpu import has_matrix_unit
 from experiments.command.options import BANDS, ProcessOptions, pick
+from experiments.figures.results import print_results
 from experiments.runs.end_to_end import build_task, train_end_to_end
 from experiments.runs.finetuning import FinetuneOptions, build_classifier, build_finetuning
 from experiments.runs.images import dataset_of, in_full
@@ -54,7 +55,7 @@ def main(options: FinetuneOptions) -> None:
     given = {"ratio": options.mask_ratio, "seed": options.seed}
     train, test = (MaskedImages(images, model.encoder, **given) for images in (train_set, test_set))
     random = options.random and options.mask_ratio > 0
-    train_end_to_end(
+    result = train_end_to_end(
         NAME,
         options,
         strategy,
@@ -68,6 +69,7 @@ def main(options: FinetuneOptions) -> None:
     )
     if jax.process_index() == 0:
         write_encoder(options, strategy, task)
+        print_results([result])
         print(f"written: {options.run_dir / 'encoder'}")
 
 

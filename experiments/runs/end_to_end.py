@@ -9,7 +9,6 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 import optax
 from flax import nnx
@@ -17,7 +16,6 @@ from flax import nnx
 from experiments.command.cli import Options
 from experiments.command.errors import UsageError
 from experiments.command.options import BANDS, ProcessOptions, StrategyOptions, pick
-from experiments.figures.results import print_results
 from experiments.runs.classification import chosen
 from experiments.runs.directory import RunDirectory
 from experiments.runs.heads import say_exchange, strategy_of, worker_pools
@@ -85,7 +83,7 @@ class EndToEndOptions(Options, StrategyOptions, ProcessOptions):
             raise UsageError(f"least_crop must lie in (0, 1], got {self.least_crop}")
         if self.dataset.startswith("masked:"):
             raise UsageError(
-                f"{self.dataset} holds patches with their masks, and images are needed here: train "
+                f"{self.dataset} comes with its masks, and images are needed here: train "
                 "a head on it (experiments.distributed)"
             )
 
@@ -154,7 +152,7 @@ def train_end_to_end(
     class_names: Sequence[str],
     pinned: Mapping[str, str],
     **facts: Any,
-) -> None:
+) -> dict[str, Any]:
     """Trains, evaluates after every epoch, and adds the result to the run directory.
 
     Args:
@@ -168,6 +166,9 @@ def train_end_to_end(
         class_names: their names.
         pinned: digests that must be the same when a run resumes.
         **facts: what the result says besides; `ratio`, the masking ratio, always.
+
+    Returns:
+        The result.
 
     Raises:
         UsageError: the directory is of another configuration; or as `jist.trainer.train`.
@@ -207,5 +208,4 @@ def train_end_to_end(
         "training_seconds": round(sum(metrics["seconds"] for metrics in history), 3),
     }
     directory.add_result(result, list(class_names))
-    if jax.process_index() == 0:
-        print_results([result])
+    return result
