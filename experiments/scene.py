@@ -56,7 +56,7 @@ class SceneOptions(Options):
     """The run directory, of a classifier of images."""
     scene: pathlib.Path
     """The scene: a GeoTIFF, or another file that GDAL reads."""
-    out: pathlib.Path
+    out: pathlib.Path = pathlib.Path("map.tif")
     """The map to write, a .tif; the probabilities and the picture are named after it."""
     tile: int = 64
     """Pixels of a tile's side; best that of the images the run was trained on."""

@@ -41,7 +41,9 @@ Measured results and their commands: [results/README.md](results/README.md).
 | `speech:PATH` | WAV or FLAC clips, `<word>/<speaker>_nohash_<k>.wav`; split by lists or speaker |
 | `xc:PATH` | the Extreme Classification Repository's text, sparse with many labels |
 
-The last three need no encoder, and take no masks.
+The last three need no encoder, and take no masks. GeoTIFFs of other bands than colours, of any
+number type, are read from `folder:PATH` and `images:PATH` with `--bands` and `--scale`, clouds with
+`--quality-band` (`pip install -e '.[geo]'`).
 
 RESISC45 and AID are split as in the paper, 27,000 + 4,500 and 8,500 + 1,500, by class and seed;
 fewer images in the same proportion. CIFAR-10 is prepared by
