@@ -1,7 +1,6 @@
 """Every kind of source, through the command line: PyTorch writes the file, both models run."""
 
 import argparse
-import dataclasses
 import hashlib
 import json
 import pathlib
@@ -15,7 +14,7 @@ from flax import nnx
 from safetensors.numpy import load_file
 
 from conversion.__main__ import main
-from jist.models import load_encoder, load_mae
+from jist.models import Preprocessing, load_encoder, load_mae
 
 torch = pytest.importorskip("torch", reason="PyTorch, of the extra `convert`, writes the sources")
 
@@ -97,11 +96,7 @@ def test_timm_directory_says_how_its_images_are_normalised(mae, tmp_path, capsys
     assert main([str(tmp_path / "timm"), str(tmp_path / "out"), "--heads", "4"]) == 0
     assert "pixels   less 0.5, 0.5, 0.5, over 0.4, 0.5, 0.6, bilinear" in capsys.readouterr().out
     preprocessing = load_encoder(tmp_path / "out").preprocessing
-    assert dataclasses.asdict(preprocessing) == {
-        "mean": (0.5, 0.5, 0.5),
-        "std": (0.4, 0.5, 0.6),
-        "interpolation": "bilinear",
-    }
+    assert preprocessing == Preprocessing((0.5, 0.5, 0.5), (0.4, 0.5, 0.6), "bilinear")
     file = tmp_path / "timm" / "model.safetensors"
     assert main([str(file), str(tmp_path / "beside"), "--heads", "4"]) == 0
     assert "0.6, bilinear; as its files say" in capsys.readouterr().out
