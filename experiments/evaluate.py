@@ -32,12 +32,12 @@ from experiments.command.errors import UsageError
 from experiments.figures.evaluations import draw_sheet, plot_curve
 from experiments.figures.reliability import plot_reliability, print_truths
 from experiments.runs.calibration import Truth, truth_of
-from experiments.runs.classification import located, restore_head, restore_inputs
 from experiments.runs.classwise import Predictions, by_class, predictions_of
 from experiments.runs.conditions import Condition, Tested, tested
 from experiments.runs.directory import features_of, read_part, write_json
 from experiments.runs.images import progress_bar
 from experiments.runs.plan import Plan
+from experiments.runs.restored import located, restore_head, restore_inputs
 from experiments.runs.splits import ClassSplit
 from experiments.runs.tables import check_out, write_records
 from jist.evaluation import evaluate

@@ -14,7 +14,7 @@ import dataclasses
 import pathlib
 
 from experiments.command.cli import Options, run
-from jist.data.images.bands import load_rasterio
+from jist.data.images.rasters import load_rasterio
 from jist.data.images.synthetic_scenes import BANDS, CLASSES, synthetic_scene
 
 _CORNER, _PIXEL = (600_000.0, 4_200_000.0), 10.0  # in metres of EPSG:32634

@@ -30,13 +30,13 @@ from flax import nnx
 from experiments.command.cli import Options, run
 from experiments.command.errors import UsageError
 from experiments.figures.choice import chosen_training
-from experiments.runs.classification import located, restore_head, restore_inputs
 from experiments.runs.directory import features_of, read_part
 from experiments.runs.example import example_script
 from experiments.runs.finetuning import restore_finetuned
 from experiments.runs.images import ImageInputs, progress_bar
 from experiments.runs.inputs import Inputs
 from experiments.runs.plan import Plan
+from experiments.runs.restored import located, restore_head, restore_inputs
 from jist.data import Dataset, batches
 from jist.evaluation import predict
 from jist.export import Deployed, folded_layers, write_onnx, write_stablehlo, write_tensors

@@ -24,8 +24,7 @@ import dataclasses
 import hashlib
 import pathlib
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -38,27 +37,24 @@ from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions
 from experiments.figures.choice import chosen_training
 from experiments.runs.bands import bands_seen
-from experiments.runs.classification import restore_head, restore_inputs
 from experiments.runs.clips import ClipInputs
 from experiments.runs.directory import read_part
+from experiments.runs.given_files import files_in, image_paths
 from experiments.runs.images import ImageInputs, masks_of
 from experiments.runs.plan import Plan, Training
 from experiments.runs.predictions import row_of, show, true_class
+from experiments.runs.restored import restore_head, restore_inputs
 from experiments.runs.sparse import SparseInputs
 from experiments.runs.tables import check_out, write_records
 from experiments.runs.vectors import VectorInputs
 from jist.data import (
-    IMAGE_SUFFIXES,
     MaskedImages,
     NaturalMasks,
     UnreadableImageError,
-    image_keys,
-    is_image,
     load_dataset,
     read_image,
     read_with_missing,
     resize,
-    say_passed_over,
 )
 from jist.evaluation import predict
 from jist.features import cls_vectors
@@ -277,49 +273,6 @@ def encode_visible(
         if row[0] == NO_PATCH:
             raise nothing_visible(name, "leave it out of --images")
     return jnp.asarray(ByLength(encoder, len(names), pool=pool)(pixels, keep))
-
-
-def image_paths(given: tuple[pathlib.Path, ...]) -> list[pathlib.Path]:
-    """The given image files, and those in the given folders, as data sets find them.
-
-    Raises:
-        ValueError: a path does not exist, or there is no image.
-    """
-    paths = []
-    for path in (pathlib.Path(str(path).removeprefix("images:")) for path in given):
-        if path.is_dir():
-            counts: Counter[str] = Counter()
-            paths += [path / key for key in image_keys(path, passed_over=counts)]
-            for remark in say_passed_over(path, counts):
-                print(f"note: {remark}", file=sys.stderr)
-        else:
-            paths += files_in((path,), is_image, "image")
-    if not paths:
-        kinds = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise UsageError(f"images holds no image ({kinds}), given {[str(p) for p in given]}")
-    return paths
-
-
-def files_in(
-    given: tuple[pathlib.Path, ...], wanted: Callable[[str], bool], kind: str
-) -> list[pathlib.Path]:
-    """The given files, and those in the given folders that are of a kind by their names.
-
-    Raises:
-        ValueError: a path does not exist, or there is no such file.
-    """
-    paths = []
-    for path in given:
-        if path.is_dir():
-            inside = sorted(path.rglob("*"))
-            paths += [path for path in inside if path.is_file() and wanted(path.name)]
-        elif path.is_file():
-            paths.append(path)
-        else:
-            raise UsageError(f"images must be files or folders, {path} does not exist")
-    if not paths:
-        raise UsageError(f"images holds no {kind}, given {[str(p) for p in given]}")
-    return paths
 
 
 def choose(plan: Plan, options: PredictOptions) -> Training:

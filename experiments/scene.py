@@ -33,12 +33,13 @@ from experiments.command.errors import UsageError
 from experiments.figures.choice import chosen_training
 from experiments.figures.land import colours_of, draw_map
 from experiments.runs.bands import bands_seen
-from experiments.runs.classification import Head, restore_head, restore_inputs
 from experiments.runs.directory import read_part
 from experiments.runs.images import ImageInputs, check_sees_patches, natural_masks, progress_bar
 from experiments.runs.plan import Plan
+from experiments.runs.restored import Head, restore_head, restore_inputs
 from experiments.runs.scene_maps import SceneMap, write_map
-from jist.data.images.bands import Bands, load_rasterio, opened
+from jist.data.images.bands import Bands
+from jist.data.images.rasters import load_rasterio, opened
 from jist.data.images.tiles import Grid, strips
 from jist.evaluation import predict
 from jist.features.by_length import ByLength

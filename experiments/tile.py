@@ -30,8 +30,9 @@ from experiments.command.cli import Options, run
 from experiments.command.errors import UsageError
 from experiments.runs.land_cover import Labels, open_labels
 from jist.data import DataError
-from jist.data.images.bands import Bands, load_rasterio, opened
+from jist.data.images.bands import Bands
 from jist.data.images.decoding import IMAGE_SUFFIXES
+from jist.data.images.rasters import load_rasterio, opened
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,5 @@
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -38,6 +39,16 @@ def pytest_xdist_auto_num_workers(config):
         return 0
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count())
     return min(4, len(cores))
+
+
+def pytest_collection_finish(session):
+    """Python's collector leaves alone what was imported, and looks less often for the rest.
+
+    It took a tenth of the time of all tests to find out that modules and types are still in use.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.fixture(scope="module")

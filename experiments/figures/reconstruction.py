@@ -9,7 +9,7 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 from experiments.figures import png
-from jist.data.images.bands import shown_channels
+from jist.data.images.band_names import shown_channels
 from jist.models import MAE, Preprocessing
 from jist.models.vit import patchify, unpatchify
 

@@ -13,9 +13,11 @@ from experiments.command.bands import (
 from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions, NaturalOptions
 from jist.data import Dataset, MaskedImages, load_dataset
+from jist.data.images.band_names import number_of, plain_name
 from jist.data.images.band_values import moments, percentiles, some_values
-from jist.data.images.bands import Bands, Quality, Scale, image_bands, number_of, opened, plain_name
+from jist.data.images.bands import Bands, Quality, Scale
 from jist.data.images.folder import Folder
+from jist.data.images.rasters import image_bands, opened
 from jist.models import MAEEncoder, Preprocessing, select_bands
 
 

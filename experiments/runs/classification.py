@@ -7,114 +7,31 @@ on a file system that all share.
 import dataclasses
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-from flax import nnx
 from rich.progress import Progress
 
 from experiments.command.errors import UsageError
-from experiments.command.options import BATCH_SIZE, ImageOptions, StrategyOptions
+from experiments.command.options import BATCH_SIZE
 from experiments.runs.calibration import results_of, spared_count, spared_rows, truth_of
-from experiments.runs.directory import (
-    WORKING_DIRECTORY,
-    RunDirectory,
-    check_pinned,
-    read_part,
-)
-from experiments.runs.heads import build_strategy, say_exchange, validation_rows, worker_pools
+from experiments.runs.directory import RunDirectory
+from experiments.runs.heads import say_exchange, validation_rows, worker_pools
 from experiments.runs.images import RANDOM_ENCODERS, in_full, progress_bar
 from experiments.runs.inputs import Inputs, open_inputs
+from experiments.runs.outcome import (
+    bytes_by_paper,
+    chosen,
+    masks_seen,
+    missing_seen,
+    other_metrics,
+)
 from experiments.runs.plan import Plan, Training
+from experiments.runs.restored import strategy_of
 from experiments.runs.splits import Split
-from jist import costs, features, strategies, trainer
+from jist import features, trainer
 from jist.metrics import MetricsLog
-from jist.strategies import participants
-from jist.tasks import Examples, Task
-
-
-def located(run_dir: pathlib.Path, images: ImageOptions) -> ImageOptions:
-    """The options of a run's images and encoder, found from another working directory, too."""
-    config = read_part(run_dir, "config.json")
-    kind, _, path = images.dataset.partition(":")
-    there = pathlib.Path(config.get(WORKING_DIRECTORY, ""))
-    if not pathlib.Path(images.encoder).exists() and (there / images.encoder).is_dir():
-        images = dataclasses.replace(images, encoder=str(there / images.encoder))
-    if images.data_dir is None and kind in ("folder", "masked") and (there / path).exists():
-        return dataclasses.replace(images, data_dir=there)
-    return images
-
-
-def restore_inputs(run_dir: pathlib.Path, images: ImageOptions) -> Inputs:
-    """What a run was trained on: its encoder, say.
-
-    Raises:
-        ValueError: it has been replaced since.
-    """
-    inputs = open_inputs(located(run_dir, images))
-    check_pinned(read_part(run_dir, "config.json"), inputs.pinned)
-    return inputs
-
-
-class Head(NamedTuple):
-    """A trained head, with its deployed statistics.
-
-    Attributes:
-        model: the network.
-        class_names: of its outputs; empty if they are labels that have numbers.
-        temperature: by which its logits are divided; None if none was fitted.
-    """
-
-    model: nnx.Module
-    class_names: list[str]
-    temperature: float | None
-
-
-def restore_head(
-    run_dir: pathlib.Path, plan: Plan, training: Training, inputs: Inputs, which: str
-) -> Head:
-    """The trained and calibrated head of a run.
-
-    Args:
-        run_dir: the run directory.
-        plan: its plan.
-        training: which of the plan's trainings.
-        inputs: the run's inputs.
-        which: "last", or "best" by the task's metric: on the validation examples if the run has
-            any, else on the test examples.
-
-    Raises:
-        FileNotFoundError: no training of the run has been finished yet.
-        CheckpointError: there is no checkpoint, or it cannot be read.
-    """
-    class_names = read_part(run_dir, "summary.json")["class_names"]
-    head, outputs = plan.head_of(training), len(class_names) or inputs.outputs
-    strategy = strategy_of(inputs, outputs, plan, training, devices=1)
-    checkpoints = run_dir / "checkpoints" / training.name
-    model, temperature = trainer.restore_calibrated(
-        strategy, checkpoints, which, task=inputs.task, validation=head.validation > 0
-    )
-    return Head(model, class_names, temperature)
-
-
-def strategy_of(
-    inputs: Inputs, outputs: int, plan: Plan, training: Training, devices: int | None
-) -> strategies.Strategy:
-    """The untrained network of a training, and the strategy that trains it.
-
-    Raises:
-        ValueError: as `build_strategy`.
-    """
-    return build_strategy(
-        inputs.dim,
-        outputs,
-        plan.head_of(training),
-        training.how,
-        plan.images.seed,
-        devices,
-        network=inputs.network,
-        task=inputs.task,
-    )
+from jist.tasks import Examples
 
 
 def run_plan(
@@ -300,76 +217,3 @@ def train_head(
         "bytes_received_per_worker_paper": bytes_by_paper(how, batch_size, widths, last),
         "training_seconds": round(sum(metrics["seconds"] for metrics in history), 3),
     }
-
-
-def bytes_by_paper(
-    how: StrategyOptions, batch_size: int, widths: tuple[int, ...], last: dict[str, Any]
-) -> int | None:
-    """Bytes a worker has received by the formulas of VLDB 2022, §2.3; None if no formula fits."""
-    match how.strategy:
-        case "ist" if how.replicas == 1:
-            share = participants(how.workers, how.participation) / how.workers
-            return round(costs.ist_bytes_paper(widths, how.workers, 1) * last["round"] * share)
-        case "data_parallel":
-            steps = last["examples_seen"] // (how.workers * batch_size)
-            return costs.data_parallel_bytes_paper(widths) * steps
-        case "centralized":
-            return 0
-    return None
-
-
-def masks_seen(split: Split, training: Training) -> tuple[str, float]:
-    """The name of the masks in results, and the share of patches that they remove.
-
-    For natural masks and masked data sets both are read from the features; clips and vectors have
-    none.
-    """
-    if "masks" not in split.attributes:  # no images
-        return "none", 0.0
-    masks = split.attributes["masks"]
-    if "missing_share" not in split.attributes:
-        return training.mask, training.mask_ratio
-    share = masks["ratio"] if masks["name"] == "fixed" else split.attributes["missing_share"]
-    return masks["name"], round(share, 4)
-
-
-def missing_seen(split: Split) -> dict[str, float]:
-    """The share of the training images' pixels that is missing, under natural masks."""
-    share = split.attributes.get("missing_pixels")
-    return {} if share is None else {"missing_pixels": round(share, 4)}
-
-
-def other_metrics(last: dict[str, Any], task: Task) -> dict[str, Any]:
-    """Further metrics of the last epoch on the test examples."""
-    known = ("test_loss", f"test_{task.best}")
-    return {
-        f"last_{name}": value
-        for name, value in last.items()
-        if name.startswith("test_") and name not in known
-    }
-
-
-def chosen(history: list[dict[str, Any]], task: Task) -> dict[str, Any]:
-    """The task's metric in the last epoch of a training and in its best ones.
-
-    The paper prints the best accuracy on the test images, so its epoch is chosen on the images that
-    measure it. The epoch chosen by held-out training images does not have this bias.
-    """
-    pick = max if task.higher_is_better else min
-    test, validation = f"test_{task.best}", f"validation_{task.best}"
-    best, last = pick(history, key=lambda metrics: metrics[test]), history[-1]
-    found = {
-        "metric": task.best,
-        f"best_{test}": best[test],
-        "best_epoch": best["epoch"],
-        f"last_{test}": last[test],
-        f"{test}_per_epoch": [metrics[test] for metrics in history],
-    }
-    if validation in last:
-        by_validation = pick(history, key=lambda metrics: metrics[validation])
-        found |= {
-            f"best_{validation}": by_validation[validation],
-            "best_validation_epoch": by_validation["epoch"],
-            f"{test}_at_best_validation": by_validation[test],
-        }
-    return found

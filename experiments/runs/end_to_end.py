@@ -16,10 +16,10 @@ from flax import nnx
 from experiments.command.cli import Options
 from experiments.command.errors import UsageError
 from experiments.command.options import BANDS, ProcessOptions, StrategyOptions, pick
-from experiments.runs.classification import chosen
 from experiments.runs.directory import RunDirectory
 from experiments.runs.heads import say_exchange, strategy_of, worker_pools
 from experiments.runs.images import progress_bar
+from experiments.runs.outcome import chosen
 from jist import trainer
 from jist.data.order import steps_until
 from jist.metrics import MetricsLog

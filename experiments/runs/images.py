@@ -1,6 +1,5 @@
 """Images -> features: the encoder and the masks that the options name, and the extraction."""
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -19,10 +18,16 @@ from experiments.command.bands import parse_bands, parse_scale
 from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions, NaturalOptions
 from experiments.runs.bands import are_asked, bands_of, fitted, of_encoder, resolve, with_bands
+from experiments.runs.remarks import (
+    say_how_resized,
+    say_missing,
+    say_once,
+    say_what_is_missing,
+)
 from experiments.runs.splits import DenseSplit
 from experiments.runs.stores import Classified, shared, store_paths
 from jist import features
-from jist.data import DataError, Dataset, NaturalMasks, load_dataset
+from jist.data import Dataset, NaturalMasks, load_dataset
 from jist.masking import FixedMask
 from jist.models import (
     Encoder,
@@ -41,7 +46,6 @@ RANDOM_ENCODERS = {
     "random-small": ViTConfig.small,
     "random-base": ViTConfig.base,
 }
-LOOKED_AT = 16  # images, for remarks
 Given = TypeVar("Given", bound=ImageOptions)
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -236,39 +240,6 @@ def dataset_of(options: ImageOptions, split: str) -> Dataset:
     return with_bands(dataset, bands_of(options))
 
 
-@functools.cache
-def say_once(remark: str) -> None:
-    """Prints a remark, by the first process, and never again."""
-    if jax.process_index() == 0:
-        print(f"note: {remark}")
-
-
-def say_how_resized(dataset: Dataset, encoder: Encoder) -> None:
-    """Says what is lost of the images, judged by the first that can be read."""
-    side = encoder.config.image_size
-    with contextlib.suppress(DataError):
-        width, height = dataset.open(0).size
-        if (width, height) != (side, side):
-            short = min(width, height)
-            cut = "" if width == height else f"cut to the central {short} × {short} and "
-            say_once(f"images of {width} × {height} (the first) are {cut}scaled to {side} × {side}")
-
-
-def say_what_is_missing(dataset: Dataset) -> None:
-    """Says that images lack pixels that no option leaves out, judged by the first few."""
-    shares = []
-    for index in range(min(LOOKED_AT, len(dataset))):
-        with contextlib.suppress(DataError):
-            shares.append(float(dataset.open_with_missing(index)[1].mean()))
-    if any(shares):
-        shown = "black" if getattr(dataset, "bands", None) else "white"
-        say_once(
-            f"of the first {len(shares)} images {np.mean(shares):.1%} of the pixels are missing "
-            f"(transparent, no data or masked) and shown as {shown}: --natural-masks leaves such "
-            "patches out"
-        )
-
-
 def extract_images(
     options: ImageOptions,
     mask_ratio: float,
@@ -298,16 +269,6 @@ def extract_images(
         say_missing(split, store.attributes)
     for skipped in store.attributes["skipped"]:
         progress.console.print(f"skipped, unreadable: {skipped}", soft_wrap=True)
-
-
-def say_missing(split: str, attributes: Mapping[str, Any]) -> None:
-    """Says how much of the images is missing, so that nothing removed is not overlooked."""
-    pixels = attributes.get("missing_pixels")
-    said = "" if pixels is None else f"{pixels:.1%} of the pixels and "
-    said += f"{attributes['missing_share']:.1%} of the patches missing"
-    left_out = len(attributes["empty"])
-    said += f", {left_out} images with nothing visible left out"
-    print(f"{split}: masks: {attributes['masks']['name']}, {said}")
 
 
 def check_sees_patches(options: ImageOptions, encoder: Encoder) -> MAEEncoder:

@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments.command.errors import UsageError
 from jist.data import DataError
-from jist.data.images.bands import opened
+from jist.data.images.rasters import opened
 
 _WGS84 = "OGC:CRS84"  # of GeoJSON, RFC 7946
 _VECTORS = (".geojson", ".json")

@@ -12,8 +12,9 @@ from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions
 from experiments.reconstruct import own_bands
 from experiments.runs.bands import bands_of, bands_seen, of_encoder, resolve
-from experiments.runs.classification import located
-from experiments.runs.images import dataset_of, in_full, say_what_is_missing
+from experiments.runs.images import dataset_of, in_full
+from experiments.runs.remarks import say_what_is_missing
+from experiments.runs.restored import located
 from jist.data import load_dataset
 from jist.data.images.bands import SENTINEL2_SCL, Bands
 from jist.models import Preprocessing, read_preprocessing

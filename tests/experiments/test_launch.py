@@ -22,7 +22,7 @@ from experiments import distributed, launch, pretrain
 from experiments.command import processes
 from experiments.command.options import HeadOptions, ProcessOptions, StrategyOptions
 from experiments.command.rollcall import JoinError, call_roll
-from experiments.runs import classification, heads, pretraining
+from experiments.runs import heads, pretraining, restored
 from experiments.runs.directory import read_json
 from experiments.runs.inputs import open_inputs
 from experiments.runs.plan import Plan
@@ -136,9 +136,7 @@ def trained(run_dir):
     """The parameters and statistics of a run's checkpoint, and the line of its one epoch."""
     plan = Plan.from_config(read_json(run_dir / "config.json"))
     (training,) = plan.trainings
-    model, _, _ = classification.restore_head(
-        run_dir, plan, training, open_inputs(plan.images), "last"
-    )
+    model, _, _ = restored.restore_head(run_dir, plan, training, open_inputs(plan.images), "last")
     (line,) = (run_dir / "metrics.jsonl").read_text().splitlines()  # one process writes
     return nnx.to_pure_dict(nnx.state(model)), json.loads(line)
 

@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from experiments.predict import image_paths
+from experiments.runs.given_files import image_paths
 from jist.data import load_dataset
 
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from jist.data.images.bands import Bands, Scale, opened
+from jist.data.images.bands import Bands, Scale
+from jist.data.images.rasters import opened
 
 IMAGES, PIXELS = 100, 4096  # of each image so many at most; both spread evenly
 PERCENTILES = (2, 98)

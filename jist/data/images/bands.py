@@ -4,20 +4,18 @@ Such an image is any file that GDAL reads, mostly a GeoTIFF. Values of any type 
 scale, because everything that follows holds images as bytes.
 """
 
-import contextlib
 import dataclasses
 import functools
 import os
-import re
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from jist.data.errors import UnreadableImageError
+from jist.data.images.band_names import number_of
 from jist.data.images.missing import missing_beside
+from jist.data.images.rasters import image_bands, opened, told
 
 _FEW_VALUES = ("uint8", "int8", "uint16", "int16")
 Scale = tuple[int | float, int | float]
@@ -109,7 +107,7 @@ class Bands:
             ImportError: rasterio is not installed.
             UnreadableImageError: the file cannot be read, or has no such band; or its mask.
         """
-        with opened(path) as file, _told(path):
+        with opened(path) as file, told(path):
             pixels, missing = self.read_window(file, None, no_data)
         beside = missing_beside(path, missing.shape)
         if beside is not None:
@@ -225,101 +223,3 @@ def read_bands(
     Args, returns, errors: as those of `Bands` and its `read`, with one scale for all bands.
     """
     return Bands(tuple(bands), (scale,), quality).read(path)
-
-
-@contextlib.contextmanager
-def opened(path: str | os.PathLike) -> Iterator[Any]:
-    """A file, open in rasterio.
-
-    Raises:
-        ImportError: rasterio is not installed.
-        UnreadableImageError: the file cannot be opened.
-    """
-    rasterio = load_rasterio(path)
-    with _told(path):
-        file = rasterio.open(path)
-    with file:
-        yield file
-
-
-@contextlib.contextmanager
-def _told(path: str | os.PathLike) -> Iterator[None]:
-    """Names the file in what rasterio, and a band that is not there, raise."""
-    from rasterio.errors import RasterioError
-
-    try:
-        yield
-    except (RasterioError, LookupError) as error:
-        reason = " ".join(str(error).split())
-        raise UnreadableImageError(f"cannot read image {path}: {reason}") from error
-
-
-def load_rasterio(wanted_for: object) -> Any:
-    """The package, which need not be installed.
-
-    Raises:
-        ImportError: it is not; the message names the extra.
-    """
-    try:
-        import rasterio
-        from rasterio.errors import NotGeoreferencedWarning
-    except ImportError as error:
-        raise ImportError(
-            f"{wanted_for}: bands are read through rasterio: pip install 'jist[geo]'"
-        ) from error
-    # Pixels are wanted here, wherever on Earth they lie.
-    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
-    return rasterio
-
-
-def image_bands(file: Any) -> list[int]:
-    """The numbers of the bands of an open file, but alpha."""
-    from rasterio.enums import ColorInterp
-
-    kinds = zip(file.indexes, file.colorinterp, strict=True)
-    return [number for number, kind in kinds if kind != ColorInterp.alpha]
-
-
-def number_of(band: int | str, described: Sequence[tuple[int, str | None]]) -> int:
-    """The number of a band among (number, description), by number or by name.
-
-    Names are compared as `plain_name`: B04, B4 and "B4, central wavelength 665 nm" are one.
-
-    Raises:
-        LookupError: there is no such band, or there are several; those that are there are named.
-    """
-    if isinstance(band, int):
-        found = [number for number, _ in described if number == band]
-    else:
-        found = [number for number, name in described if name == band]
-        if not found:
-            plain = plain_name(band)
-            found = [n for n, name in described if name and plain_name(name) == plain]
-    if len(found) == 1:
-        return found[0]
-    there = ", ".join(f"{number} ({name or 'no name'})" for number, name in described)
-    raise LookupError(f"{'no' if not found else 'more than one'} band {band!r}; it has {there}")
-
-
-def shown_channels(names: Sequence[int | str], channels: int) -> tuple[int, int, int]:
-    """Which channels are shown as red, green and blue: B4, B3, B2 where bands are named so.
-
-    Else the first three; of fewer, the first as grey.
-
-    >>> shown_channels(["B02", "B03", "B04", "B08"], 4), shown_channels([], 2)
-    ((2, 1, 0), (0, 0, 0))
-    """
-    plain = [plain_name(name) if isinstance(name, str) else "" for name in names]
-    for red, green, blue in (("B4", "B3", "B2"), ("RED", "GREEN", "BLUE")):
-        if {red, green, blue} <= set(plain):
-            return plain.index(red), plain.index(green), plain.index(blue)
-    return (0, 1, 2) if channels > 2 else (0, 0, 0)
-
-
-def plain_name(name: str) -> str:
-    """A band's name without what differs between products.
-
-    >>> plain_name("B04"), plain_name("b8a"), plain_name("B4, central wavelength 665 nm")
-    ('B4', 'B8A', 'B4')
-    """
-    return re.sub(r"(?<=[A-Z_])0+(?=\d)", "", name.partition(",")[0].strip().upper())

@@ -13,7 +13,8 @@ from PIL import Image
 from jist.data.dataset import Dataset
 from jist.data.errors import DataError
 from jist.data.holdout import held_out
-from jist.data.images.bands import Bands, shown_channels
+from jist.data.images.band_names import shown_channels
+from jist.data.images.bands import Bands
 from jist.data.images.decoding import IMAGE_SUFFIXES, Pixels, read_image
 from jist.data.images.layout import check_classes, find_splits, remarks_on
 from jist.data.images.missing import read_with_missing

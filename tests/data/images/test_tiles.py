@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from jist.data.images import tiles
-from jist.data.images.bands import SENTINEL2_SCL, Bands, opened
+from jist.data.images.bands import SENTINEL2_SCL, Bands
+from jist.data.images.rasters import opened
 from jist.data.images.synthetic_scenes import BANDS, CLASSES, synthetic_scene
 from jist.data.images.tiles import Grid, strips
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from experiments.command.options import HeadOptions, ImageOptions, StrategyOptions
-from experiments.runs import calibration, classification
+from experiments.runs import calibration, classification, outcome
 from experiments.runs.heads import TASK, validation_rows
 from experiments.runs.plan import Plan, Training
 from experiments.runs.splits import DenseSplit
@@ -141,7 +141,7 @@ def test_results_are_named_by_the_tasks_metric_and_chosen_in_its_direction():
         {"epoch": epoch, "test_loss": test, "validation_loss": validation}
         for epoch, (test, validation) in enumerate([(3.0, 1.0), (1.0, 3.0), (2.0, 2.0)], start=1)
     ]
-    assert classification.chosen(history, task) == {
+    assert outcome.chosen(history, task) == {
         "metric": "loss",
         "best_test_loss": 1.0,
         "best_epoch": 2,
@@ -190,7 +190,7 @@ def test_bytes_by_the_papers_formula():
     def received(strategy, workers):
         how = StrategyOptions(strategy=strategy, workers=workers)
         last = {"round": 7, "examples_seen": 96 * workers}  # 12 steps of 8 examples
-        return classification.bytes_by_paper(how, HEAD.batch_size, (10, 20, 30, 5), last)
+        return outcome.bytes_by_paper(how, HEAD.batch_size, (10, 20, 30, 5), last)
 
     assert received("data_parallel", 2) == 12 * 4 * (10 * 20 + 20 * 30 + 30 * 5)
     assert received("ist", 2) == 7 * 4 * ((10 * 20 + 30 * 5) / 2 + 20 * 30 / 4)

@@ -1,0 +1,29 @@
+"""The groups of options that scripts share."""
+
+from experiments.command.options.groups import ExperimentOptions, ProcessOptions, pick
+from experiments.command.options.heads import BATCH_SIZE, HeadOptions
+from experiments.command.options.images import (
+    BANDS,
+    NATURAL,
+    OF_IMAGES,
+    OF_SPARSE,
+    ImageOptions,
+    NaturalOptions,
+)
+from experiments.command.options.strategies import RoundOptions, StrategyOptions
+
+__all__ = [
+    "BANDS",
+    "BATCH_SIZE",
+    "NATURAL",
+    "OF_IMAGES",
+    "OF_SPARSE",
+    "ExperimentOptions",
+    "HeadOptions",
+    "ImageOptions",
+    "NaturalOptions",
+    "ProcessOptions",
+    "RoundOptions",
+    "StrategyOptions",
+    "pick",
+]

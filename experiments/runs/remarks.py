@@ -1,0 +1,57 @@
+"""What is said of images when a run begins: how they are resized, and what of them is missing."""
+
+import contextlib
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jist.data import DataError, Dataset
+from jist.models import Encoder
+
+LOOKED_AT = 16  # images
+
+
+@functools.cache
+def say_once(remark: str) -> None:
+    """Prints a remark, by the first process, and never again."""
+    if jax.process_index() == 0:
+        print(f"note: {remark}")
+
+
+def say_how_resized(dataset: Dataset, encoder: Encoder) -> None:
+    """Says what is lost of the images, judged by the first that can be read."""
+    side = encoder.config.image_size
+    with contextlib.suppress(DataError):
+        width, height = dataset.open(0).size
+        if (width, height) != (side, side):
+            short = min(width, height)
+            cut = "" if width == height else f"cut to the central {short} × {short} and "
+            say_once(f"images of {width} × {height} (the first) are {cut}scaled to {side} × {side}")
+
+
+def say_what_is_missing(dataset: Dataset) -> None:
+    """Says that images lack pixels that no option leaves out, judged by the first few."""
+    shares = []
+    for index in range(min(LOOKED_AT, len(dataset))):
+        with contextlib.suppress(DataError):
+            shares.append(float(dataset.open_with_missing(index)[1].mean()))
+    if any(shares):
+        shown = "black" if getattr(dataset, "bands", None) else "white"
+        say_once(
+            f"of the first {len(shares)} images {np.mean(shares):.1%} of the pixels are missing "
+            f"(transparent, no data or masked) and shown as {shown}: --natural-masks leaves such "
+            "patches out"
+        )
+
+
+def say_missing(split: str, attributes: Mapping[str, Any]) -> None:
+    """Says how much of the images is missing, so that nothing removed is not overlooked."""
+    pixels = attributes.get("missing_pixels")
+    said = "" if pixels is None else f"{pixels:.1%} of the pixels and "
+    said += f"{attributes['missing_share']:.1%} of the patches missing"
+    left_out = len(attributes["empty"])
+    said += f", {left_out} images with nothing visible left out"
+    print(f"{split}: masks: {attributes['masks']['name']}, {said}")

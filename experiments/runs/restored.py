@@ -1,0 +1,98 @@
+"""A run that was trained: its inputs and its heads, read back."""
+
+import dataclasses
+import pathlib
+from typing import NamedTuple
+
+from flax import nnx
+
+from experiments.command.options import ImageOptions
+from experiments.runs.directory import WORKING_DIRECTORY, check_pinned, read_part
+from experiments.runs.heads import build_strategy
+from experiments.runs.inputs import Inputs, open_inputs
+from experiments.runs.plan import Plan, Training
+from jist import strategies, trainer
+
+
+def located(run_dir: pathlib.Path, images: ImageOptions) -> ImageOptions:
+    """The options of a run's images and encoder, found from another working directory, too."""
+    config = read_part(run_dir, "config.json")
+    kind, _, path = images.dataset.partition(":")
+    there = pathlib.Path(config.get(WORKING_DIRECTORY, ""))
+    if not pathlib.Path(images.encoder).exists() and (there / images.encoder).is_dir():
+        images = dataclasses.replace(images, encoder=str(there / images.encoder))
+    if images.data_dir is None and kind in ("folder", "masked") and (there / path).exists():
+        return dataclasses.replace(images, data_dir=there)
+    return images
+
+
+def restore_inputs(run_dir: pathlib.Path, images: ImageOptions) -> Inputs:
+    """What a run was trained on: its encoder, say.
+
+    Raises:
+        ValueError: it has been replaced since.
+    """
+    inputs = open_inputs(located(run_dir, images))
+    check_pinned(read_part(run_dir, "config.json"), inputs.pinned)
+    return inputs
+
+
+class Head(NamedTuple):
+    """A trained head, with its deployed statistics.
+
+    Attributes:
+        model: the network.
+        class_names: of its outputs; empty if they are labels that have numbers.
+        temperature: by which its logits are divided; None if none was fitted.
+    """
+
+    model: nnx.Module
+    class_names: list[str]
+    temperature: float | None
+
+
+def restore_head(
+    run_dir: pathlib.Path, plan: Plan, training: Training, inputs: Inputs, which: str
+) -> Head:
+    """The trained and calibrated head of a run.
+
+    Args:
+        run_dir: the run directory.
+        plan: its plan.
+        training: which of the plan's trainings.
+        inputs: the run's inputs.
+        which: "last", or "best" by the task's metric: on the validation examples if the run has
+            any, else on the test examples.
+
+    Raises:
+        FileNotFoundError: no training of the run has been finished yet.
+        CheckpointError: there is no checkpoint, or it cannot be read.
+    """
+    class_names = read_part(run_dir, "summary.json")["class_names"]
+    head, outputs = plan.head_of(training), len(class_names) or inputs.outputs
+    strategy = strategy_of(inputs, outputs, plan, training, devices=1)
+    checkpoints = run_dir / "checkpoints" / training.name
+    model, temperature = trainer.restore_calibrated(
+        strategy, checkpoints, which, task=inputs.task, validation=head.validation > 0
+    )
+    return Head(model, class_names, temperature)
+
+
+def strategy_of(
+    inputs: Inputs, outputs: int, plan: Plan, training: Training, devices: int | None
+) -> strategies.Strategy:
+    """The untrained network of a training, and the strategy that trains it.
+
+    Raises:
+        ValueError: as `build_strategy`.
+    """
+    return build_strategy(
+        inputs.dim,
+        outputs,
+        plan.head_of(training),
+        training.how,
+        plan.images.seed,
+        devices,
+        network=inputs.network,
+        task=inputs.task,
+    )

@@ -1,0 +1,62 @@
+"""Files that GDAL reads, through rasterio; needs `geo`."""
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from jist.data.errors import UnreadableImageError
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike) -> Iterator[Any]:
+    """A file, open in rasterio.
+
+    Raises:
+        ImportError: rasterio is not installed.
+        UnreadableImageError: the file cannot be opened.
+    """
+    rasterio = load_rasterio(path)
+    with told(path):
+        file = rasterio.open(path)
+    with file:
+        yield file
+
+
+@contextlib.contextmanager
+def told(path: str | os.PathLike) -> Iterator[None]:
+    """Names the file in what rasterio, and a band that is not there, raise."""
+    from rasterio.errors import RasterioError
+
+    try:
+        yield
+    except (RasterioError, LookupError) as error:
+        reason = " ".join(str(error).split())
+        raise UnreadableImageError(f"cannot read image {path}: {reason}") from error
+
+
+def load_rasterio(wanted_for: object) -> Any:
+    """The package, which need not be installed.
+
+    Raises:
+        ImportError: it is not; the message names the extra.
+    """
+    try:
+        import rasterio
+        from rasterio.errors import NotGeoreferencedWarning
+    except ImportError as error:
+        raise ImportError(
+            f"{wanted_for}: bands are read through rasterio: pip install 'jist[geo]'"
+        ) from error
+    # Pixels are wanted here, wherever on Earth they lie.
+    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+    return rasterio
+
+
+def image_bands(file: Any) -> list[int]:
+    """The numbers of the bands of an open file, but alpha."""
+    from rasterio.enums import ColorInterp
+
+    kinds = zip(file.indexes, file.colorinterp, strict=True)
+    return [number for number, kind in kinds if kind != ColorInterp.alpha]
