@@ -126,7 +126,8 @@ class MaskedAutoencoder(nn.Module):
 
     def encode(self, images: Tensor, keep: Tensor) -> Tensor:
         """Tokens [B, 1 + K, D] of the kept patches [B, K] of images [B, 3, H, W], CLS first."""
-        x = self.patch_embed(images) + self.pos_embed[:, 1:]
+        x = self.patch_embed(images)
+        x = x + self.pos_embed[:, 1 : 1 + x.shape[1]]  # of a sequence, those of the first frame
         x = x.gather(1, keep[:, :, None].expand(-1, -1, x.shape[2]))
         cls = (self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1)
         x = torch.cat([cls, x], dim=1)
@@ -185,17 +186,6 @@ class SequenceEncoder(MaskedAutoencoder):
         dim, patch_size = self.pos_embed.shape[2], self.patch_size
         self.patch_embed = FrameEmbedding(dim, patch_size, channels)
         self.pos_embed = nn.Parameter(torch.zeros(1, tokens, dim))
-
-    def encode(self, images: Tensor, keep: Tensor) -> Tensor:
-        """As the masked autoencoder, with the positions of the first frame."""
-        x = self.patch_embed(images)
-        x = x + self.pos_embed[:, 1 : 1 + x.shape[1]]
-        x = x.gather(1, keep[:, :, None].expand(-1, -1, x.shape[2]))
-        cls = (self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1)
-        x = torch.cat([cls, x], dim=1)
-        for block in self.blocks:
-            x = block(x)
-        return self.norm(x)
 
 
 def scaled_positions(dim: int, grid: int, metres: float) -> Tensor:

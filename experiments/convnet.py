@@ -28,7 +28,7 @@ from flax import nnx
 from experiments.command import processes
 from experiments.command.cli import run
 from experiments.command.errors import UsageError
-from experiments.command.options import ImageOptions, ProcessOptions, pick
+from experiments.command.options import ProcessOptions, pick
 from experiments.figures.results import print_results
 from experiments.runs.end_to_end import (
     EndToEndOptions,
@@ -74,16 +74,6 @@ class ConvnetOptions(EndToEndOptions):
         EndToEndOptions.__post_init__(self)
         if self.model not in MODELS:
             raise UsageError(f"model must be one of {MODELS}, got {self.model!r}")
-
-    @property
-    def images(self) -> ImageOptions:
-        """The images; there is no encoder."""
-        return ImageOptions(
-            dataset=self.dataset,
-            data_dir=self.data_dir,
-            test_share=self.test_share,
-            seed=self.seed,
-        )
 
 
 def build_network(options: ConvnetOptions, classes: int) -> ImageClassifier:

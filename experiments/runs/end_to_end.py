@@ -15,7 +15,13 @@ from flax import nnx
 
 from experiments.command.cli import Options
 from experiments.command.errors import UsageError
-from experiments.command.options import BANDS, ProcessOptions, StrategyOptions, pick
+from experiments.command.options import (
+    BANDS,
+    ImageOptions,
+    ProcessOptions,
+    StrategyOptions,
+    pick,
+)
 from experiments.runs.directory import RunDirectory
 from experiments.runs.heads import say_exchange, strategy_of, worker_pools
 from experiments.runs.images import progress_bar
@@ -86,6 +92,16 @@ class EndToEndOptions(Options, StrategyOptions, ProcessOptions):
                 f"{self.dataset} comes with its masks, and images are needed here: train "
                 "a head on it (experiments.distributed)"
             )
+
+    @property
+    def images(self) -> ImageOptions:
+        """The images, whole and without an encoder."""
+        return ImageOptions(
+            dataset=self.dataset,
+            data_dir=self.data_dir,
+            test_share=self.test_share,
+            seed=self.seed,
+        )
 
 
 def build_task(options: EndToEndOptions) -> Task:

@@ -70,13 +70,10 @@ class FinetuneOptions(BandOptions, EndToEndOptions):
     @property
     def images(self) -> ImageOptions:
         """Images and encoder; `dtype` must not be auto."""
-        return ImageOptions(
-            dataset=self.dataset,
-            data_dir=self.data_dir,
-            test_share=self.test_share,
+        return dataclasses.replace(
+            super().images,
             encoder=self.encoder,
             mask_ratio=self.mask_ratio,
-            seed=self.seed,
             encode_dtype=self.dtype,
             bands=self.bands,
             scale=self.scale,

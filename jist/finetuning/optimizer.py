@@ -39,16 +39,10 @@ def adamw_by_depth(
     Raises:
         ValueError: a number outside its range.
     """
-    if not 0 <= warmup_steps < steps:
-        raise ValueError(f"warmup_steps must lie in [0, {steps}), got {warmup_steps}")
+    schedule = _cosine(learning_rate, steps, warmup_steps)
     if not 0 < layer_decay <= 1:
         raise ValueError(f"layer_decay must lie in (0, 1], got {layer_decay}")
-    schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup_steps, steps)
-    adamw = optax.adamw(
-        schedule,
-        weight_decay=weight_decay,
-        mask=lambda params: jax.tree_util.tree_map_with_path(_is_matrix, params),
-    )
+    adamw = optax.adamw(schedule, weight_decay=weight_decay, mask=_matrices)
 
     def scaled(updates: Any, _: Any) -> Any:
         def leaf(path: tuple, update: Any) -> Any:
@@ -76,16 +70,22 @@ def momentum_sgd(
     Raises:
         ValueError: warm-up steps outside [0, steps).
     """
-    if not 0 <= warmup_steps < steps:
-        raise ValueError(f"warmup_steps must lie in [0, {steps}), got {warmup_steps}")
-    schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup_steps, steps)
+    schedule = _cosine(learning_rate, steps, warmup_steps)
     return optax.chain(
-        optax.add_decayed_weights(
-            weight_decay,
-            mask=lambda params: jax.tree_util.tree_map_with_path(_is_matrix, params),
-        ),
+        optax.add_decayed_weights(weight_decay, mask=_matrices),
         optax.sgd(schedule, momentum=0.9, nesterov=True),
     )
+
+
+def _cosine(learning_rate: float, steps: int, warmup_steps: int) -> optax.Schedule:
+    if not 0 <= warmup_steps < steps:
+        raise ValueError(f"warmup_steps must lie in [0, {steps}), got {warmup_steps}")
+    return optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup_steps, steps)
+
+
+def _matrices(params: Any) -> Any:
+    """Which parameters decay."""
+    return jax.tree_util.tree_map_with_path(_is_matrix, params)
 
 
 def _is_matrix(path: tuple, leaf: Any) -> bool:

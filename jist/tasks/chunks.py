@@ -55,11 +55,7 @@ def sigmoid_loss(
         labels: of each example, each once.
         chunk: labels whose logits are computed at a time.
     """
-
-    def add(total: Array, part: Chunk) -> Array:
-        return total + _sigmoid_terms(part)
-
-    total = _over_chunks(add, jnp.zeros(()), hidden, kernel, bias, labels, chunk)
+    total = _summed(_sigmoid_terms, hidden, kernel, bias, labels, chunk)
     return total / len(hidden)
 
 
@@ -104,11 +100,7 @@ def squared_loss(
     (z - y)² for outputs z = h W + b and y = 1 of the labels that an example has, 0 of all others,
     so that z estimates the probability of a label. Arguments as for `sigmoid_loss`.
     """
-
-    def add(total: Array, part: Chunk) -> Array:
-        return total + _squared_terms(part)
-
-    total = _over_chunks(add, jnp.zeros(()), hidden, kernel, bias, labels, chunk)
+    total = _summed(_squared_terms, hidden, kernel, bias, labels, chunk)
     return (total + jnp.sum(labels >= 0)) / len(hidden)
 
 
@@ -236,6 +228,22 @@ def _over_chunks(
         return visit(carry, Chunk(first, logits, own, columns, first + jnp.arange(size) >= begin))
 
     return jax.lax.fori_loop(0, -(-total // size), step, carry)
+
+
+def _summed(
+    terms: Callable[[Chunk], Array],
+    hidden: Array,
+    kernel: Array,
+    bias: Array,
+    labels: Array,
+    chunk: int,
+) -> Float[Array, ""]:
+    """The sum of what `terms` gives of every chunk."""
+
+    def add(total: Array, part: Chunk) -> Array:
+        return total + terms(part)
+
+    return _over_chunks(add, jnp.zeros(()), hidden, kernel, bias, labels, chunk)
 
 
 def _with_gradients(
