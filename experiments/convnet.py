@@ -34,10 +34,10 @@ from experiments.runs.end_to_end import (
     EndToEndOptions,
     build_strategy,
     build_task,
+    open_splits,
     train_end_to_end,
     worker_steps,
 )
-from experiments.runs.images import dataset_of
 from jist.finetuning import Cropped, momentum_sgd, read_images
 from jist.models import VGG12, ImageClassifier, Preprocessing, ResNet18
 
@@ -95,7 +95,8 @@ def build_network(options: ConvnetOptions, classes: int) -> ImageClassifier:
 def main(options: ConvnetOptions) -> None:
     """Trains, and evaluates every epoch."""
     processes.join(pick(options, ProcessOptions))
-    train_set, test_set = (dataset_of(options.images, split) for split in ("train", "test"))
+    splits = open_splits(options.images)
+    train_set = splits["train"]
     model = build_network(options, len(train_set.class_names))
     task, steps = build_task(options), worker_steps(options, len(train_set))
     optimizer = momentum_sgd(
@@ -105,23 +106,24 @@ def main(options: ConvnetOptions) -> None:
         weight_decay=options.weight_decay,
     )
     strategy = build_strategy(options, model, optimizer, task)
-    train, test = (
-        {
+    found = {
+        split: {
             "x": read_images(images, options.image_size, Preprocessing().interpolation),
             "y": images.labels,
         }
-        for images in (train_set, test_set)
-    )
+        for split, images in splits.items()
+    }
     result = train_end_to_end(
         NAME,
         options,
         strategy,
         task,
-        train,
-        test,
+        found["train"],
+        found["test"],
         labels=train_set.labels,
         class_names=train_set.class_names,
         pinned={},
+        validation=found.get("validation"),
         ratio=0.0,
         mask="fixed",
     )

@@ -22,7 +22,7 @@ def chosen_training(
         results = read_part(run_dir, "summary.json")["results"]
         metric = metric_of(results[0])
         by_test = f"{'best' if checkpoint == 'best' else 'last'}_test_{metric}"
-        by = f"best_validation_{metric}" if plan.head.validation else by_test
+        by = f"best_validation_{metric}" if plan.validated else by_test
         return trainings[max(results, key=lambda result: result[by])["run"]]
     if name not in trainings:
         raise UsageError(f"training must be one of {sorted(trainings)}, got {name!r}")

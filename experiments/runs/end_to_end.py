@@ -24,9 +24,11 @@ from experiments.command.options import (
 )
 from experiments.runs.directory import RunDirectory
 from experiments.runs.heads import say_exchange, strategy_of, worker_pools
-from experiments.runs.images import progress_bar
+from experiments.runs.images import dataset_of, progress_bar
 from experiments.runs.outcome import chosen
+from experiments.runs.remarks import say_once
 from jist import trainer
+from jist.data import Dataset, splits_of
 from jist.data.order import steps_until
 from jist.metrics import MetricsLog
 from jist.strategies import Strategy, participants
@@ -104,6 +106,14 @@ class EndToEndOptions(Options, StrategyOptions, ProcessOptions):
         )
 
 
+def open_splits(images: ImageOptions) -> dict[str, Dataset]:
+    """The splits by name; what a validation split is for is said."""
+    splits = splits_of(images.dataset, data_dir=images.data_dir)
+    if "validation" in splits:
+        say_once(f"{images.dataset} brings a validation split: it chooses the best epoch")
+    return {split: dataset_of(images, split) for split in splits}
+
+
 def build_task(options: EndToEndOptions) -> Task:
     """What the network is trained for."""
     return classification(
@@ -167,6 +177,7 @@ def train_end_to_end(
     labels: np.ndarray,
     class_names: Sequence[str],
     pinned: Mapping[str, str],
+    validation: Examples | None = None,
     **facts: Any,
 ) -> dict[str, Any]:
     """Trains, evaluates after every epoch, and adds the result to the run directory.
@@ -181,6 +192,7 @@ def train_end_to_end(
         labels: the classes of the training examples [N].
         class_names: their names.
         pinned: digests that must be the same when a run resumes.
+        validation: examples of the data set's own validation split, which choose the best epoch.
         **facts: what the result says besides; `ratio`, the masking ratio, always.
 
     Returns:
@@ -204,6 +216,7 @@ def train_end_to_end(
             checkpoints=options.run_dir / "checkpoints",
             log=log,
             task=task,
+            validation_examples=validation,
             pools=worker_pools(how, labels, options.seed),
             progress=progress,
             description=f"{name}, {options.strategy}, {options.workers} worker(s)",
@@ -216,6 +229,7 @@ def train_end_to_end(
         "exchange": strategy.exchange,
         **facts,
         "train_examples": len(labels),
+        "validation_examples": 0 if validation is None else count(validation),
         "test_examples": count(test),
         **chosen(history, task),
         **{name: last[name] for name in ("test_loss", "bytes_received_per_worker")},
