@@ -17,7 +17,8 @@ from typing import ClassVar
 
 from experiments.command.cli import Options, run
 from experiments.command.options import ImageOptions
-from experiments.runs.images import in_full, progress_bar
+from experiments.runs.bands import in_full
+from experiments.runs.images import progress_bar
 from experiments.runs.inputs import open_inputs
 from experiments.runs.splits import DenseSplit
 from jist.features.tables import check_suffix, write_table
@@ -32,11 +33,11 @@ class ExtractOptions(Options, ImageOptions):
     features_dir: pathlib.Path = pathlib.Path("features")
     """Where the features are written, one directory for each data set, split, encoder and mask."""
     out: pathlib.Path | None = None
-    """A file to write both splits to as well: .npz or .parquet."""
+    """A file to write all splits to as well: .npz or .parquet."""
 
 
 def main(options: ExtractOptions) -> None:
-    """Extracts both splits."""
+    """Extracts all splits."""
     if options.out is not None:
         check_suffix(options.out)
     inputs = open_inputs(in_full(options))

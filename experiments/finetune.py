@@ -28,9 +28,9 @@ from experiments.command.cli import run
 from experiments.command.cpu import has_matrix_unit
 from experiments.command.options import BANDS, ProcessOptions, pick
 from experiments.figures.results import print_results
-from experiments.runs.end_to_end import build_task, train_end_to_end
+from experiments.runs.bands import in_full
+from experiments.runs.end_to_end import build_task, open_splits, train_end_to_end
 from experiments.runs.finetuning import FinetuneOptions, build_classifier, build_finetuning
-from experiments.runs.images import dataset_of, in_full
 from jist import trainer
 from jist.finetuning import MaskedImages
 from jist.models import Classifier, digest, save_encoder, unnamed
@@ -48,12 +48,14 @@ def main(options: FinetuneOptions) -> None:
         options = dataclasses.replace(options, dtype="bfloat16" if fast else "float32")
     images = in_full(options.images)
     options = dataclasses.replace(options, **{name: getattr(images, name) for name in BANDS})
-    train_set, test_set = (dataset_of(options.images, split) for split in ("train", "test"))
+    splits = open_splits(options.images)
+    train_set = splits["train"]
     task = build_task(options)
     model = build_classifier(options, len(train_set.class_names))
     strategy = build_finetuning(options, model, task, len(train_set))
     given = {"ratio": options.mask_ratio, "seed": options.seed}
-    train, test = (MaskedImages(images, model.encoder, **given) for images in (train_set, test_set))
+    seen = {split: MaskedImages(of, model.encoder, **given) for split, of in splits.items()}
+    train = seen["train"]
     random = options.random and options.mask_ratio > 0
     result = train_end_to_end(
         NAME,
@@ -61,10 +63,11 @@ def main(options: FinetuneOptions) -> None:
         strategy,
         task,
         trainer.Renewed(train.fixed, train.random) if random else train.fixed,
-        test.fixed,
+        seen["test"].fixed,
         labels=train_set.labels,
         class_names=train_set.class_names,
         pinned={"encoder_sha256": digest(unnamed(model.encoder))},
+        validation=seen["validation"].fixed if "validation" in seen else None,
         ratio=options.mask_ratio,
     )
     if jax.process_index() == 0:

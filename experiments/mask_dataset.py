@@ -22,11 +22,11 @@ from rich.table import Table
 from experiments.command.cli import Options, run
 from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions
+from experiments.runs.bands import in_full
 from experiments.runs.directory import write_json
-from experiments.runs.images import build_encoder, dataset_of, in_full, progress_bar
-from experiments.runs.masks import masks_of
+from experiments.runs.images import build_encoder, dataset_of, masks_of, progress_bar
 from jist import costs
-from jist.data import Dataset
+from jist.data import Dataset, splits_of
 from jist.masked_images import write_masked
 from jist.models import MAEEncoder
 
@@ -40,7 +40,7 @@ class MaskDatasetOptions(Options, ImageOptions):
 
 
 def main(options: MaskDatasetOptions) -> None:
-    """Writes both splits and reports their sizes."""
+    """Writes all splits and reports their sizes."""
     if options.dataset.startswith("masked:"):
         raise UsageError(f"dataset must hold whole images, got {options.dataset}")
     options = in_full(options)
@@ -49,7 +49,7 @@ def main(options: MaskDatasetOptions) -> None:
         raise UsageError(f"encoder={options.encoder} needs whole images: it has no patches to keep")
     masks = masks_of(options, options.ratio, encoder)
     sizes = []
-    for split in ("train", "test"):
+    for split in splits_of(options.dataset, data_dir=options.data_dir):
         dataset = dataset_of(options, split)
         with progress_bar() as progress:
             group = write_masked(
@@ -102,7 +102,7 @@ def row(split: str, group: dict, side: float) -> dict:
 
 
 def show(sizes: list[dict]) -> None:
-    """Prints the sizes of both splits."""
+    """Prints the sizes of all splits."""
     table = Table(title="Masked images: sizes in MB", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in (
         "split",

@@ -30,18 +30,20 @@ from rich.table import Table
 from experiments.command.cli import run
 from experiments.command.errors import UsageError
 from experiments.command.options import BANDS, HeadOptions, ImageOptions, StrategyOptions
+from experiments.runs.bands import in_full
 from experiments.runs.directory import RunDirectory
-from experiments.runs.heads import build_strategy
+from experiments.runs.heads import TASK, build_strategy
 from experiments.runs.images import (
     RANDOM_ENCODERS,
     build_encoder,
     dataset_of,
-    in_full,
     progress_bar,
 )
+from experiments.runs.outcome import chosen
 from experiments.runs.probing import PROBES, ProbeOptions, mean_and_deviation
+from experiments.runs.remarks import say_once
 from jist import trainer
-from jist.data import Dataset, batches
+from jist.data import Dataset, batches, splits_of
 from jist.features import encode_batches, exact_products, in_parts, place_weights
 from jist.masking import FixedMask
 from jist.metrics import MetricsLog
@@ -65,8 +67,12 @@ def main(options: ProbeOptions) -> None:
     for name in ("run_dir", "debug", "data_dir", "encode_batch"):
         del config[name]
     config = {n: of for n, of in config.items() if of is not None or n not in BANDS}
+    splits = splits_of(options.dataset, data_dir=options.data_dir)
+    if "validation" in splits:
+        say_once(f"{options.dataset} brings a validation split: it chooses the best epoch")
+        config["own_validation"] = True
     results = RunDirectory(options.run_dir, {"experiment": "probe"} | config, growing=("epochs",))
-    datasets = {split: dataset_of(images, split) for split in ("train", "test")}
+    datasets = {split: dataset_of(images, split) for split in splits}
     with progress_bar() as progress:
         for seed in options.seeds:
             encoder = build_encoder(dataclasses.replace(images, seed=seed))
@@ -122,6 +128,7 @@ def probe(
                 seed=seed,
                 checkpoints=run_directory.path / "checkpoints" / name,
                 log=log,
+                validation_examples=examples.get("validation"),
                 progress=progress,
                 description=f"{head} on {kind}, ratio {ratio:g}, seed {seed}",
             )
@@ -135,8 +142,8 @@ def probe(
             "ratio": ratio,
             "seed": seed,
             "epochs": options.epochs,
-            "best_test_accuracy": max(metrics["test_accuracy"] for metrics in history),
-            "last_test_accuracy": history[-1]["test_accuracy"],
+            "validation_examples": len(datasets.get("validation", ())),
+            **chosen(history, TASK),
         }
         run_directory.add_result(result, list(datasets["train"].class_names))
 

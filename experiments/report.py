@@ -181,9 +181,11 @@ def differences(study: Study, table: Table, known: PaperDataset | None) -> list[
             "The paper has no results of such masks."
         )
     if result["validation_examples"]:
+        own = "images of the validation split" if result.get("own_validation") else ""
         found.append(
-            f"{result['validation_examples']:,} further training images are held out to choose "
-            "the epoch; the paper holds out none."
+            f"{result['validation_examples']:,} "
+            f"{own or 'further training images are held out to'} choose the epoch; the paper holds "
+            "out none."
         )
     if study.epochs != 30:
         found.append(f"{study.epochs} epochs; the paper's 30.")

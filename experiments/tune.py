@@ -6,7 +6,8 @@ r"""Searches recipes that close the gap between n workers and one, on held-out t
 In Kariotakis et al. (CPAL 2024) independent subnet training with 2 and 4 workers fell behind one
 worker, and the authors expected tuning to close the gap. For every number of workers each option is
 varied alone, starting from the default recipe; the best values of all options together make one
-more recipe. Validation accuracy chooses the recipe and its epoch; the chosen recipe and the default
+more recipe. Validation accuracy chooses the recipe and its epoch, on the validation split of a data
+set that brings one; the chosen recipe and the default
 are then trained with the other seeds as well. Test accuracy is computed only then, and only for
 these two.
 
@@ -37,7 +38,9 @@ from experiments.command.options import (
     StrategyOptions,
     pick,
 )
+from experiments.runs.bands import in_full
 from experiments.runs.directory import differences, grows, lock, read_json, write_json
+from experiments.runs.inputs import open_inputs
 from experiments.runs.plan import Plan, Training
 from experiments.runs.recipes import EACH, TOTAL, Recipe, Score, combined, score, varied
 from experiments.runs.series import run_plans
@@ -53,7 +56,8 @@ class TuneOptions(Options, ExperimentOptions):
     epochs: int = 15
     """How often the examples are seen: by all workers together, and by each of them."""
     validation: float = 0.1
-    """Share of the training examples of each class held out to choose recipe and epoch by."""
+    """Share of the training examples of each class held out to choose recipe and epoch by; of a
+    data set that brings a validation split, that is taken."""
     workers: tuple[int, ...] = (1, 2, 4)
     """Numbers of workers n."""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -78,6 +82,14 @@ def main(options: TuneOptions) -> None:
         raise UsageError(f"validation must lie in (0, 1), got {options.validation}")
     if not options.seeds:
         raise UsageError("seeds must name at least one, got none")
+    images = in_full(pick(options, ImageOptions))
+    if "validation" in open_inputs(images).split_names:
+        if options.validation != TuneOptions.validation:
+            raise UsageError(
+                f"--validation {options.validation:g} holds out training examples, and "
+                f"{options.dataset} brings a validation split: leave --validation out to use that"
+            )
+        options = dataclasses.replace(options, validation=0.0)
     lock(options.run_dir)  # the report is read here, and written much later
     report = begun(options)
     for workers in options.workers:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TypeVar
 
 from experiments.command.bands import (
     AUTO,
@@ -18,7 +19,9 @@ from jist.data.images.band_values import moments, percentiles, some_values
 from jist.data.images.bands import Bands, Quality, Scale
 from jist.data.images.folder import Folder
 from jist.data.images.rasters import image_bands, opened
-from jist.models import MAEEncoder, Preprocessing, select_bands
+from jist.models import MAEEncoder, Preprocessing, read_preprocessing, select_bands
+
+Given = TypeVar("Given", bound=ImageOptions)
 
 
 def are_asked(options: NaturalOptions) -> bool:
@@ -94,6 +97,34 @@ def resolve(options: NaturalOptions, dataset: Dataset, own: Preprocessing | None
     found = bands_of(full)
     assert found is not None
     return {"bands": str(full.bands), "scale": typed_scale(found.scale)}
+
+
+def in_full(options: Given) -> Given:
+    """The same options, with bands and scale as the encoder and the training images have them.
+
+    Errors: as `resolve` of bands.
+    """
+    if not options.of_images or options.dataset.startswith("masked:"):
+        return options
+    own = None
+    if not options.encoder.startswith("random"):  # of which `build_encoder` knows the names
+        own = read_preprocessing(options.encoder)
+    asked = are_asked(options)
+    if not asked and (own is None or (len(own.mean) == 3 and not own.bands)):
+        return options
+    found = bands_of(options)
+    if found is not None and len(parse_scale(options.scale)) == len(found.names):
+        if own is not None:
+            of_encoder(found.names, own)
+        return options
+    images = load_dataset(
+        options.dataset,
+        "train",
+        data_dir=options.data_dir,
+        seed=options.seed,
+        test_share=options.test_share,
+    )
+    return dataclasses.replace(options, **resolve(options, images, own))
 
 
 def fitted(encoder: MAEEncoder, options: ImageOptions) -> MAEEncoder:

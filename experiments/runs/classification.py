@@ -10,15 +10,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from rich.progress import Progress
 
 from experiments.command.errors import UsageError
 from experiments.command.options import BATCH_SIZE
+from experiments.runs.bands import in_full
 from experiments.runs.calibration import results_of, spared_count, spared_rows, truth_of
 from experiments.runs.directory import RunDirectory
 from experiments.runs.heads import say_exchange, validation_rows, worker_pools
-from experiments.runs.images import RANDOM_ENCODERS, in_full, progress_bar
+from experiments.runs.images import RANDOM_ENCODERS, progress_bar
 from experiments.runs.inputs import Inputs, open_inputs
 from experiments.runs.outcome import (
     bytes_by_paper,
@@ -28,10 +28,10 @@ from experiments.runs.outcome import (
     other_metrics,
 )
 from experiments.runs.plan import Plan, Training
+from experiments.runs.remarks import say_once
 from experiments.runs.restored import strategy_of
 from experiments.runs.splits import Split
 from jist import features, trainer
-from jist.evaluation import predict
 from jist.metrics import MetricsLog
 from jist.tasks import Examples
 
@@ -57,7 +57,7 @@ def run_plan(
     Returns:
         All results of the plan, in its order.
     """
-    plan = dataclasses.replace(plan, images=in_full(plan.images))
+    plan, inputs = resolved(plan)
     run = RunDirectory(run_dir, plan.config(), growing=("head.epochs",))
     first = jax.process_index() == 0
     there = run.results()
@@ -66,7 +66,6 @@ def run_plan(
         if first:
             print(f"nothing to do: {run_dir} holds the results of all its trainings")
     else:
-        inputs = open_inputs(plan.images)
         check_trainings(plan, todo, inputs, devices)
         run.pin(inputs.pinned)
         features_dir = features_dir or run_dir / "features"
@@ -87,6 +86,32 @@ def run_plan(
                         run.add_result(result, splits["train"].attributes["class_names"])
     results = run.results()
     return [results[training.name] for training in plan.trainings]
+
+
+def resolved(plan: Plan) -> tuple[Plan, Inputs]:
+    """The plan with everything that its data decide, and the data.
+
+    Validation examples that the data bring choose the epoch and fit the temperature, so that no
+    training examples are held out.
+
+    Raises:
+        UsageError: training examples are asked for, too; or as `in_full` and `open_inputs`.
+    """
+    images = in_full(plan.images)
+    inputs = open_inputs(images)
+    if "validation" not in inputs.split_names:
+        return dataclasses.replace(plan, images=images), inputs
+    if plan.head.validation:
+        raise UsageError(
+            f"--validation {plan.head.validation:g} holds out training examples, and "
+            f"{images.dataset} brings a validation split: leave --validation out to use that"
+        )
+    say_once(
+        f"{images.dataset} brings a validation split: it chooses the best epoch"
+        + (" and fits the temperature" if inputs.train_labels[1] is not None else "")
+    )
+    head = dataclasses.replace(plan.head, calibration=0)
+    return dataclasses.replace(plan, images=images, head=head, own_validation=True), inputs
 
 
 def check_trainings(
@@ -127,6 +152,7 @@ def train_head(
     """
     how, head, seed = training.how, plan.head_of(training), plan.images.seed
     strategy = strategy_of(inputs, inputs.outputs, plan, training, devices)
+    own = splits["validation"] if plan.own_validation else None
     validation = validation_rows(splits["train"], head.validation, seed)
     spared = spared_rows(splits["train"], head, seed)
     held = validation | spared
@@ -141,7 +167,7 @@ def train_head(
     say_exchange(how, strategy)
     labels, streamed = splits["train"].label, splits["train"].streamed
     if streamed and jax.process_index() == 0:
-        size = 4e-9 * (len(splits["train"]) + len(splits["test"])) * inputs.dim
+        size = 4e-9 * sum(map(len, splits.values())) * inputs.dim
         print(f"{size:.1f} GB of features stay on disk: more than --resident-gb")
     train: Examples | trainer.Renewed = fixed
     renewed = inputs.renewed(training.mask, training.mask_ratio)
@@ -152,6 +178,8 @@ def train_head(
         name: splits["train"].examples(rows) if rows.any() else None
         for name, rows in (("validation", validation), ("spared", spared))
     }
+    if own is not None:
+        examples["validation"] = own.examples()
     classes = labels is not None
     temperature_examples = (examples["validation"] or examples["spared"]) if classes else None
     tags = {"strategy": how.strategy, "workers": how.workers, "ratio": ratio}
@@ -181,11 +209,10 @@ def train_head(
             run.path / "checkpoints" / training.name,
             "last",
             task=inputs.task,
-            validation=bool(validation.any()),
+            validation=plan.validated,
         )
         tests = splits["test"].examples()
-        logits, of = np.asarray(predict(found[0], tests["x"])), np.asarray(tests["y"])
-        probabilities = results_of(truth_of(logits, of, how.workers, found[1]))
+        probabilities = results_of(truth_of(found[0], tests, how.workers, found[1]))
     last = history[-1]
     widths = (inputs.dim, *head.hidden, inputs.outputs)
     return {
@@ -204,7 +231,8 @@ def train_head(
         "seed": seed,
         "streamed": streamed,
         "train_examples": count,
-        "validation_examples": int(validation.sum()),
+        "validation_examples": int(validation.sum()) if own is None else len(own),
+        "own_validation": plan.own_validation,
         "calibration_examples": int(spared.sum()),
         "test_examples": len(splits["test"]),
         "empty_examples": sum(len(s.attributes.get("empty", ())) for s in splits.values()),

@@ -7,7 +7,7 @@ The network itself and its optimiser are the script's (`experiments.finetune`,
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import optax
@@ -22,15 +22,15 @@ from experiments.command.options import (
     StrategyOptions,
     pick,
 )
-from experiments.runs.directory import RunDirectory, read_part, without_notes
+from experiments.runs.directory import RunDirectory
 from experiments.runs.heads import say_exchange, strategy_of, worker_pools
-from experiments.runs.images import progress_bar
+from experiments.runs.images import dataset_of, progress_bar
 from experiments.runs.outcome import chosen
-from experiments.runs.restored import located
+from experiments.runs.remarks import say_once
 from jist import trainer
+from jist.data import Dataset, splits_of
 from jist.data.order import steps_until
 from jist.metrics import MetricsLog
-from jist.models.fields import of_json
 from jist.strategies import Strategy, participants
 from jist.tasks import Examples, Task, classification, count
 
@@ -106,32 +106,12 @@ class EndToEndOptions(Options, StrategyOptions, ProcessOptions):
         )
 
 
-Given = TypeVar("Given", bound=EndToEndOptions)
-
-
-def read_options(
-    kind: type[Given], run_dir: pathlib.Path, data_dir: pathlib.Path | None
-) -> tuple[Given, list[str], int]:
-    """The options of a finished run, its class names, and how many images it was trained on.
-
-    Args:
-        kind: the options of its script.
-        run_dir: the run directory.
-        data_dir: where the images are, as of the options.
-
-    Raises:
-        FieldError: a field of its config.json is missing or of another type.
-        FileNotFoundError: it is no run directory, or its training has not been finished yet.
-    """
-    config = without_notes(read_part(run_dir, "config.json"))
-    del config["experiment"]
-    config |= {"data_dir": data_dir, "run_dir": run_dir}
-    options = of_json(kind, config, f"{run_dir / 'config.json'}")
-    found = located(run_dir, options.images)
-    known = {"encoder", "data_dir"} & {field.name for field in dataclasses.fields(options)}
-    options = dataclasses.replace(options, **{name: getattr(found, name) for name in known})
-    summary = read_part(run_dir, "summary.json")
-    return options, summary["class_names"], summary["results"][0]["train_examples"]
+def open_splits(images: ImageOptions) -> dict[str, Dataset]:
+    """The splits by name; what a validation split is for is said."""
+    splits = splits_of(images.dataset, data_dir=images.data_dir)
+    if "validation" in splits:
+        say_once(f"{images.dataset} brings a validation split: it chooses the best epoch")
+    return {split: dataset_of(images, split) for split in splits}
 
 
 def build_task(options: EndToEndOptions) -> Task:
@@ -197,6 +177,7 @@ def train_end_to_end(
     labels: np.ndarray,
     class_names: Sequence[str],
     pinned: Mapping[str, str],
+    validation: Examples | None = None,
     **facts: Any,
 ) -> dict[str, Any]:
     """Trains, evaluates after every epoch, and adds the result to the run directory.
@@ -211,6 +192,7 @@ def train_end_to_end(
         labels: the classes of the training examples [N].
         class_names: their names.
         pinned: digests that must be the same when a run resumes.
+        validation: examples of the data set's own validation split, which choose the best epoch.
         **facts: what the result says besides; `ratio`, the masking ratio, always.
 
     Returns:
@@ -234,6 +216,7 @@ def train_end_to_end(
             checkpoints=options.run_dir / "checkpoints",
             log=log,
             task=task,
+            validation_examples=validation,
             pools=worker_pools(how, labels, options.seed),
             progress=progress,
             description=f"{name}, {options.strategy}, {options.workers} worker(s)",
@@ -246,6 +229,7 @@ def train_end_to_end(
         "exchange": strategy.exchange,
         **facts,
         "train_examples": len(labels),
+        "validation_examples": 0 if validation is None else count(validation),
         "test_examples": count(test),
         **chosen(history, task),
         **{name: last[name] for name in ("test_loss", "bytes_received_per_worker")},

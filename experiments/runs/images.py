@@ -6,7 +6,7 @@ import hashlib
 import json
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +14,10 @@ import numpy as np
 from flax import nnx
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from experiments.command.bands import parse_bands, parse_scale
+from experiments.command.bands import parse_bands
 from experiments.command.errors import UsageError
-from experiments.command.options import ImageOptions
-from experiments.runs.bands import are_asked, bands_of, fitted, of_encoder, resolve, with_bands
-from experiments.runs.masks import masks_of, masks_slug
+from experiments.command.options import ImageOptions, NaturalOptions
+from experiments.runs.bands import bands_of, fitted, with_bands
 from experiments.runs.remarks import (
     say_how_resized,
     say_missing,
@@ -28,14 +27,15 @@ from experiments.runs.remarks import (
 from experiments.runs.splits import DenseSplit
 from experiments.runs.stores import Classified, shared, store_paths
 from jist import features
-from jist.data import Dataset, load_dataset
+from jist.data import Dataset, NaturalMasks, load_dataset, splits_of
+from jist.masking import FixedMask
 from jist.models import (
     Encoder,
     MAEEncoder,
+    Preprocessing,
     ViTConfig,
     digest,
     load_any_encoder,
-    read_preprocessing,
     shipped_encoders,
 )
 
@@ -45,7 +45,6 @@ RANDOM_ENCODERS = {
     "random-small": ViTConfig.small,
     "random-base": ViTConfig.base,
 }
-Given = TypeVar("Given", bound=ImageOptions)
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -81,14 +80,9 @@ class ImageInputs(Classified):
         return features.feature_dim(self.encoder, self.options.pool)
 
     @property
-    def image_size(self) -> int:
-        """Side of the images that the encoder sees, in pixels."""
-        return self.encoder.config.image_size
-
-    @property
-    def interpolation(self) -> str:
-        """The filter with which images are resized."""
-        return self.encoder.preprocessing.interpolation
+    def split_names(self) -> tuple[str, ...]:
+        """The splits of the data set."""
+        return splits_of(self.options.dataset, data_dir=self.options.data_dir)
 
     @property
     def pinned(self) -> Mapping[str, str]:
@@ -119,7 +113,7 @@ class ImageInputs(Classified):
     def split(
         self, name: str, mask_ratio: float, directory: pathlib.Path, progress: Progress
     ) -> DenseSplit:
-        """One of the splits, "train" or "test"."""
+        """One of the splits, "train", "test" or "validation"."""
         path = self._paths(mask_ratio, directory)[name]
         return self._extracted({name: path}, mask_ratio, progress)[name]
 
@@ -130,7 +124,8 @@ class ImageInputs(Classified):
         if bands is not None:
             read = hashlib.sha256(json.dumps(bands.describe()).encode()).hexdigest()
             of += f"-bands-{read[:8]}"
-        return store_paths(self.options, directory, f"{of}-seed-{self.options.seed}")
+        of = f"{of}-seed-{self.options.seed}"
+        return store_paths(self.options, directory, of, self.split_names)
 
     def _extracted(
         self, paths: dict[str, pathlib.Path], mask_ratio: float, progress: Progress
@@ -176,32 +171,35 @@ def build_encoder(options: ImageOptions) -> Encoder:
     return fitted(encoder, options) if isinstance(encoder, MAEEncoder) else encoder
 
 
-def in_full(options: Given) -> Given:
-    """The same options, with bands and scale as the encoder and the training images have them.
+def masks_of(
+    options: ImageOptions, mask_ratio: float, encoder: Encoder
+) -> FixedMask | NaturalMasks:
+    """The masks that the options name: fixed or natural."""
+    if not options.natural:
+        return FixedMask(encoder.config.patches, mask_ratio, options.seed)
+    return natural_masks(options, encoder.preprocessing, options.seed)
 
-    Errors: as `resolve` of bands.
-    """
-    if not options.of_images or options.dataset.startswith("masked:"):
-        return options
-    own = None
-    if not options.encoder.startswith("random"):  # of which `build_encoder` knows the names
-        own = read_preprocessing(options.encoder)
-    asked = are_asked(options)
-    if not asked and (own is None or (len(own.mean) == 3 and not own.bands)):
-        return options
-    found = bands_of(options)
-    if found is not None and len(parse_scale(options.scale)) == len(found.names):
-        if own is not None:
-            of_encoder(found.names, own)
-        return options
-    images = load_dataset(
-        options.dataset,
-        "train",
-        data_dir=options.data_dir,
-        seed=options.seed,
-        test_share=options.test_share,
+
+def natural_masks(options: NaturalOptions, preprocessing: Preprocessing, seed: int) -> NaturalMasks:
+    """The natural masks of the options; missing pixels take the encoder's mean."""
+    return NaturalMasks(
+        max_missing=options.max_missing,
+        no_data=options.no_data,
+        clouds=options.simulate_clouds,
+        seed=seed,
+        fill=tuple(round(255 * mean) for mean in preprocessing.mean),
     )
-    return dataclasses.replace(options, **resolve(options, images, own))
+
+
+def masks_slug(options: ImageOptions, mask_ratio: float) -> str:
+    """The masks in the name of a feature store."""
+    if not options.natural:
+        return f"ratio-{mask_ratio:g}"
+    clouds = options.simulate_clouds
+    parts = ["natural" if clouds is None else f"clouds-{clouds:g}"]
+    parts += [] if options.no_data is None else [f"no-data-{options.no_data}"]
+    parts += [f"max-missing-{options.max_missing:g}"] if options.max_missing else []
+    return "-".join(parts)
 
 
 def dataset_of(options: ImageOptions, split: str) -> Dataset:

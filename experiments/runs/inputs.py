@@ -57,6 +57,11 @@ class Inputs(Protocol):
         ...
 
     @property
+    def split_names(self) -> tuple[str, ...]:
+        """The splits: "train", "test" and, where the data bring one, "validation"."""
+        ...
+
+    @property
     def train_labels(self) -> tuple[int, np.ndarray | None]:
         """The number of training examples, and their classes [N] if they have one each.
 
@@ -68,7 +73,7 @@ class Inputs(Protocol):
     def splits(
         self, mask_ratio: float, directory: pathlib.Path, progress: Progress
     ) -> Mapping[str, Split]:
-        """Training and test examples; features are computed into `directory`, or read from it."""
+        """The examples of every split; features are computed into `directory`, or read from it."""
         ...
 
     def renewed(self, mask: str, mask_ratio: float) -> Callable[[int], np.ndarray] | None:

@@ -73,7 +73,7 @@ def chosen(history: list[dict[str, Any]], task: Task) -> dict[str, Any]:
         f"last_{test}": last[test],
         f"{test}_per_epoch": [metrics[test] for metrics in history],
     }
-    if validation in last:
+    if all(validation in metrics for metrics in history):
         by_validation = pick(history, key=lambda metrics: metrics[validation])
         found |= {
             f"best_{validation}": by_validation[validation],

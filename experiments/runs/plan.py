@@ -71,6 +71,8 @@ class Plan:
     images: ImageOptions
     head: HeadOptions
     trainings: tuple[Training, ...]
+    own_validation: bool = False
+    """The data bring a validation split, which stands in the place of held-out examples."""
 
     def __post_init__(self) -> None:
         drawn = any(training.mask_ratio or training.mask != "fixed" for training in self.trainings)
@@ -84,6 +86,11 @@ class Plan:
                 f"got dataset {self.images.dataset}, mask ratios "
                 f"{sorted({training.mask_ratio for training in self.trainings})}"
             )
+
+    @property
+    def validated(self) -> bool:
+        """Whether the epoch is chosen without the test examples."""
+        return self.own_validation or self.head.validation > 0
 
     def head_of(self, training: Training) -> HeadOptions:
         """The options of a training's head."""
@@ -99,6 +106,8 @@ class Plan:
     def config(self) -> dict[str, Any]:
         """The plan as JSON, without options that do not change the results."""
         config = dataclasses.asdict(self)
+        if not self.own_validation:
+            del config["own_validation"]  # runs before it was noticed list none
         unused = {"data_dir", "encode_batch", "mask_ratio", "resident_gb"}
         unused |= {"labels"} if self.images.labels is None else set()
         unused |= {"pool"} if self.images.pool == "cls" else set()
@@ -162,4 +171,5 @@ class Plan:
                 of_json(Training, training, f"config.json: trainings[{number}]")
                 for number, training in enumerate(config["trainings"])
             ),
+            own_validation=config.get("own_validation") is True,
         )

@@ -38,7 +38,7 @@ def restore_inputs(run_dir: pathlib.Path, images: ImageOptions) -> Inputs:
 
 
 class Head(NamedTuple):
-    """A trained head, or a whole network, with its deployed statistics.
+    """A trained head, with its deployed statistics.
 
     Attributes:
         model: the network.
@@ -69,11 +69,11 @@ def restore_head(
         CheckpointError: there is no checkpoint, or it cannot be read.
     """
     class_names = read_part(run_dir, "summary.json")["class_names"]
-    head, outputs = plan.head_of(training), len(class_names) or inputs.outputs
+    outputs = len(class_names) or inputs.outputs
     strategy = strategy_of(inputs, outputs, plan, training, devices=1)
     checkpoints = run_dir / "checkpoints" / training.name
     model, temperature = trainer.restore_calibrated(
-        strategy, checkpoints, which, task=inputs.task, validation=head.validation > 0
+        strategy, checkpoints, which, task=inputs.task, validation=plan.validated
     )
     return Head(model, class_names, temperature)
 

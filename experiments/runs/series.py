@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.command.errors import UsageError
-from experiments.runs.classification import run_plan
+from experiments.runs.classification import resolved, run_plan
 from experiments.runs.directory import lock, read_json, read_summary, write_json
 from experiments.runs.plan import Plan
 from jist.metrics import read_metrics
@@ -62,6 +62,7 @@ def _extended(plan: Plan, run_dir: pathlib.Path) -> Plan:
     file = run_dir / "config.json"
     if not file.exists():
         return plan
+    plan, _ = resolved(plan)
     there = _begun(Plan.from_config(read_json(file)), run_dir)
     written = [training.config() for training in there.trainings]
     added = tuple(training for training in plan.trainings if training.config() not in written)

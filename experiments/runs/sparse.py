@@ -17,7 +17,7 @@ from experiments.runs.stores import SPLITS
 from experiments.runs.vectors import of_rows, read_vectors
 from jist.data import DataError
 from jist.data.sparse import SparseExamples, load_xc
-from jist.data.vectors import Columns, many_labelled
+from jist.data.vectors import Columns, many_labelled, splits_in
 from jist.models import SparseMLP
 from jist.ragged import Ragged
 from jist.tasks import Task, inverse_propensities, multilabel, prior_outputs
@@ -41,10 +41,15 @@ class SparseInputs:
         options = self.options
         if self.files is None:
             path = options.dataset.removeprefix("xc:")
-            return {s: load_xc(path, s, skip_empty=options.skip_empty) for s in SPLITS}
+            return {s: load_xc(path, s, skip_empty=options.skip_empty) for s in self.split_names}
         how: dict[str, Any] = {"seed": options.seed, "test_share": options.test_share}
-        found = {s: many_labelled(self.files, options.dataset, s, **how) for s in SPLITS}
+        found = {s: many_labelled(self.files, options.dataset, s, **how) for s in self.split_names}
         return {s: of.without_empty() if options.skip_empty else of for s, of in found.items()}
+
+    @property
+    def split_names(self) -> tuple[str, ...]:
+        """The splits that there are."""
+        return SPLITS if self.files is None else splits_in(self.files)
 
     @property
     def dim(self) -> int:
@@ -92,7 +97,7 @@ class SparseInputs:
     def pinned(self) -> Mapping[str, str]:
         """The digest of the examples: files may be written anew under their names."""
         found = {split: examples.describe() for split, examples in self._splits.items()}
-        return {f"{split}_examples_sha256": found[split]["examples_sha256"] for split in SPLITS}
+        return {f"{split}_examples_sha256": of["examples_sha256"] for split, of in found.items()}
 
     @property
     def facts(self) -> Mapping[str, Any]:

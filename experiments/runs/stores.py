@@ -4,7 +4,7 @@ import abc
 import pathlib
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -31,6 +31,11 @@ class Classified(abc.ABC):
         return False
 
     @property
+    def split_names(self) -> tuple[str, ...]:
+        """The splits that there are: training, test and, where the data bring them, validation."""
+        return SPLITS
+
+    @property
     def network(self) -> Callable[..., nnx.Module]:
         """Makes a network for vectors."""
         return MLP
@@ -51,12 +56,10 @@ class Classified(abc.ABC):
         return len(labels), labels
 
 
-def store_paths(options: ImageOptions, directory: pathlib.Path, of: str) -> dict[str, pathlib.Path]:
-    """The stores of the splits, named by data set, split and what else features depend on.
-
-    Images without labels are all of one split, "train".
-    """
-    splits = SPLITS[:1] if options.dataset.startswith("images:") else SPLITS
+def store_paths(
+    options: ImageOptions, directory: pathlib.Path, of: str, splits: Sequence[str] = SPLITS
+) -> dict[str, pathlib.Path]:
+    """The stores of the splits, named by data set, split and what else features depend on."""
     slug = re.sub(r"\W+", "-", options.dataset.rstrip("/").rsplit("/", 1)[-1])
     return {split: directory / f"{slug}-{split}-{of}" for split in splits}
 

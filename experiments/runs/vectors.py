@@ -13,10 +13,17 @@ from rich.progress import Progress
 from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions
 from experiments.runs.splits import DenseSplit, SparseClassSplit, dense_splits
-from experiments.runs.stores import SPLITS, Classified
+from experiments.runs.stores import Classified
 from jist.data import DataError
 from jist.data.sparse import SparseTable
-from jist.data.vectors import SUFFIXES, Columns, Vectors, read_columns, vectors_of
+from jist.data.vectors import (
+    SUFFIXES,
+    Columns,
+    Vectors,
+    read_columns,
+    splits_in,
+    vectors_of,
+)
 from jist.features import Features
 from jist.models import MLP, SparseMLP
 from jist.ragged import Ragged
@@ -55,7 +62,12 @@ class VectorInputs(Classified):
     def _splits(self) -> dict[str, Vectors]:
         options = self.options
         how: dict[str, Any] = {"seed": options.seed, "test_share": options.test_share}
-        return {s: vectors_of(self.files, options.dataset, s, **how) for s in SPLITS}
+        return {s: vectors_of(self.files, options.dataset, s, **how) for s in self.split_names}
+
+    @property
+    def split_names(self) -> tuple[str, ...]:
+        """The splits that there are."""
+        return splits_in(self.files)
 
     @property
     def sparse_rows(self) -> bool:
@@ -84,7 +96,7 @@ class VectorInputs(Classified):
         found = {split: vectors.describe() for split, vectors in self._splits.items()}
         return {
             f"{split}_{name}": found[split][name]
-            for split in SPLITS
+            for split in found
             for name in ("features_sha256", "examples_sha256")
         }
 

@@ -14,7 +14,7 @@ from jist.data.images.missing import read_with_missing
 from jist.data.images.natural import NaturalMasks
 from jist.data.images.pipeline import Batch, batches
 from jist.data.images.walk import image_keys, is_image, say_passed_over
-from jist.data.loading import load_dataset
+from jist.data.loading import load_dataset, splits_of
 from jist.data.on_disk import OnDisk
 from jist.data.order import steps_until, worker_order
 
@@ -38,6 +38,7 @@ __all__ = [
     "read_with_missing",
     "resize",
     "say_passed_over",
+    "splits_of",
     "steps_until",
     "worker_order",
 ]

@@ -1,16 +1,18 @@
 """Data sets by name."""
 
 import os
+import pathlib
 
 from jist.data.dataset import Dataset
 from jist.data.images.cifar10 import load_cifar10
 from jist.data.images.digits import load_digits
 from jist.data.images.folder import load_folder
+from jist.data.images.layout import find_splits
 from jist.data.images.masked import load_masked
 from jist.data.images.scenes import AID, RESISC45, load_scenes
 from jist.data.images.unlabelled import load_unlabelled
 
-SPLITS = ("train", "test")
+SPLITS = ("train", "validation", "test")
 _SCENES = {published.name: published for published in (RESISC45, AID)}
 
 
@@ -30,7 +32,7 @@ def load_dataset(
             (one directory per class, below `train/` and `test/` or not), `masked:PATH` (written
             by `experiments.mask_dataset`), or `images:PATH` (all images below a directory, without
             labels; only "train").
-        split: "train" or "test".
+        split: "train", "test" or, if it is among `splits_of`, "validation".
         data_dir: where TFDS keeps its prepared data sets, or the extracted folder or one above it;
             where a PATH that is relative begins, in place of the working directory.
         seed: decides the split of data sets that come without one (all but `cifar10`, folders with
@@ -39,12 +41,15 @@ def load_dataset(
             `train/` and `test/`.
 
     Raises:
-        ValueError: an unknown name or split, a path that is no directory, a share outside (0, 1).
+        ValueError: an unknown name or split, a path that is no directory, a share outside (0, 1),
+            or a data set without a validation split.
         DataError: the data cannot be used; the message says why.
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {SPLITS}, got {split!r}")
-    base = "" if data_dir is None else os.path.expanduser(data_dir)
+    if split == "validation" and split not in splits_of(name, data_dir=data_dir):
+        raise ValueError(f"{name} has no validation split")
+    base = _base(data_dir)
     if name == "digits":
         return load_digits(split, seed=seed, test_share=test_share)
     if name == "cifar10":
@@ -62,3 +67,31 @@ def load_dataset(
         "dataset must be digits, cifar10, resisc45, aid, folder:PATH, masked:PATH or images:PATH, "
         f"got {name!r}"
     )
+
+
+def splits_of(name: str, *, data_dir: str | os.PathLike | None = None) -> tuple[str, ...]:
+    """The splits of a data set that has a name.
+
+    Args:
+        name: as of `load_dataset`.
+        data_dir: likewise.
+
+    Returns:
+        "train" and "test"; where the data bring one, "validation"; of `images:PATH` "train" alone.
+
+    Raises:
+        DataError: a folder has one split twice, or one of training and test is missing.
+    """
+    kind, _, path = name.partition(":")
+    root = pathlib.Path(_base(data_dir)) / pathlib.Path(path).expanduser()
+    if kind == "images":
+        return ("train",)
+    if kind == "folder":
+        brings = "validation" in find_splits(root)
+    else:
+        brings = kind == "masked" and (root / "validation").is_dir()
+    return ("train", "validation", "test") if brings else ("train", "test")
+
+
+def _base(data_dir: str | os.PathLike | None) -> str:
+    return "" if data_dir is None else os.path.expanduser(data_dir)

@@ -11,8 +11,8 @@ from experiments import distributed, mask_dataset, predict, pretrain
 from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions
 from experiments.reconstruct import own_bands
-from experiments.runs.bands import bands_of, bands_seen, of_encoder, resolve
-from experiments.runs.images import dataset_of, in_full
+from experiments.runs.bands import bands_of, bands_seen, in_full, of_encoder, resolve
+from experiments.runs.images import dataset_of
 from experiments.runs.remarks import say_what_is_missing
 from experiments.runs.restored import located
 from jist.data import load_dataset

@@ -93,6 +93,16 @@ def test_a_search_ends_with_the_recipe_that_validates_best(search):
         assert row["default"]["test_accuracy_mean"] == pytest.approx(-0.1005)
 
 
+def test_a_validation_split_is_searched_on(search, tmp_path):
+    for split in ("train", "val", "test"):
+        for name in "ab":
+            (tmp_path / "data" / split / name).mkdir(parents=True)
+    dataset = f"folder:{tmp_path / 'data'}"
+    assert search(dataset=dataset)["options"]["validation"] == 0.0
+    with pytest.raises(ValueError, match=r"--validation 0\.2 .* leave --validation out"):
+        search(dataset=dataset, validation=0.2)
+
+
 def test_a_curve_is_that_of_one_training(tmp_path):
     lines = [{"run": run, "epoch": 1} for run in ("ist-2-ratio-0.5", "ist-2-ratio-0.75")]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -41,11 +41,12 @@ class HeadOptions:
     """How often the examples are seen, by all workers together."""
     validation: float = 0.0
     """Share of the training examples of each class held out to choose the best epoch. 0 chooses it
-    by the test images, as the paper does; that accuracy is biased upwards."""
+    by the data set's own validation split (val/ of a folder) or, without one, by the test images,
+    as the paper does; that accuracy is biased upwards."""
     calibration: int = 1000
     """Training examples held out to fit the temperature that makes probabilities true, at most a
-    twentieth of all and none of fewer than 1000; 0 for none. With --validation it is fitted on
-    those examples."""
+    twentieth of all and none of fewer than 1000; 0 for none. With --validation, or a validation
+    split, it is fitted on those examples."""
 
     def __post_init__(self) -> None:
         if self.preset is not None:

@@ -16,7 +16,7 @@ from jist.data.holdout import held_out
 from jist.data.images.band_names import shown_channels
 from jist.data.images.bands import Bands
 from jist.data.images.decoding import IMAGE_SUFFIXES, Pixels, read_image
-from jist.data.images.layout import check_classes, find_splits, remarks_on
+from jist.data.images.layout import SPELLINGS, check_classes, find_splits, remarks_on
 from jist.data.images.missing import read_with_missing
 from jist.data.images.walk import directories, image_keys, say_passed_over
 
@@ -96,9 +96,10 @@ def load_folder(
 
     Args:
         path: the directory. If its `train/` and `test/` (`Training/`, `TEST/`, ...) hold
-            directories, those are the classes and any other directory beside the two is passed
-            over.
-        split: "train" or "test".
+            directories, those are the classes. `val/` (`Validation/`, `dev/`, ...) beside them is
+            the validation split, or the test split where there is no `test/`; any other directory
+            is passed over.
+        split: "train", "test" or, where there is one, "validation".
         seed: decides the split if there is no `train/` and `test/`.
         test_share: share of every class held out for testing in that case.
         base: what a relative path is relative to, by default the working directory.
@@ -115,18 +116,21 @@ def load_folder(
     splits, counts = find_splits(root), Counter()
     if splits:
         class_names = _class_names(root / splits[split])
-        other = "train" if split == "test" else "test"
-        differ = set(class_names) ^ set(_class_names(root / splits[other]))
-        if differ:
-            raise DataError(
-                f"{root}: train/ and test/ must hold the same class directories, "
-                f"only one of them holds {sorted(differ)}"
-            )
+        for other in splits:
+            differ = set(class_names) ^ set(_class_names(root / splits[other]))
+            if differ:
+                raise DataError(
+                    f"{root}: {splits[split]}/ and {splits[other]}/ must hold the same class "
+                    f"directories, only one of them holds {sorted(differ)}"
+                )
         remarks = remarks_on(root / splits[split], class_names)
         unused = [name for name in directories(root) if name not in splits.values()]
-        unused += [splits[name] for name in splits if name == "validation"]
         if unused:
-            remarks.append(f"{root}: beside train and test, {', '.join(unused)} passed over")
+            remarks.append(
+                f"{root}: beside {' and '.join(splits.values())}, {', '.join(unused)} passed over"
+            )
+        if splits["test"].lower() in SPELLINGS["validation"]:
+            remarks.append(f"{root}: without test/, {splits['test']}/ is the test split")
         keys, labels = _scan(root, f"{splits[split]}/", class_names, counts)
     else:
         class_names = _class_names(root)

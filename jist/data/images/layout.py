@@ -23,6 +23,8 @@ def find_splits(root: pathlib.Path) -> dict[str, str]:
 
     A directory that has the name of a split but holds no directories may be a class. Where there is
     neither training nor test split, a directory called like one of validation is a class, too.
+    Beside a training split without a test split, as in ImageNet, the validation split is the test
+    split.
 
     Returns:
         "train" and "test", with "validation" or without; or nothing.
@@ -41,6 +43,8 @@ def find_splits(root: pathlib.Path) -> dict[str, str]:
             found[split] = named[0]
     if not found.keys() & {"train", "test"}:
         return {}
+    if "test" not in found and "validation" in found:
+        found["test"] = found.pop("validation")
     for split, missing in (("train", "test"), ("test", "train")):
         if missing not in found:
             path = root / found[split]

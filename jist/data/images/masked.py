@@ -112,7 +112,7 @@ def load_masked(path: str, split: str, *, base: str | os.PathLike = "") -> Maske
 
     Args:
         path: what `experiments.mask_dataset` wrote.
-        split: "train" or "test".
+        split: "train", "test" or "validation".
         base: what a relative path is relative to, by default the working directory.
 
     Raises:

@@ -7,7 +7,7 @@ finds the files of a path and splits them; `many_labels` does so for examples wi
 from jist.data.vectors.columns import Columns
 from jist.data.vectors.many_labels import have_many_labels, many_labelled
 from jist.data.vectors.reading import SUFFIXES, read_columns
-from jist.data.vectors.vectors import Vectors, load_vectors, read_files, vectors_of
+from jist.data.vectors.vectors import Vectors, load_vectors, read_files, splits_in, vectors_of
 
 __all__ = [
     "SUFFIXES",
@@ -18,5 +18,6 @@ __all__ = [
     "many_labelled",
     "read_columns",
     "read_files",
+    "splits_in",
     "vectors_of",
 ]

@@ -6,7 +6,7 @@ from jist.data.errors import DataError
 from jist.data.sparse.matrix import SparseTable
 from jist.data.sparse.repository import SparseExamples
 from jist.data.vectors.columns import Columns
-from jist.data.vectors.vectors import SPLITS, rows_of
+from jist.data.vectors.vectors import of_split, rows_of
 
 
 def have_many_labels(files: list[Columns]) -> bool:
@@ -23,7 +23,7 @@ def many_labelled(
     Args:
         files: as of `read_files`, so that `have_many_labels`.
         name: of the data set.
-        split: "train" or "test".
+        split: "train", "test" or, if it is among `splits_in`, "validation".
         seed: decides the split of a file that brings none.
         test_share: share of all examples held out for testing there.
 
@@ -36,9 +36,10 @@ def many_labelled(
             f"{files[0].path} has {tables[0].columns} labels, {files[1].path} has "
             f"{tables[1].columns}"
         )
-    number = SPLITS.index(split) if len(files) == 2 else 0
-    x, y = files[number].x, tables[number]
+    part = of_split(files, split)
+    x, y = part.x, part.label
     assert isinstance(x, SparseTable)
+    assert isinstance(y, SparseTable)
     one_class = np.zeros(len(x), np.int32)
     rows = rows_of(files, split, one_class, ("any",), seed=seed, test_share=test_share)
     labels = y.labels()

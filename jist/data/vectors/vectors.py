@@ -22,6 +22,7 @@ from jist.data.vectors.reading import SUFFIXES, read_columns
 from jist.ragged import Ragged
 
 SPLITS = ("train", "test")
+WITH_VALIDATION = ("train", "validation", "test")
 _BLOCK_BYTES = 64e6  # read at a time, so that checking needs no memory
 
 
@@ -104,12 +105,12 @@ def load_vectors(
     The split is, in this order: two paths with a comma between them, of training and of test
     vectors; a directory with `train` and `test` (`train.npz`, `train.parquet`, the Zarr store
     `train`, or `x_train.npy` and `y_train.npy`); arrays `x_train`, `y_train`, `x_test`, `y_test` of
-    a `.npz` file; a column or array `split` of "train" and "test"; else a share of every class,
-    drawn from the seed and the rows' keys.
+    a `.npz` file; a column or array `split` of "train" and "test" and, where they are wanted,
+    "validation"; else a share of every class, drawn from the seed and the rows' keys.
 
     Args:
         path: a file as `jist.data.vectors.reading.read_columns` takes it, or as above.
-        split: "train" or "test".
+        split: "train", "test" or, if it is among `splits_in`, "validation".
         labels: the column, array or file of the labels, if they have no usual name.
         seed: decides the split of a file that brings none.
         test_share: share of every class held out for testing there.
@@ -118,8 +119,8 @@ def load_vectors(
         ValueError: no such split, or a share outside (0, 1).
         DataError: the files cannot be used; the message says which and why.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {SPLITS}, got {split!r}")
+    if split not in WITH_VALIDATION:
+        raise ValueError(f"split must be one of {WITH_VALIDATION}, got {split!r}")
     how = {"seed": seed, "test_share": test_share}
     files = read_files(os.fspath(path), labels)
     return vectors_of(files, f"features:{os.fspath(path)}", split, **how)
@@ -130,7 +131,7 @@ def vectors_of(
 ) -> Vectors:
     """As `load_vectors`, of files that have been opened, under a name."""
     names = classes_of(files)
-    part = files[SPLITS.index(split)] if len(files) == 2 else files[0]
+    part = of_split(files, split)
     found = indices(part, names)
     rows = rows_of(files, split, found, names, seed=seed, test_share=test_share)
     keys = _keys(part)
@@ -159,7 +160,7 @@ def rows_of(
 
     Args:
         files: as of `read_files`.
-        split: "train" or "test".
+        split: "train", "test" or "validation".
         labels: the classes of the rows of its file, of which a seeded split takes equal shares.
         class_names: their names.
         seed: as of `load_vectors`.
@@ -168,14 +169,13 @@ def rows_of(
     Raises:
         DataError: there are none, or the file's own split is no such.
     """
-    part = files[SPLITS.index(split)] if len(files) == 2 else files[0]
+    part = of_split(files, split)
     if len(files) == 2:
         rows = np.arange(len(part.x))
+    elif part.split is not None:
+        rows = np.flatnonzero(_split_of_rows(part) == split)
     else:
-        if part.split is not None:
-            test = _tested(part)
-        else:
-            test = held_out(_keys(part), labels, class_names, share=test_share, seed=seed)
+        test = held_out(_keys(part), labels, class_names, share=test_share, seed=seed)
         rows = np.flatnonzero(test if split == "test" else ~test)
     if not len(rows):
         raise DataError(f"{part.path} holds no vectors to {split}")
@@ -231,16 +231,39 @@ def _of_split(directory: pathlib.Path, split: str) -> pathlib.Path:
     return found[0]
 
 
-def _tested(part: Columns) -> np.ndarray:
+def splits_in(files: list[Columns]) -> tuple[str, ...]:
+    """The splits that files hold: "train", "test" and, where a column names it, "validation".
+
+    Raises:
+        DataError: a column names another split.
+    """
+    if len(files) == 2 or files[0].split is None:
+        return SPLITS
+    return WITH_VALIDATION if (_split_of_rows(files[0]) == "validation").any() else SPLITS
+
+
+def of_split(files: list[Columns], split: str) -> Columns:
+    """The file that holds a split.
+
+    Raises:
+        ValueError: there is no such split.
+    """
+    if split not in splits_in(files):
+        raise ValueError(f"{files[0].path} has no {split} split")
+    return files[SPLITS.index(split)] if len(files) == 2 else files[0]
+
+
+def _split_of_rows(part: Columns) -> np.ndarray:
     assert part.split is not None
     names = np.char.lower(part.split.astype(str))
-    wrong = np.flatnonzero(~np.isin(names, SPLITS))
+    wrong = np.flatnonzero(~np.isin(names, WITH_VALIDATION))
     if len(wrong):
         row = int(wrong[0])
         raise DataError(
-            f"{part.path}, row {row}: split must be train or test, got {part.split[row]!s}"
+            f"{part.path}, row {row}: split must be train, test or validation, got "
+            f"{part.split[row]!s}"
         )
-    return names == "test"
+    return names
 
 
 def _keys(part: Columns) -> list[str]:

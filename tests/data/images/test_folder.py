@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jist.data import DataError, batches, example_id, load_dataset, resize
+from jist.data import DataError, batches, example_id, load_dataset, resize, splits_of
 
 SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -110,11 +110,34 @@ def test_train_may_be_a_class(tmp_path):
 @pytest.mark.parametrize(("train", "test"), [("Train", "Test"), ("training", "TESTING")])
 def test_splits_spelt_otherwise_are_splits(tmp_path, train, test):
     make(tmp_path, f"{train}/a/1.png", f"{train}/b/1.png", f"{test}/a/1.png", f"{test}/b/2.png")
-    make(tmp_path, "val/a/1.png", "val/b/1.png", "raw/1.png")
+    make(tmp_path, "raw/1.png")
     found = load(tmp_path, "test")
     assert found.class_names == ("a", "b")
     assert found.keys == (f"{test}/a/1.png", f"{test}/b/2.png")
-    assert found.remarks == (f"{tmp_path}: beside train and test, raw, val passed over",)
+    assert found.remarks == (f"{tmp_path}: beside {train} and {test}, raw passed over",)
+    assert splits_of(f"folder:{tmp_path}") == ("train", "test")
+    with pytest.raises(ValueError, match="has no validation split"):
+        load(tmp_path, "validation")
+
+
+@pytest.mark.parametrize("name", ["val", "Validation", "valid", "DEV"])
+def test_a_validation_split_beside_the_others_or_in_place_of_the_test_split(tmp_path, name):
+    make(tmp_path, *(f"{split}/{of}/1.png" for split in ("train", name) for of in "ab"))
+    assert splits_of(f"folder:{tmp_path}") == ("train", "test")
+    found = load(tmp_path, "test")  # as ImageNet is laid out
+    assert found.keys == (f"{name}/a/1.png", f"{name}/b/1.png")
+    assert found.remarks == (f"{tmp_path}: without test/, {name}/ is the test split",)
+    assert load(tmp_path).remarks == found.remarks
+
+    make(tmp_path, "test/a/2.png", "test/b/2.png")
+    assert splits_of("folder:.", data_dir=tmp_path) == ("train", "validation", "test")
+    assert load(tmp_path, "validation").keys == found.keys
+    assert load(tmp_path, "test").keys == ("test/a/2.png", "test/b/2.png")
+    assert load(tmp_path).remarks == ()
+
+    make(tmp_path, f"{name}/c/1.png")
+    with pytest.raises(DataError, match=rf"train/ and {name}/ must hold the same .* \['c'\]"):
+        load(tmp_path)
 
 
 def test_groups_that_may_be_the_classes_are_pointed_out(tmp_path):

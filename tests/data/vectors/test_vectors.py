@@ -71,6 +71,11 @@ def test_the_split_is_by_column_by_file_or_by_the_names_of_arrays(tmp_path):
         for part, rows in zip(both(path), parts.values(), strict=True):
             np.testing.assert_array_equal(part.read(), X[rows])
             np.testing.assert_array_equal(part.labels, Y[rows])
+        with pytest.raises(ValueError, match="has no validation split"):
+            load_vectors(path, "validation")
+    split = np.where((np.arange(N) >= 20) & (np.arange(N) < 30), "Validation", split)
+    found = load_vectors(write(tmp_path / "three.npz", split=split), "validation")
+    np.testing.assert_array_equal(found.read(), X[20:30])
 
 
 def test_labels_may_lie_in_a_file_of_their_own(tmp_path):
@@ -112,7 +117,7 @@ NAN[3, 1] = np.nan
         (wrong(y=Y - 1), "row 0: label -1, but 0 does not occur"),
         (wrong(y=np.where(Y > 2, np.nan, Y)), "row 3: label nan is no whole number"),
         (wrong(y=np.where(Y > 2, "", "a")), "row 3: the label is empty"),
-        (wrong(split=np.full(N, "dev")), "row 0: split must be train or test, got dev"),
+        (wrong(split=np.full(N, "dev")), "row 0: split must be train, test or validation, got dev"),
         (wrong(split=np.full(N, "train")), "holds no vectors to test"),
         (lambda path: np.savez(path, x=X), "has no labels, called y, label.* --labels"),
         (lambda path: np.savez(path, y=Y), "has no array of features, called x, X.*it has y"),

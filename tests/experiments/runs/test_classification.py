@@ -7,13 +7,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.command.errors import UsageError
 from experiments.command.options import HeadOptions, ImageOptions, StrategyOptions
 from experiments.runs import calibration, classification, outcome
 from experiments.runs.heads import TASK, validation_rows
+from experiments.runs.images import dataset_of
+from experiments.runs.inputs import open_inputs
 from experiments.runs.plan import Plan, Training
+from experiments.runs.restored import restore_head
 from experiments.runs.splits import DenseSplit
 from jist.data import OnDisk
-from jist.data.holdout import spared
+from jist.data.holdout import held_out, spared
 from jist.features import Features
 from jist.metrics import MetricsLog, read_metrics
 
@@ -133,6 +137,47 @@ def test_more_epochs_go_on_with_a_run_that_is_done(images, run, whole, tmp_path,
     assert (tmp_path / "longer" / "metrics.jsonl").read_text().startswith(lines)
     with pytest.raises(ValueError, match=r"head\.epochs is 3 there and 2 here"):
         run(wanted(2), tmp_path / "longer")
+
+
+def test_a_validation_split_is_what_held_out_images_are(images, run, tmp_path):
+    """The same images in val/ as would be held out give the same bits, and the same checkpoint."""
+    whole = {split: dataset_of(images, split) for split in ("train", "test")}
+    train = whole["train"]
+    keys = [f"validation/{example_id}" for example_id in train.example_ids]
+    rows = held_out(keys, train.labels, train.class_names, share=0.25, seed=0)
+    for split, dataset, some in (
+        ("test", whole["test"], range(len(whole["test"]))),
+        ("val", train, np.flatnonzero(rows)),
+        ("train", train, np.flatnonzero(~rows)),
+    ):
+        for row in some:
+            copy = tmp_path / "own" / split / dataset.keys[row]
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.hardlink_to(dataset.locate(int(row)))
+    own = dataclasses.replace(images, dataset=f"folder:{tmp_path / 'own'}")
+    found = []
+    for name, given, share in (("held", images, 0.25), ("brought", own, 0.0)):
+        training = Training(mask_ratio=0.0, how=CENTRAL)
+        head = dataclasses.replace(HEAD, validation=share)
+        wanted = Plan(experiment="x", images=given, head=head, trainings=(training,))
+        (result,) = run(wanted, tmp_path / name)
+        config = json.loads((tmp_path / name / "config.json").read_text())
+        again = Plan.from_config(config)
+        assert (config.get("own_validation"), again.validated) == (share == 0 or None, True)
+        head = restore_head(tmp_path / name, again, training, open_inputs(given), "best")
+        found.append((result, head.temperature))
+        assert run(wanted, tmp_path / name) == [result]  # finds its work done
+    (held, warm), (brought, of_own) = found
+    names = ("test_accuracy_per_epoch", "best_validation_accuracy", "best_validation_epoch")
+    names += ("temperature", "last_test_loss", "train_examples", "validation_examples")
+    assert {n: brought[n] for n in names} == {n: held[n] for n in names}
+    assert warm == of_own
+    assert (held["own_validation"], brought["own_validation"]) == (False, True)
+    assert brought["calibration_examples"] == 0
+
+    with pytest.raises(UsageError, match="--validation 0.1 holds out .* brings a validation split"):
+        run(plan(own, dataclasses.replace(HEAD, validation=0.1), "fixed"), tmp_path / "both")
+    assert not (tmp_path / "both").exists()
 
 
 def test_results_are_named_by_the_tasks_metric_and_chosen_in_its_direction():
