@@ -1,85 +1,129 @@
-"""Starts the processes of a run on this machine.
+"""Starts the processes of a run on this machine, or on each of several machines.
 
     python -m experiments.launch -n 4 -- experiments.distributed --workers 4 ...
+    python -m experiments.launch --hosts a,b -n 2 -- experiments.distributed --workers 4 ...
 
 Starts a script N times, each with `--coordinator`, `--num-processes` and `--process-id`, and
 prefixes every line of output by its process. Signals are passed on. When a process fails, the
 others are ended, and the launcher exits with its exit code (128 + N for one ended by signal N);
-with `--max-restarts K` all are started again up to K times, and go on from the last checkpoint. All
-end with the launcher, however it ends. On a machine with GPUs process I takes GPU I. Expected: as
-long as the script takes.
+with `--max-restarts K` all are started again up to K times, and go on from the last checkpoint,
+with `--elastic` in as many processes as are left. All end with the launcher, however it ends. On a
+machine with GPUs process I takes GPU I.
+
+With `--hosts` the same command is given on every one of them, within `--join-timeout`; process 0
+runs on the first, at whose `--port` the others find it. Expected: as long as the script takes.
 """
 
 import argparse
-import os
+import contextlib
+import dataclasses
 import signal
 import socket
-import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Sequence
-from types import FrameType
-from typing import IO, Any
+from collections.abc import Iterator, Sequence
+
+from experiments.command.children import Children
+from experiments.command.rollcall import JoinError, call_roll
 
 LOOPBACK = "127.0.0.1"
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WRONG_OPTION = 2  # the exit code; it would be wrong again
-GRACE = 10.0  # seconds between asking a process to end and ending it
+PORT = 45711
 
 
-def launch(processes: int, command: Sequence[str], max_restarts: int = 0) -> int:
+@dataclasses.dataclass(frozen=True)
+class Hosts:
+    """The machines of a run.
+
+    Attributes:
+        names: of all, or their addresses, in the same order on each.
+        index: of this one, from 0.
+        port: of the first, where process 0 is found.
+        join_timeout: seconds to wait for the others.
+    """
+
+    names: Sequence[str]
+    index: int
+    port: int = PORT
+    join_timeout: float = 300
+
+    def meet(self) -> str:
+        """Waits until a launcher has come to this point on every host; returns HOST:PORT.
+
+        Raises:
+            JoinError: one did not come in time, or the port is taken.
+        """
+        address = f"{self.names[0]}:{self.port}"
+        everybody = (address, len(self.names), self.index, self.join_timeout)
+        for connection in call_roll(*everybody, hosts=self.names).values():
+            connection.close()
+        return address
+
+
+def launch(
+    processes: int,
+    command: Sequence[str],
+    max_restarts: int = 0,
+    *,
+    elastic: bool = False,
+    hosts: Hosts | None = None,
+) -> int:
     """Runs a script in several processes, until all have ended or one has failed.
 
     Args:
-        processes: number of processes.
+        processes: number of processes, on each host.
         command: the script's module name and its arguments.
-        max_restarts: how often a failure is answered by starting all again. A wrong option (exit
-            code 2) is not, nor a signal that the launcher was sent.
+        max_restarts: how often a failure is answered by starting all again, the same number on
+            every host. A wrong option (exit code 2) is not, nor a signal that the launcher was
+            sent.
+        elastic: whether those that have failed are left out from then on, and further ones if the
+            script says (by exit code 2) that its work cannot be divided among so many. On one host.
+        hosts: all machines; by default this one alone.
 
     Returns:
         The exit code: 0, or that of the first process that failed.
+
+    Raises:
+        JoinError: as of `Hosts.meet`.
     """
-    children: list[subprocess.Popen[str]] = []
-    told: list[int] = []  # signals that were passed on
-    code = 0
-    before = {name: signal.signal(name, _pass_on(children, told)) for name in PASSED_ON}
-    try:
-        for restart in range(max_restarts + 1):
-            code = _run(processes, command, children)
-            if code in (0, WRONG_OPTION) or told or restart == max_restarts:
-                break
+    children, left, restarts = Children(), processes, 0
+    with _signals_passed_on(children):
+        while True:
+            if hosts is None:
+                coordinator, indices, total = f"{LOOPBACK}:{_free_port()}", range(left), left
+                environment = {"JAX_COORDINATOR_BIND_ADDRESS": coordinator}  # not on the network
+            else:
+                coordinator, environment = hosts.meet(), {}
+                indices = range(hosts.index * left, (hosts.index + 1) * left)
+                total = len(hosts.names) * left
+            code, failed = children.run(command, indices, total, coordinator, environment)
+            if code == 0 or children.told:
+                return code
+            if code == WRONG_OPTION:
+                if left in (1, processes):
+                    return code
+                left -= 1  # the work cannot be divided among so many
+            elif restarts == max_restarts:
+                return code
+            else:
+                restarts += 1
+                left = max(1, left - failed) if elastic else left
             print(
                 f"a process ended with exit code {code}: starting all again, "
-                f"{restart + 1} of {max_restarts}",
+                f"{restarts} of {max_restarts}{f', in {left} processes' if elastic else ''}",
                 file=sys.stderr,
                 flush=True,
             )
-        return code
+
+
+@contextlib.contextmanager
+def _signals_passed_on(children: Children) -> Iterator[None]:
+    before = {name: signal.signal(name, children.pass_on) for name in PASSED_ON}
+    try:
+        yield
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)
-
-
-def _run(processes: int, command: Sequence[str], children: list[subprocess.Popen[str]]) -> int:
-    """Starts all, adding them to `children`, and waits for them; returns the exit code."""
-    coordinator = f"{LOOPBACK}:{_free_port()}"
-    children.clear()
-    printers: list[threading.Thread] = []
-    try:
-        for index in range(processes):
-            child = _start(command, coordinator, processes, index)
-            children.append(child)
-            for stream, target in ((child.stdout, sys.stdout), (child.stderr, sys.stderr)):
-                printers.append(
-                    threading.Thread(target=_print_prefixed, args=(index, stream, target))
-                )
-                printers[-1].start()
-        return _wait(children)
-    finally:
-        _end(children)
-        for printer in printers:
-            printer.join()
 
 
 def _free_port() -> int:
@@ -88,70 +132,13 @@ def _free_port() -> int:
         return listener.getsockname()[1]
 
 
-def _start(
-    command: Sequence[str], coordinator: str, processes: int, index: int
-) -> subprocess.Popen[str]:
-    own = ["--coordinator", coordinator, "--num-processes", str(processes)]
-    environment = {
-        "JAX_LOCAL_DEVICE_IDS": str(index),  # of GPUs
-        "JAX_COORDINATOR_BIND_ADDRESS": coordinator,  # not on the network
-        "PYTHONUNBUFFERED": "1",
-    }
-    own_environment = {"JIST_LAUNCHER": str(os.getpid())}  # with which the script ends
-    return subprocess.Popen(
-        [sys.executable, "-m", *command, *own, "--process-id", str(index)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        env=environment | os.environ | own_environment,
-        start_new_session=True,  # so that a terminal's Ctrl-C reaches it once, through the launcher
-    )
-
-
-def _print_prefixed(index: int, stream: Any, target: IO[str]) -> None:
-    with stream:
-        for line in stream:
-            # In one write, because the streams of all processes share the target.
-            target.write(f"[{index}] {line.rstrip()}\n")
-            target.flush()
-
-
-def _pass_on(
-    children: Sequence[subprocess.Popen[str]], told: list[int]
-) -> Callable[[int, FrameType | None], None]:
-    def handler(number: int, _: FrameType | None) -> None:
-        told.append(number)
-        for child in children:
-            child.send_signal(number)
-
-    return handler
-
-
-def _wait(children: Sequence[subprocess.Popen[str]]) -> int:
-    """Waits for all, or for the first that fails; returns the exit code."""
-    while True:
-        codes = [child.poll() for child in children]
-        failed = next((code for code in codes if code), None)
-        if failed is not None:
-            return failed if failed > 0 else 128 - failed
-        if None not in codes:
-            return 0
-        time.sleep(0.05)
-
-
-def _end(children: Sequence[subprocess.Popen[str]]) -> None:
-    for child in children:
-        if child.poll() is None:
-            child.terminate()
-    deadline = time.monotonic() + GRACE
-    for child in children:
-        try:
-            child.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+def _own_index(hosts: Sequence[str]) -> int | None:
+    """Which of the hosts this machine is; None if that cannot be told."""
+    own = []
+    for index, host in enumerate(hosts):
+        with contextlib.suppress(OSError), socket.create_server((host, 0)):
+            own.append(index)
+    return own[0] if len(own) == 1 else None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -159,26 +146,67 @@ def main(arguments: Sequence[str] | None = None) -> int:
     summary, _, details = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(
         prog="python -m experiments.launch",
-        usage="%(prog)s -n N [--max-restarts K] -- SCRIPT [OPTION ...]",
+        usage="%(prog)s -n N [--max-restarts K [--elastic]] [--hosts A,B] -- SCRIPT [OPTION ...]",
         description=summary,
         epilog=details,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("-n", type=int, required=True, metavar="N", help="number of processes")
+    number = {"type": int, "metavar": "N"}
+    parser.add_argument("-n", required=True, **number, help="number of processes, on each host")
     parser.add_argument(
         "--max-restarts",
-        type=int,
         default=0,
-        metavar="K",
+        **number,
         help="how often all are started again when one fails",
     )
+    parser.add_argument(
+        "--elastic", action="store_true", help="start again without those that have failed"
+    )
+    parser.add_argument(
+        "--hosts", metavar="A,B", help="all machines of the run, the first with process 0"
+    )
+    parser.add_argument(
+        "--host-index", **number, help="which of them this is, from 0; found by its addresses"
+    )
+    parser.add_argument("--port", default=PORT, **number, help="of the first host")
+    parser.add_argument(
+        "--join-timeout", default=300, **number, help="seconds to wait for the other hosts"
+    )
     parser.add_argument("command", nargs="+", metavar="SCRIPT", help="module and its options")
-    parsed = parser.parse_args(arguments)
-    if parsed.n < 1:
-        parser.error(f"-n must be at least 1, got {parsed.n}")
-    if parsed.max_restarts < 0:
-        parser.error(f"--max-restarts must not be negative, got {parsed.max_restarts}")
-    return launch(parsed.n, parsed.command, parsed.max_restarts)
+    given = parser.parse_args(arguments)
+    for name, least in (("n", 1), ("max_restarts", 0), ("join_timeout", 1), ("port", 1)):
+        if getattr(given, name) < least:
+            option = "-n" if name == "n" else f"--{name.replace('_', '-')}"
+            parser.error(f"{option} must be at least {least}, got {getattr(given, name)}")
+    if given.elastic and (given.max_restarts == 0 or given.hosts):
+        parser.error("--elastic needs --max-restarts, and goes with one host")
+    try:
+        return launch(
+            given.n,
+            given.command,
+            given.max_restarts,
+            elastic=given.elastic,
+            hosts=_hosts(parser, given),
+        )
+    except JoinError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _hosts(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Hosts | None:
+    if given.hosts is None:
+        if given.host_index is not None:
+            parser.error("--host-index needs --hosts")
+        return None
+    names = given.hosts.split(",")
+    if not all(names) or len(set(names)) < len(names):
+        parser.error(f"--hosts must be different names between commas, got {given.hosts}")
+    index = _own_index(names) if given.host_index is None else given.host_index
+    if index is None:
+        parser.error(f"--host-index must say which of {given.hosts} this machine is")
+    if not 0 <= index < len(names):
+        parser.error(f"--host-index must be 0 to {len(names) - 1}, got {index}")
+    return Hosts(names, index, given.port, given.join_timeout)
 
 
 if __name__ == "__main__":

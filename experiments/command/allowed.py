@@ -97,6 +97,7 @@ NUMBERS = {
     "outer_lr": RATE,
     "outer_momentum": SHARE,
     "participation": PART,
+    "partner_timeout": COUNT,
     "patch_size": COUNT,
     "picture_every": FROM_0,
     "process_id": FROM_0,

@@ -70,8 +70,9 @@ def run(main: Callable[[AnyOptions], None], options: type[AnyOptions], descripti
     except Exception as error:  # any error ends in one message
         if "--debug" in sys.argv:
             raise
-        print(f"error: {message_of(error)}", file=sys.stderr)
-        processes.leave(2 if isinstance(error, UsageError) else 1)
+        lost = processes.lost_partner(error)
+        print(f"error: {lost or message_of(error)}", file=sys.stderr)
+        processes.leave(2 if isinstance(error, UsageError) and not lost else 1)
 
 
 def _interrupt(number: int, _: Any) -> NoReturn:

@@ -1,23 +1,27 @@
 """Joining the processes of a run, on one machine or on many."""
 
-import importlib.util
 import os
 import re
+import socket
 import sys
 import threading
 import time
 from typing import Any, NoReturn
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
+from experiments.command import schedulers
 from experiments.command.errors import UsageError
 from experiments.command.options import ProcessOptions
-from experiments.command.rollcall import JoinError, call_roll
+from experiments.command.partners import Partners
+from experiments.command.quiet import silence_libraries
+from experiments.command.rollcall import PATIENCE, call_roll
 
 # The launcher's process id, in the environment of those that it starts.
 LAUNCHER = "JIST_LAUNCHER"
-# What JAX reads of SLURM.
-OF_SLURM = tuple(f"SLURM_{name}" for name in ("JOB_ID", "NTASKS", "PROCID", "LOCALID"))
+_partners: Partners | None = None
 
 
 def join(options: ProcessOptions) -> None:
@@ -37,56 +41,94 @@ def join(options: ProcessOptions) -> None:
             "coordinator, num_processes and process_id must be given together or not at all, "
             f"got {given}"
         )
-    if not explicit and not _scheduled():
+    if not explicit and not schedulers.scheduled():
         return
     if explicit and not re.fullmatch(r".+:\d+", options.coordinator or ""):
         raise UsageError(f"coordinator must be HOST:PORT, got {options.coordinator}")
     _end_with_launcher()
+    connections: dict[int, socket.socket] = {}
     if explicit:
-        _call_roll(*given, options.join_timeout)
+        connections = _call_roll(*given, options.join_timeout)
     else:
-        _check_variables()
-        tasks = os.environ.get("SLURM_NTASKS")
-        which = f"process {os.environ.get('SLURM_PROCID')} of {tasks}" if tasks else "one process"
-        print(
-            f"{which} of a scheduler's job, waiting for the others; to run alone: "
-            "--coordinator 127.0.0.1:45711 --num-processes 1 --process-id 0",
-            file=sys.stderr,
-        )
+        schedulers.prepare()
     sys.excepthook = _leave_with_traceback
     # JAX's preemption service would catch SIGTERM, and the process would not end.
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     # Workers are spread over processes, so each has one device where it has no GPUs.
     jax.config.update("jax_num_cpu_devices", 1)
-    _initialize(given, "deactivate" if explicit else _detection(), options.join_timeout)
+    if "--debug" not in sys.argv:
+        silence_libraries()
+    global _partners
+    if explicit:
+        _partners = Partners(connections, given[1] or 1, options.partner_timeout)
+    _initialize(given, "deactivate" if explicit else schedulers.detection(), options)
+    if not explicit:
+        connections = _connect_scheduled(options.join_timeout)
+        _partners = Partners(connections, jax.process_count(), options.partner_timeout)
 
 
-def _call_roll(address: Any, processes: Any, index: Any, timeout: int) -> None:
+def _connect_scheduled(timeout: int) -> dict[int, socket.socket]:
+    """Connects processes that a scheduler has started: their first exchange says where."""
+    with socket.create_server(("", 0)) as listener:
+        address = f"{socket.gethostbyname(socket.gethostname())}:{listener.getsockname()[1]}"
+    own = np.frombuffer(address.ljust(64).encode(), np.uint8)
+    of_first = multihost_utils.broadcast_one_to_all(own)
+    address = np.asarray(of_first, np.uint8).tobytes().decode().strip()
+    return call_roll(address, jax.process_count(), jax.process_index(), timeout)
+
+
+def lost_partner(error: BaseException) -> str:
+    """Which other process an error comes from, in a sentence; empty if it has another cause.
+
+    An exchange fails as soon as a connection breaks, and does not say whose it was.
+    """
+    of_gloo = "Gloo" in str(error)  # which also raises ValueError
+    if _partners is None or not (of_gloo or isinstance(error, jax.errors.JaxRuntimeError)):
+        return ""
+    said = _partners.lost()
+    if not said and of_gloo:
+        said = "the connection to another process broke, which has probably ended"
+    return said
+
+
+def _call_roll(address: Any, processes: Any, index: Any, timeout: int) -> dict[int, socket.socket]:
     if index >= processes:
         raise UsageError(f"process_id must be below num_processes={processes}, got {index}")
-    call_roll(address, processes, index, timeout, os.environ.get("JAX_COORDINATOR_BIND_ADDRESS"))
+    bind = os.environ.get("JAX_COORDINATOR_BIND_ADDRESS")
+    return call_roll(address, processes, index, timeout, bind)
 
 
-def _initialize(given: tuple[Any, ...], detection: str | None, timeout: int) -> None:
+def _initialize(given: tuple[Any, ...], detection: str | None, options: ProcessOptions) -> None:
     """Joins through JAX, in a thread: it cannot be interrupted, and the one that waits here can."""
     failed: list[BaseException] = []
+    timeout, said = options.join_timeout, detection == "deactivate"
 
     def initialize() -> None:
         try:
             # Longer than ours: when JAX loses patience, it ends the process with a stack trace.
             jax.distributed.initialize(
-                *given, cluster_detection_method=detection, initialization_timeout=timeout + 60
+                *given,
+                cluster_detection_method=detection,
+                initialization_timeout=timeout + 60,
+                heartbeat_timeout_seconds=options.partner_timeout + 60,
             )
         except BaseException as error:  # told by the thread that waits
             failed.append(error)
 
     thread = threading.Thread(target=initialize, daemon=True)
-    deadline = time.monotonic() + timeout
+    begin = time.monotonic()
     try:
         thread.start()
-        while thread.is_alive() and time.monotonic() < deadline:
+        while thread.is_alive() and (waited := time.monotonic() - begin) < timeout:
             thread.join(0.2)
+            if waited > PATIENCE and not said:
+                said = True
+                print(
+                    f"{schedulers.own_name()} waits for the others; to run alone: "
+                    "--coordinator 127.0.0.1:45711 --num-processes 1 --process-id 0",
+                    file=sys.stderr,
+                )
     except KeyboardInterrupt:
         _leave_at_once("interrupted", 130)
     if thread.is_alive():
@@ -117,25 +159,6 @@ def _end_with_launcher() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _check_variables() -> None:
-    """Checks what JAX reads of a scheduler, which would fail without naming it.
-
-    Raises:
-        JoinError: a variable or a package is missing.
-    """
-    present = os.environ.keys()
-    if "SLURM_STEP_NODELIST" in present:
-        missing = [name for name in OF_SLURM if name not in present]
-        if missing:
-            raise JoinError(f"SLURM started this process, but {', '.join(missing)} is not set")
-    elif "KUBERNETES_SERVICE_HOST" in present and importlib.util.find_spec("kubernetes") is None:
-        raise JoinError(
-            "Kubernetes started this process, and the package kubernetes, which finds the others, "
-            "is missing: pip install 'jax[k8s]', or give --coordinator, --num-processes and "
-            "--process-id"
-        )
-
-
 def leave(code: int) -> NoReturn:
     """Ends this process; immediately if others train with it.
 
@@ -151,23 +174,3 @@ def leave(code: int) -> NoReturn:
 def _leave_with_traceback(kind: type[BaseException], error: BaseException, where: Any) -> None:
     sys.__excepthook__(kind, error, where)
     leave(1)
-
-
-def _scheduled() -> bool:
-    """Whether a scheduler started several processes."""
-    environment = os.environ
-    # In a shell inside an allocation SLURM_NTASKS counts the tasks of the job, the step has one.
-    tasks = environment.get("SLURM_STEP_NUM_TASKS", environment.get("SLURM_NTASKS", "1"))
-    slurm = "SLURM_STEP_NODELIST" in environment and tasks != "1"
-    kubernetes = {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"} <= environment.keys()
-    return slurm or kubernetes or _mpi()
-
-
-def _mpi() -> bool:
-    return any(os.environ.get(size, "1") != "1" for size in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE"))
-
-
-def _detection() -> str | None:
-    """JAX finds SLURM, Kubernetes and Open MPI 4 by itself, and any other MPI through mpi4py."""
-    slurm = "SLURM_STEP_NODELIST" in os.environ  # its own MPI sets PMI_SIZE too
-    return "mpi4py" if _mpi() and not slurm and "OMPI_MCA_orte_hnp_uri" not in os.environ else None

@@ -280,91 +280,26 @@ def test_the_three_options_of_a_process_go_together():
         processes.join(ProcessOptions(num_processes=2))
 
 
-SLURM = {
-    f"SLURM_{name}": of
-    for name, of in {
-        "STEP_NODELIST": "a",
-        "NTASKS": "4",
-        "JOB_ID": "1",
-        "PROCID": "0",
-        "LOCALID": "0",
-    }.items()
-}
-
-
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({}, None),
-        ({"SLURM_STEP_NODELIST": "a", "SLURM_NTASKS": "1"}, None),
-        ({"SLURM_NTASKS": "4"}, None),  # a batch script outside of srun
-        ({"KUBERNETES_SERVICE_HOST": "k"}, None),  # any pod
-        (SLURM | {"PMI_SIZE": "4"}, "by JAX"),
-        ({"KUBERNETES_SERVICE_HOST": "k", "JOB_COMPLETION_INDEX": "0"}, "by JAX"),
-        ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_MCA_orte_hnp_uri": "1.0;tcp://h:1"}, "by JAX"),
-        ({"OMPI_COMM_WORLD_SIZE": "2"}, "mpi4py"),  # Open MPI 5
-        ({"PMI_SIZE": "2"}, "mpi4py"),
-    ],
-)
-def test_the_processes_of_a_scheduler_are_found(monkeypatch, environment, expected):
-    for name in ("SLURM_STEP_NODELIST", "SLURM_NTASKS", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    asked = []
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)  # kubernetes is installed
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # puts it back
-    monkeypatch.setattr("jax.config.update", lambda *_: None)
-    monkeypatch.setattr("jax.distributed.initialize", lambda *a, **k: asked.append((a, k)))
-    processes.join(ProcessOptions())
-    if expected is None:
-        assert not asked
-    else:
-        method = None if expected == "by JAX" else expected
-        ((given, named),) = asked
-        assert given == (None, None, None)
-        assert named == {"cluster_detection_method": method, "initialization_timeout": 360}
-
-
-@pytest.mark.parametrize(
-    ("environment", "message"),
-    [
-        (
-            {name: of for name, of in SLURM.items() if name != "SLURM_LOCALID"},
-            "SLURM started this process, but SLURM_LOCALID is not set",
-        ),
-        (
-            {"KUBERNETES_SERVICE_HOST": "k", "JOB_COMPLETION_INDEX": "3"},
-            "the package kubernetes, which finds the others, is missing",
-        ),
-    ],
-)
-def test_what_a_scheduler_lacks_is_named(monkeypatch, environment, message):
-    for name in (*SLURM, "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(JoinError, match=message):
-        processes.join(ProcessOptions())
-
-
 def test_all_come_to_the_roll_call_in_any_order():
     address = f"127.0.0.1:{launch._free_port()}"
     with concurrent.futures.ThreadPoolExecutor() as pool:
         late = [pool.submit(call_roll, address, 3, index, 20, address) for index in (2, 1, 0)]
-        assert [one.result() for one in late] == [None] * 3
+        second, first, zero = (one.result() for one in late)
+    zero[2].send(b"to the second")
+    assert second[0].recv(100) == b"to the second"
+    for connection in (*zero.values(), *first.values(), *second.values()):
+        connection.close()
 
 
 def test_who_does_not_come_and_a_port_that_is_taken_are_told():
     address = f"127.0.0.1:{launch._free_port()}"
-    with pytest.raises(JoinError, match=r"process\(es\) 1, 2 of 3 did not come to 127.* 0.5 s"):
+    with pytest.raises(JoinError, match=r"processes 1, 2 of 3 did not come to 127.* 0.5 s"):
         call_roll(address, 3, 0, 0.5, None)
     with pytest.raises(JoinError, match=r"process 1 was not joined by .*: Connection refused"):
         call_roll(address, 3, 1, 0.5, None)
     with (
         socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))),
-        pytest.raises(JoinError, match=r"port \d+ of --coordinator .* is taken by another program"),
+        pytest.raises(JoinError, match=r"port \d+ of 127\S+ is taken by another program"),
     ):
         call_roll(address, 3, 0, 0.5, address)
 
@@ -408,3 +343,129 @@ def test_all_end_with_a_launcher_that_is_killed(tmp_path):
         time.sleep(0.1)
     assert not any(map(is_running, running))
     child.communicate()
+
+
+def test_after_a_death_fewer_go_on_as_many_as_can_share_the_work(tmp_path, capfd, monkeypatch):
+    body = """
+processes = int(sys.argv[-3])
+print("of", processes, flush=True)
+if processes == 4 and index == 3:
+    os.kill(os.getpid(), signal.SIGKILL)
+if processes == 4:
+    time.sleep(60)
+sys.exit(2 if processes == 3 else 0)
+"""
+    monkeypatch.setenv("PYTHONPATH", str(script(tmp_path, body)))
+    assert launch.launch(4, ["child"], max_restarts=1, elastic=True) == 0
+    out, err = capfd.readouterr()
+    assert sorted(line for line in out.splitlines() if line.endswith("of 2")) == [
+        "[0] of 2",
+        "[1] of 2",
+    ]
+    assert err.splitlines() == [
+        "process 3 was ended by SIGKILL",
+        "a process ended with exit code 137: starting all again, 1 of 1, in 3 processes",
+        "a process ended with exit code 2: starting all again, 1 of 1, in 2 processes",
+    ]
+
+
+def on_host(index, port, path, *, timeout=30):
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "experiments.launch", "--hosts", "127.0.0.1,127.0.0.2"),
+            *("--host-index", str(index), "--port", str(port), "--join-timeout", str(timeout)),
+            *("-n", "2", "--max-restarts", "1", "--", "child"),
+        ],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(path), str(ROOT)])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_launchers_of_several_hosts_start_one_run_and_again_after_a_failure(tmp_path):
+    """A process of either host fails once; the other host's notices, as `Partners` would."""
+    body = f"""
+import pathlib
+mark = pathlib.Path({str(tmp_path)!r}, f"began-{{index // 2}}")
+again = mark.exists()
+time.sleep(0.2)
+mark.touch()
+print(*sys.argv[1:], flush=True)
+sys.exit(0 if again else 7)
+"""
+    path, port = script(tmp_path, body), launch._free_port()
+    both = [on_host(index, port, path) for index in (1, 0)]
+    for host, child in zip((1, 0), both, strict=True):
+        code, out, err = finish(child)
+        assert code == 0, err
+        own = {f"[{i}] --coordinator 127.0.0.1:{port} --num-processes 4 --process-id {i}"
+               for i in (2 * host, 2 * host + 1)}  # fmt: skip
+        assert set(out.splitlines()) == own
+        assert "starting all again, 1 of 1" in err
+
+
+def test_a_host_that_does_not_come_is_named(tmp_path):
+    path, port = script(tmp_path, ""), launch._free_port()
+    for index, message in (
+        (0, f"host 127.0.0.2 of 2 did not come to 127.0.0.1:{port} within 1 s (--join-timeout)"),
+        (1, f"host 127.0.0.2 was not joined by host 127.0.0.1 at 127.0.0.1:{port} within 1 s "),
+    ):
+        code, out, err = finish(on_host(index, port, path, timeout=1))
+        assert (code, out) == (1, "")
+        assert err.startswith(f"error: {message}")
+
+
+def test_a_launcher_finds_out_which_host_it_is_on(capsys):
+    assert launch._own_index(["host.invalid", "127.0.0.1"]) == 1
+    assert launch._own_index(["127.0.0.1", "127.0.0.2"]) is None  # both are this machine
+    for given, message in (
+        (["--hosts", "127.0.0.1,127.0.0.2"], "--host-index must say which of"),
+        (["--hosts", "a,b", "--host-index", "2"], "--host-index must be 0 to 1, got 2"),
+        (["--hosts", "a,a"], "--hosts must be different names between commas, got a,a"),
+        (["--elastic"], "--elastic needs --max-restarts, and goes with one host"),
+    ):
+        with pytest.raises(SystemExit):
+            launch.main([*given, "-n", "2", "--", "child"])
+        assert message in capsys.readouterr().err
+
+
+def test_a_process_that_is_killed_is_named_by_the_other_in_one_line(tmp_path):
+    """Without a launcher, in the middle of an exchange; JAX itself does not say who it was."""
+    body = """
+from experiments.command import processes
+from experiments.command.cli import Options, run
+from experiments.command.options import ProcessOptions
+
+def main(options):
+    processes.join(ProcessOptions(coordinator=address, num_processes=2, process_id=index))
+    from jax.experimental import multihost_utils
+    multihost_utils.sync_global_devices("both are here")
+    print(os.getpid(), flush=True)
+    if index == 1:
+        time.sleep(100)
+    multihost_utils.sync_global_devices("for ever")
+
+address = sys.argv.pop(1)
+sys.argv[1:] = []
+run(main, Options, "")
+"""
+    path, address = script(tmp_path, body), f"127.0.0.1:{launch._free_port()}"
+    zero, one = (
+        subprocess.Popen(
+            [sys.executable, "-m", "child", address, str(index)],
+            env=os.environ | {"PYTHONPATH": f"{path}{os.pathsep}{ROOT}", "XLA_FLAGS": FLAGS},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in (0, 1)
+    )
+    while not (line := one.stdout.readline()).strip().isdigit():
+        assert line
+    one.kill()
+    begin = time.monotonic()
+    code, _, err = finish(zero)
+    assert time.monotonic() - begin < 20
+    assert (code, err) == (1, "error: process 1 of 2 has ended before the others\n")
+    finish(one)

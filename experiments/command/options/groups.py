@@ -29,6 +29,9 @@ class ProcessOptions:
     """Index of this process, from 0."""
     join_timeout: int = 300
     """Seconds to wait for the other processes."""
+    partner_timeout: int = 120
+    """Seconds without a sign of life of another process after which training ends: how long a
+    process may stand still, or its machine be out of reach."""
 
 
 Group = TypeVar("Group", ImageOptions, HeadOptions, StrategyOptions, ProcessOptions)

@@ -45,17 +45,6 @@ def test_names_that_are_no_unicode_are_printed_escaped(monkeypatch, tmp_path):
     assert (tmp_path / "out").read_text() == "Z\\udcfcrich.png\n"
 
 
-@pytest.mark.parametrize(("step", "expected"), [("1", False), ("4", True), (None, True)])
-def test_a_shell_in_an_allocation_is_one_process(monkeypatch, step, expected):
-    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("SLURM_NTASKS", "4")
-    monkeypatch.setenv("SLURM_STEP_NODELIST", "localhost")
-    if step is not None:
-        monkeypatch.setenv("SLURM_STEP_NUM_TASKS", step)
-    assert processes._scheduled() == expected
-
-
 def test_a_coordinator_without_a_port_is_named():
     options = ProcessOptions(coordinator="127.0.0.1", num_processes=2, process_id=0)
     with pytest.raises(ValueError, match="coordinator must be HOST:PORT, got 127.0.0.1"):
