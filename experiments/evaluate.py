@@ -16,14 +16,18 @@ Without further options the accuracy of the last checkpoint equals that of the t
 in `metrics.jsonl`. With some, heads and temperatures stay as they are and the test images change:
 other masks, clouds, or another data set, whose classes the run must know; of a folder without
 `train/` and `test/` all images count. Several ratios or shares of clouds make a curve, `curve.png`.
-Features are kept beside the run's. Unfinished trainings are named and left out. Expected: seconds,
-and as long as other images or masks take to encode.
+Features are kept beside the run's. Unfinished trainings are named and left out.
+
+Takes runs of every script that trains classifiers, `finetune` and `convnet` among them; a network
+of convolutions sees images whole, so that masks are refused. Expected: seconds, and as long as
+other images or masks take to encode.
 """
 
 import dataclasses
 import pathlib
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -33,14 +37,13 @@ from experiments.figures.evaluations import draw_sheet, plot_curve
 from experiments.figures.reliability import plot_reliability, print_truths
 from experiments.runs.calibration import Truth, truth_of
 from experiments.runs.classwise import Predictions, by_class, predictions_of
-from experiments.runs.conditions import Condition, Tested, tested
-from experiments.runs.directory import features_of, read_part, write_json
+from experiments.runs.conditions import Condition, Tested, one_split, tested
+from experiments.runs.directory import features_of, write_json
 from experiments.runs.images import progress_bar
-from experiments.runs.plan import Plan
-from experiments.runs.restored import located, restore_head, restore_inputs
 from experiments.runs.splits import ClassSplit
 from experiments.runs.tables import check_out, write_records
-from jist.evaluation import evaluate
+from experiments.runs.trained import open_run
+from jist.evaluation import evaluate, predict
 
 SHOWN = 25  # mistakes on a contact sheet
 
@@ -119,47 +122,47 @@ def main(options: EvaluateOptions) -> None:
     check_out(options.out, (".csv", ".json", ".parquet"))
     if options.mistakes is not None and options.mistakes.suffix.lower() != ".png":
         raise UsageError(f"mistakes must end in .png, got {options.mistakes}")
-    plan = Plan.from_config(read_part(options.run_dir, "config.json"))
-    results = {r["run"]: r for r in read_part(options.run_dir, "summary.json")["results"]}
-    images = dataclasses.replace(plan.images, data_dir=options.data_dir)
-    features_dir = options.features_dir or features_of(options.run_dir)
-    inputs = restore_inputs(options.run_dir, images)
-    conditions = options.conditions
-    if options.dataset is None:
-        images = located(options.run_dir, images)
+    trained = open_run(options.run_dir, options.data_dir)
+    inputs, images = trained.inputs, trained.images
+    if options.dataset is not None:
+        images = dataclasses.replace(images, data_dir=options.data_dir)
+    features_dir, conditions = (
+        options.features_dir or features_of(options.run_dir),
+        options.conditions,
+    )
     evaluations: list[Evaluated] = []
-    for training in plan.trainings:
-        if not plan.is_done(training, results):
-            print(f"left out, not trained to the end: {training.name}")
+    for training in trained.names:
+        if not trained.is_done(training):
+            print(f"left out, not trained to the end: {training}")
             continue
-        model, class_names, temperature = restore_head(
-            options.run_dir, plan, training, inputs, options.checkpoint
-        )
+        model, class_names, temperature = trained.restore(training, options.checkpoint)
+        ratio = trained.ratio(training)
         for condition in conditions or [None]:
-            ratio = training.mask_ratio
             with progress_bar() as progress:
                 if condition is None:
-                    split = inputs.splits(ratio, features_dir, progress)["test"]
+                    split = one_split(inputs, "test", ratio, features_dir, progress)
                     given = (("test", inputs, split),) if isinstance(split, ClassSplit) else ()
                     examples = split.examples()
-                    found = Tested(given, examples["y"]) if given else None
+                    found = Tested(given, np.asarray(examples["y"])) if given else None
                 else:
                     found = tested(
                         inputs, condition, images, ratio, class_names, features_dir, progress
                     )
                     examples = found.examples
-            record: dict[str, Any] = {"training": training.name, "checkpoint": options.checkpoint}
+            record: dict[str, Any] = {"training": training, "checkpoint": options.checkpoint}
             record |= {} if condition is None else {"condition": str(condition)}
             record |= evaluate(model, examples, inputs.task)
             truth, sheet = None, []
             if found is not None:
-                truth = truth_of(model, examples, training.how.workers, temperature)
-                predictions = predictions_of(model, examples, temperature)
+                at_once = inputs.task.examples_at_once
+                logits = np.asarray(predict(model, examples["x"], at_once))
+                truth = truth_of(logits, found.label, trained.workers(training), temperature)
+                predictions = predictions_of(logits, found.label, temperature)
                 record |= described(found, condition, ratio, truth)
                 record |= by_class(predictions, class_names)
                 if options.mistakes is not None and not evaluations:
                     sheet = surest(found, predictions, class_names)
-            evaluations.append(Evaluated(training.name, condition, record, truth, sheet))
+            evaluations.append(Evaluated(training, condition, record, truth, sheet))
     report(options, evaluations, inputs.task.best)
 
 

@@ -30,19 +30,18 @@ from flax import nnx
 from experiments.command.cli import Options, run
 from experiments.command.errors import UsageError
 from experiments.figures.choice import chosen_training
-from experiments.runs.directory import features_of, read_part
+from experiments.runs.directory import features_of
 from experiments.runs.example import example_script
-from experiments.runs.finetuning import restore_finetuned
 from experiments.runs.images import ImageInputs, progress_bar
 from experiments.runs.inputs import Inputs
-from experiments.runs.plan import Plan
-from experiments.runs.restored import located, restore_head, restore_inputs
+from experiments.runs.network_images import NetworkInputs
+from experiments.runs.trained import open_run
 from jist.data import Dataset, batches
 from jist.evaluation import predict
 from jist.export import Deployed, folded_layers, write_onnx, write_stablehlo, write_tensors
 from jist.features import cls_vectors
 from jist.masking import FixedMask, patches_kept
-from jist.models import MLP, SparseMLP
+from jist.models import MLP, Classifier, ImageClassifier, SparseMLP
 from jist.probabilities import log_probabilities
 
 FORMATS = ("stablehlo", "safetensors", "onnx")
@@ -93,8 +92,7 @@ def main(options: ExportOptions) -> None:
         raise UsageError(f"format must be one of {FORMATS}, got {options.format!r}")
     if options.out.exists():
         raise UsageError(f"out={options.out} exists; exports are written to a new directory")
-    experiment = read_part(options.run_dir, "config.json").get("experiment")
-    trained = (finetuned if experiment == "finetune" else of_head)(options)
+    trained = restored(options)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     staging = pathlib.Path(tempfile.mkdtemp(prefix=".export.", dir=options.out.parent))
     try:
@@ -156,69 +154,58 @@ def _by_onnx(directory: pathlib.Path, arguments: list[np.ndarray]) -> np.ndarray
     return np.asarray(session.run(None, dict(zip(names, arguments, strict=True)))[0])
 
 
-def of_head(options: ExportOptions) -> Trained:
-    """A head on frozen features.
+def restored(options: ExportOptions) -> Trained:
+    """A head on frozen features, or an encoder and its head that were trained together.
 
     Raises:
-        UsageError: the run has many labels, and not one class for each example.
+        UsageError: the run has many labels, and not one class for each example; or its network is
+            one of convolutions.
     """
-    plan = Plan.from_config(read_part(options.run_dir, "config.json"))
-    training = chosen_training(plan, options.run_dir, options.training, options.checkpoint)
-    images = dataclasses.replace(plan.images, data_dir=options.data_dir)
-    inputs = restore_inputs(options.run_dir, located(options.run_dir, images))
-    head, class_names, temperature = restore_head(
-        options.run_dir, plan, training, inputs, options.checkpoint
-    )
-    if isinstance(head, SparseMLP) or not isinstance(head, MLP):
+    opened = open_run(options.run_dir, options.data_dir)
+    training = chosen_training(opened, options.run_dir, options.training, options.checkpoint)
+    model, class_names, temperature = opened.restore(training, options.checkpoint)
+    inputs, ratio, pool = opened.inputs, opened.ratio(training), opened.images.pool
+    if isinstance(model, ImageClassifier):
+        raise UsageError(
+            f"run_dir={options.run_dir} is a network of convolutions, which is not exported"
+        )
+    if isinstance(model, Classifier):
+        head, encoder, pool = model.head, model.encoder, model.pooling
+    elif isinstance(model, SparseMLP) or not isinstance(model, MLP):
         raise UsageError(f"run_dir={options.run_dir} ranks many labels, which is not exported")
-    ratio, encoder, pool = training.mask_ratio, None, images.pool
-    if isinstance(inputs, ImageInputs):
-        encoder = inputs.encoder
+    else:
+        head, encoder = model, inputs.encoder if isinstance(inputs, ImageInputs) else None
+    if encoder is not None:
         encoder.eval()
     deployed = Deployed(folded_layers(head), temperature or 1.0, encoder, pool)
     arguments, features = some_examples(inputs, deployed, ratio, options)
-    logits = np.asarray(predict(head, jnp.asarray(features)))
+    logits = np.asarray(predict(model, features))
     probabilities = np.exp(log_probabilities(logits, temperature or 1.0))
-    config = described(deployed, class_names, ratio, plan.images.max_missing)
-    noted = {"run": training.name, "checkpoint": options.checkpoint, "dataset": images.dataset}
+    config = described(deployed, class_names, ratio, opened.images.max_missing)
+    noted = {"run": training, "checkpoint": options.checkpoint, "dataset": opened.images.dataset}
     return Trained(deployed, config | noted, ratio, arguments, probabilities)
 
 
-def finetuned(options: ExportOptions) -> Trained:
-    """A network that was trained end to end."""
-    if options.training is not None or options.checkpoint != "last":
-        raise UsageError("a run of experiments.finetune has one training: its last epoch is taken")
-    finetune, model, tests = restore_finetuned(options.run_dir, options.data_dir)
-    encoder = model.encoder
-    deployed = Deployed(folded_layers(model.head), 1.0, encoder, finetune.pooling)
-    images, ids = first_images(tests, deployed)
-    mask = FixedMask(encoder.config.patches, finetune.mask_ratio, finetune.seed)
-    keep = np.asarray(mask(jnp.asarray(ids)))
-    given = {"image": jnp.asarray(images), "keep": jnp.asarray(keep)}
-    probabilities = np.exp(log_probabilities(np.asarray(predict(model, given))))
-    config = described(deployed, list(tests.class_names), finetune.mask_ratio, 0.0)
-    config |= {"run": "finetune", "checkpoint": "last", "dataset": finetune.dataset}
-    return Trained(deployed, config, finetune.mask_ratio, [images, keep], probabilities)
-
-
 def some_examples(
-    inputs: Inputs, deployed: Deployed, ratio: float, options: ExportOptions
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """The program's arguments for some test examples, and their features by jist."""
-    if not isinstance(inputs, ImageInputs):
+    inputs: Inputs | NetworkInputs, deployed: Deployed, ratio: float, options: ExportOptions
+) -> tuple[list[np.ndarray], Any]:
+    """The program's arguments for some test examples, and what jist's network is called with."""
+    if not isinstance(inputs, ImageInputs | NetworkInputs):
         with progress_bar() as progress:
             split = inputs.splits(ratio, features_of(options.run_dir), progress)["test"]
         x = np.asarray(split.examples(np.arange(len(split)) < CHECKED)["x"])
-        return [x], x
+        return [x], jnp.asarray(x)
     images, ids = first_images(inputs.examples("test"), deployed)
-    mask = FixedMask(inputs.encoder.config.patches, ratio, inputs.options.seed)
+    encoder = deployed.encoder
+    assert encoder is not None
+    mask = FixedMask(encoder.config.patches, ratio, inputs.options.seed)
     keep = np.asarray(mask(jnp.asarray(ids)))
-    encode = nnx.jit(cls_vectors, static_argnames="pool")
-    features = encode(
-        inputs.encoder, jnp.asarray(images), jnp.asarray(keep), pool=inputs.options.pool
-    )
     arguments = [images, keep] if deployed.sees_patches else [images]
-    return arguments, np.asarray(features)
+    if isinstance(inputs, NetworkInputs):
+        return arguments, inputs.given(images, keep)
+    encode = nnx.jit(cls_vectors, static_argnames="pool")
+    given = jnp.asarray(images), jnp.asarray(keep)
+    return arguments, encode(encoder, *given, pool=inputs.options.pool)
 
 
 def first_images(dataset: Dataset, deployed: Deployed) -> tuple[np.ndarray, np.ndarray]:

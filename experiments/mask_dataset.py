@@ -24,7 +24,8 @@ from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions
 from experiments.runs.bands import in_full
 from experiments.runs.directory import write_json
-from experiments.runs.images import build_encoder, dataset_of, masks_of, progress_bar
+from experiments.runs.images import build_encoder, dataset_of, progress_bar
+from experiments.runs.masks import masks_of
 from jist import costs
 from jist.data import Dataset, splits_of
 from jist.masked_images import write_masked

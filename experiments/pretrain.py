@@ -38,7 +38,8 @@ from experiments.command.options import BANDS, NATURAL, ProcessOptions, pick
 from experiments.figures.reconstruction import draw, views
 from experiments.runs.bands import are_asked, bands_of, new_preprocessing, resolve, with_bands
 from experiments.runs.directory import RunDirectory
-from experiments.runs.images import natural_masks, progress_bar
+from experiments.runs.images import progress_bar
+from experiments.runs.masks import natural_masks
 from experiments.runs.pretraining import PretrainOptions, build_mae
 from jist.data import Dataset, NaturalMasks, batches, load_dataset
 from jist.data.order import steps_until

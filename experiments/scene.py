@@ -33,11 +33,11 @@ from experiments.command.errors import UsageError
 from experiments.figures.choice import chosen_training
 from experiments.figures.land import colours_of, draw_map
 from experiments.runs.bands import bands_seen
-from experiments.runs.directory import read_part
-from experiments.runs.images import ImageInputs, check_sees_patches, natural_masks, progress_bar
-from experiments.runs.plan import Plan
-from experiments.runs.restored import Head, restore_head, restore_inputs
+from experiments.runs.images import ImageInputs, check_sees_patches, progress_bar
+from experiments.runs.masks import natural_masks
+from experiments.runs.restored import Head
 from experiments.runs.scene_maps import SceneMap, write_map
+from experiments.runs.trained import open_run
 from jist.data.images.bands import Bands
 from jist.data.images.rasters import load_rasterio, opened
 from jist.data.images.tiles import Grid, strips
@@ -80,17 +80,17 @@ def main(options: SceneOptions) -> None:
     rasterio = load_rasterio("experiments.scene")
     if options.out.suffix.lower() not in (".tif", ".tiff"):
         raise UsageError(f"out must end in .tif, got {options.out}")
-    plan = Plan.from_config(read_part(options.run_dir, "config.json"))
-    training = chosen_training(plan, options.run_dir, options.training, options.checkpoint)
-    inputs = restore_inputs(options.run_dir, plan.images)
+    trained = open_run(options.run_dir)
+    training = chosen_training(trained, options.run_dir, options.training, options.checkpoint)
+    inputs = trained.inputs
     if not isinstance(inputs, ImageInputs):
-        raise UsageError(f"run_dir={options.run_dir} classifies no images")
-    head = restore_head(options.run_dir, plan, training, inputs, options.checkpoint)
+        raise UsageError(f"run_dir={options.run_dir} has no head on features of images")
+    head = trained.restore(training, options.checkpoint)
     names = head.class_names
-    if training.mask_ratio:
+    if trained.ratio(training):
         print(
-            f"note: the run was trained at a masking ratio of {training.mask_ratio:g}; the map "
-            "takes every patch that is there"
+            f"note: the run was trained at a masking ratio of {trained.ratio(training):g}; the "
+            "map takes every patch that is there"
         )
     start = time.perf_counter()
     with (

@@ -5,25 +5,24 @@ import pathlib
 from experiments.command.errors import UsageError
 from experiments.figures.summaries import metric_of
 from experiments.runs.directory import read_part
-from experiments.runs.plan import Plan, Training
+from experiments.runs.trained import TrainedRun
 
 
 def chosen_training(
-    plan: Plan, run_dir: pathlib.Path, name: str | None, checkpoint: str
-) -> Training:
+    run: TrainedRun, run_dir: pathlib.Path, name: str | None, checkpoint: str
+) -> str:
     """The training of a name, or the one with the best result.
 
     Raises:
         UsageError: there is none of this name.
         FileNotFoundError: no training has been finished yet.
     """
-    trainings = {training.name: training for training in plan.trainings}
     if name is None:
         results = read_part(run_dir, "summary.json")["results"]
         metric = metric_of(results[0])
         by_test = f"{'best' if checkpoint == 'best' else 'last'}_test_{metric}"
-        by = f"best_validation_{metric}" if plan.validated else by_test
-        return trainings[max(results, key=lambda result: result[by])["run"]]
-    if name not in trainings:
-        raise UsageError(f"training must be one of {sorted(trainings)}, got {name!r}")
-    return trainings[name]
+        by = f"best_validation_{metric}" if run.validated else by_test
+        return max(results, key=lambda result: result[by])["run"]
+    if name not in run.names:
+        raise UsageError(f"training must be one of {sorted(run.names)}, got {name!r}")
+    return name

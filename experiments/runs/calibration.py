@@ -4,14 +4,10 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from flax import nnx
 
 from experiments.command.options import HeadOptions
 from experiments.runs.splits import ClassSplit, Split
-from jist.evaluation import predict
 from jist.probabilities import Reliability
-from jist.ragged import take
-from jist.tasks import Examples, count
 
 # Of fewer held-out examples a temperature is noise, and fewer training examples cannot spare them.
 FEWEST = 50
@@ -65,24 +61,23 @@ class Truth:
 
 
 def truth_of(
-    model: nnx.Module, examples: Examples, workers: int, temperature: float | None
+    logits: np.ndarray, labels: np.ndarray, workers: int, temperature: float | None
 ) -> Truth:
     """Measures a classifier, some examples at a time.
 
     Args:
-        model: the full network, in evaluation mode.
-        examples: {"x", "y"}.
+        logits: of the full network, in evaluation mode [N, C].
+        labels: the classes [N].
         workers: that trained it.
         temperature: of its checkpoint.
     """
     divisors = {"raw": 1.0, "by_workers": float(workers), "calibrated": temperature}
     sums: dict[str, Any] = dict.fromkeys(divisors)
-    for first in range(0, count(examples), _AT_ONCE):
-        part = take(examples, slice(first, first + _AT_ONCE))
-        logits, labels = np.asarray(predict(model, part["x"])), np.asarray(part["y"])
+    for first in range(0, len(logits), _AT_ONCE):
+        part = slice(first, first + _AT_ONCE)
         for name, divisor in divisors.items():
             if divisor is not None:
-                found = Reliability.of(logits, labels, divisor)
+                found = Reliability.of(logits[part], labels[part], divisor)
                 sums[name] = found if sums[name] is None else sums[name] + found
     return Truth(temperature=temperature, **sums)
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from rich.progress import Progress
 
 from experiments.command.errors import UsageError
@@ -32,6 +33,7 @@ from experiments.runs.remarks import say_once
 from experiments.runs.restored import strategy_of
 from experiments.runs.splits import Split
 from jist import features, trainer
+from jist.evaluation import predict
 from jist.metrics import MetricsLog
 from jist.tasks import Examples
 
@@ -212,7 +214,8 @@ def train_head(
             validation=plan.validated,
         )
         tests = splits["test"].examples()
-        probabilities = results_of(truth_of(found[0], tests, how.workers, found[1]))
+        logits, of = np.asarray(predict(found[0], tests["x"])), np.asarray(tests["y"])
+        probabilities = results_of(truth_of(logits, of, how.workers, found[1]))
     last = history[-1]
     widths = (inputs.dim, *head.hidden, inputs.outputs)
     return {

@@ -3,14 +3,12 @@
 import dataclasses
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from jist.evaluation import predict
 from jist.probabilities import log_probabilities
-from jist.tasks import Examples
+
+_AT_ONCE = 8192  # probabilities are in float64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +31,15 @@ class Predictions:
         return wrong[np.argsort(-self.probability[wrong], kind="stable")][:most]
 
 
-def predictions_of(model: nnx.Module, examples: Examples, temperature: float | None) -> Predictions:
-    """The predictions for examples {"x", "y"}; probabilities are of the temperature."""
-    logits = np.asarray(predict(model, examples["x"]))
-    best = np.asarray(jnp.argmax(logits, axis=-1))
-    sure = np.exp(log_probabilities(logits, temperature or 1.0).max(axis=1))
-    return Predictions(np.asarray(examples["y"]), best, sure)
+def predictions_of(
+    logits: np.ndarray, labels: np.ndarray, temperature: float | None
+) -> Predictions:
+    """The predictions that logits [N, C] make; probabilities are of the temperature."""
+    sure = [
+        np.exp(log_probabilities(logits[first : first + _AT_ONCE], temperature or 1.0).max(axis=1))
+        for first in range(0, len(logits), _AT_ONCE)
+    ]
+    return Predictions(labels, logits.argmax(axis=1), np.concatenate(sure))
 
 
 def by_class(found: Predictions, class_names: list[str]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import hashlib
 import pathlib
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
@@ -15,8 +16,9 @@ from experiments.command.errors import UsageError
 from experiments.command.options import NATURAL, ImageOptions
 from experiments.runs.images import ImageInputs
 from experiments.runs.inputs import Inputs, open_inputs
+from experiments.runs.network_images import NetworkInputs
 from experiments.runs.sparse import SparseInputs
-from experiments.runs.splits import ClassSplit
+from experiments.runs.splits import ClassSplit, Split
 from jist.data.images.layout import find_splits
 from jist.tasks import Examples
 
@@ -30,14 +32,16 @@ class Tested:
         label: class of each, among those of the run [N].
     """
 
-    parts: tuple[tuple[str, Inputs, ClassSplit], ...]
+    parts: tuple[tuple[str, Inputs | NetworkInputs, ClassSplit], ...]
     label: np.ndarray
 
     @functools.cached_property
     def examples(self) -> Examples:
         """{"x", "y"}."""
         found = [part.examples()["x"] for _, _, part in self.parts]
-        return {"x": found[0] if len(found) == 1 else jnp.concatenate(found), "y": self.label}
+        if len(found) > 1:
+            found = [jax.tree.map(lambda *parts: jnp.concatenate(parts), *found)]
+        return {"x": found[0], "y": self.label}
 
     def image(self, row: int) -> tuple[str, Image.Image] | None:
         """The name and the picture of an example; None where it is no image."""
@@ -45,7 +49,7 @@ class Tested:
             if row >= len(split):
                 row -= len(split)
                 continue
-            if not isinstance(inputs, ImageInputs):
+            if not isinstance(inputs, ImageInputs | NetworkInputs):
                 return None
             dataset = inputs.examples(name)
             (found,) = np.flatnonzero(dataset.example_ids == split.example_ids[row])[:1]
@@ -93,7 +97,7 @@ class Condition:
 
 
 def tested(
-    inputs: Inputs,
+    inputs: Inputs | NetworkInputs,
     condition: Condition,
     images: ImageOptions,
     mask_ratio: float,
@@ -119,7 +123,8 @@ def tested(
     options = condition.applied(images)
     if isinstance(inputs, SparseInputs):
         raise UsageError("conditions need examples of one class each; the run has many labels")
-    other = open_inputs(options)
+    whole = isinstance(inputs, NetworkInputs)
+    other = dataclasses.replace(inputs, options=options) if whole else open_inputs(options)
     if type(other) is not type(inputs) or other.dim != inputs.dim:
         raise UsageError(
             f"dataset={options.dataset} cannot be tested by a run on {images.dataset}: it has "
@@ -132,14 +137,24 @@ def tested(
         digest = hashlib.sha256(options.dataset.encode()).hexdigest()
         features_dir = features_dir / f"other-{digest[:8]}"
     for name in _splits(options, own=images.dataset):
-        if isinstance(other, ImageInputs):
-            found = other.split(name, ratio, features_dir, progress)
-        else:
-            found = other.splits(ratio, features_dir, progress)[name]
+        found = one_split(other, name, ratio, features_dir, progress)
         assert isinstance(found, ClassSplit)
         parts.append((name, other, found))
     labels = [_known(found, class_names, options.dataset) for _, _, found in parts]
     return Tested(tuple(parts), np.concatenate(labels))
+
+
+def one_split(
+    inputs: Inputs | NetworkInputs,
+    name: str,
+    mask_ratio: float,
+    features_dir: pathlib.Path,
+    progress: Progress,
+) -> Split:
+    """The split "train" or "test", without the other one where that takes work."""
+    if isinstance(inputs, ImageInputs | NetworkInputs):
+        return inputs.split(name, mask_ratio, features_dir, progress)
+    return inputs.splits(mask_ratio, features_dir, progress)[name]
 
 
 def _splits(options: ImageOptions, own: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ The network itself and its optimiser are the script's (`experiments.finetune`,
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import optax
@@ -22,15 +22,17 @@ from experiments.command.options import (
     StrategyOptions,
     pick,
 )
-from experiments.runs.directory import RunDirectory
+from experiments.runs.directory import RunDirectory, read_part, without_notes
 from experiments.runs.heads import say_exchange, strategy_of, worker_pools
 from experiments.runs.images import dataset_of, progress_bar
 from experiments.runs.outcome import chosen
 from experiments.runs.remarks import say_once
+from experiments.runs.restored import located
 from jist import trainer
 from jist.data import Dataset, splits_of
 from jist.data.order import steps_until
 from jist.metrics import MetricsLog
+from jist.models.fields import of_json
 from jist.strategies import Strategy, participants
 from jist.tasks import Examples, Task, classification, count
 
@@ -104,6 +106,34 @@ class EndToEndOptions(Options, StrategyOptions, ProcessOptions):
             test_share=self.test_share,
             seed=self.seed,
         )
+
+
+Given = TypeVar("Given", bound=EndToEndOptions)
+
+
+def read_options(
+    kind: type[Given], run_dir: pathlib.Path, data_dir: pathlib.Path | None
+) -> tuple[Given, list[str], dict[str, Any]]:
+    """The options of a finished run, its class names, and its result.
+
+    Args:
+        kind: the options of its script.
+        run_dir: the run directory.
+        data_dir: where the images are, as of the options.
+
+    Raises:
+        FieldError: a field of its config.json is missing or of another type.
+        FileNotFoundError: it is no run directory, or its training has not been finished yet.
+    """
+    config = without_notes(read_part(run_dir, "config.json"))
+    del config["experiment"]
+    config |= {"data_dir": data_dir, "run_dir": run_dir}
+    options = of_json(kind, config, f"{run_dir / 'config.json'}")
+    found = located(run_dir, options.images)
+    known = {"encoder", "data_dir"} & {field.name for field in dataclasses.fields(options)}
+    options = dataclasses.replace(options, **{name: getattr(found, name) for name in known})
+    summary = read_part(run_dir, "summary.json")
+    return options, summary["class_names"], summary["results"][0]
 
 
 def open_splits(images: ImageOptions) -> dict[str, Dataset]:

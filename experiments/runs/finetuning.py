@@ -8,19 +8,11 @@ from flax import nnx
 from experiments.command.bands import BandOptions
 from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions
-from experiments.runs.directory import read_part, without_notes
-from experiments.runs.end_to_end import (
-    EndToEndOptions,
-    build_strategy,
-    build_task,
-    worker_steps,
-)
-from experiments.runs.images import build_encoder, check_sees_patches, dataset_of
-from jist import strategies, trainer
-from jist.data import Dataset
+from experiments.runs.end_to_end import EndToEndOptions, build_strategy, worker_steps
+from experiments.runs.images import build_encoder, check_sees_patches
+from jist import strategies
 from jist.finetuning import Cropped, Mirrored, adamw_by_depth
 from jist.models import Classifier, name_neurons
-from jist.models.fields import of_json
 from jist.tasks import Task
 
 CORRECTIONS = ("scale", "none")
@@ -117,31 +109,3 @@ def build_finetuning(
         weight_decay=options.weight_decay,
     )
     return build_strategy(options, model, optimizer, task)
-
-
-def restore_finetuned(
-    run_dir: pathlib.Path, data_dir: pathlib.Path | None
-) -> tuple[FinetuneOptions, Classifier, Dataset]:
-    """The options of a run, its network after the last epoch, and its test images.
-
-    Args:
-        run_dir: the run directory.
-        data_dir: where the images are, as of the options.
-
-    Raises:
-        UsageError: it is no run of experiments.finetune.
-        FieldError: a field of its config.json is missing or of another type.
-        CheckpointError: there is no checkpoint, or it cannot be read.
-    """
-    config = without_notes(read_part(run_dir, "config.json"))
-    if config.pop("experiment", None) != "finetune":
-        raise UsageError(f"run_dir={run_dir} is no run of experiments.finetune")
-    config |= {"data_dir": data_dir, "run_dir": run_dir}
-    options = of_json(FinetuneOptions, config, f"{run_dir / 'config.json'}")
-    task, tests = build_task(options), dataset_of(options.images, "test")
-    trained_on = read_part(run_dir, "summary.json")["results"][0]["train_examples"]
-    model = build_classifier(options, len(tests.class_names))
-    strategy = build_finetuning(options, model, task, trained_on)
-    found = trainer.restore_model(strategy, run_dir / "checkpoints", "last", task=task)
-    assert isinstance(found, Classifier)
-    return options, found, tests

@@ -16,8 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from experiments.command.bands import parse_bands
 from experiments.command.errors import UsageError
-from experiments.command.options import ImageOptions, NaturalOptions
+from experiments.command.options import ImageOptions
 from experiments.runs.bands import bands_of, fitted, with_bands
+from experiments.runs.masks import masks_of, masks_slug
 from experiments.runs.remarks import (
     say_how_resized,
     say_missing,
@@ -27,12 +28,10 @@ from experiments.runs.remarks import (
 from experiments.runs.splits import DenseSplit
 from experiments.runs.stores import Classified, shared, store_paths
 from jist import features
-from jist.data import Dataset, NaturalMasks, load_dataset, splits_of
-from jist.masking import FixedMask
+from jist.data import Dataset, load_dataset, splits_of
 from jist.models import (
     Encoder,
     MAEEncoder,
-    Preprocessing,
     ViTConfig,
     digest,
     load_any_encoder,
@@ -83,6 +82,16 @@ class ImageInputs(Classified):
     def split_names(self) -> tuple[str, ...]:
         """The splits of the data set."""
         return splits_of(self.options.dataset, data_dir=self.options.data_dir)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images that the encoder sees, in pixels."""
+        return self.encoder.config.image_size
+
+    @property
+    def interpolation(self) -> str:
+        """The filter with which images are resized."""
+        return self.encoder.preprocessing.interpolation
 
     @property
     def pinned(self) -> Mapping[str, str]:
@@ -169,37 +178,6 @@ def build_encoder(options: ImageOptions) -> Encoder:
         )
     encoder = load_any_encoder(options.encoder, dtype=dtype)
     return fitted(encoder, options) if isinstance(encoder, MAEEncoder) else encoder
-
-
-def masks_of(
-    options: ImageOptions, mask_ratio: float, encoder: Encoder
-) -> FixedMask | NaturalMasks:
-    """The masks that the options name: fixed or natural."""
-    if not options.natural:
-        return FixedMask(encoder.config.patches, mask_ratio, options.seed)
-    return natural_masks(options, encoder.preprocessing, options.seed)
-
-
-def natural_masks(options: NaturalOptions, preprocessing: Preprocessing, seed: int) -> NaturalMasks:
-    """The natural masks of the options; missing pixels take the encoder's mean."""
-    return NaturalMasks(
-        max_missing=options.max_missing,
-        no_data=options.no_data,
-        clouds=options.simulate_clouds,
-        seed=seed,
-        fill=tuple(round(255 * mean) for mean in preprocessing.mean),
-    )
-
-
-def masks_slug(options: ImageOptions, mask_ratio: float) -> str:
-    """The masks in the name of a feature store."""
-    if not options.natural:
-        return f"ratio-{mask_ratio:g}"
-    clouds = options.simulate_clouds
-    parts = ["natural" if clouds is None else f"clouds-{clouds:g}"]
-    parts += [] if options.no_data is None else [f"no-data-{options.no_data}"]
-    parts += [f"max-missing-{options.max_missing:g}"] if options.max_missing else []
-    return "-".join(parts)
 
 
 def dataset_of(options: ImageOptions, split: str) -> Dataset:

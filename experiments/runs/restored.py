@@ -38,7 +38,7 @@ def restore_inputs(run_dir: pathlib.Path, images: ImageOptions) -> Inputs:
 
 
 class Head(NamedTuple):
-    """A trained head, with its deployed statistics.
+    """A trained head, or a whole network, with its deployed statistics.
 
     Attributes:
         model: the network.

@@ -88,7 +88,6 @@ SHORTER = {
     "ship": "",
     "reconstruct": "",
     "finetune": "--epochs 1 --batch-size 8 --dtype float32",
-    "finetune_ratios": "--ratios 0.5",
     "finetune_costs": "--workers 2 --batch-size 4 --repeats 1",
     "centralized": HEAD.replace("--local-steps 2", ""),
     "distributed": HEAD,
@@ -108,7 +107,7 @@ SHORTER = {
 }
 # What no option makes short: these have tests of their own, of their parts.
 LONG = {"bench", "bench.wire_bytes", "chaos", "convnet", "network", "scaling"}
-READERS = {"evaluate", "predict", "export", "finetune_ratios", "scene"}  # of the directory of a run
+READERS = {"evaluate", "predict", "export", "scene"}  # of the directory of a run
 SMALL = ("--encoder", "encoders/mae-base")
 WITH_ENCODER = {
     *("centralized", "clouds", "compare", "distributed", "extract", "finetune", "finetune_costs"),

@@ -4,22 +4,28 @@ import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from filled import filled
 from flax import nnx
+from PIL.Image import Resampling
+from scipy.special import log_softmax, softmax
 
 import experiments.export
 import experiments.finetune
 import experiments.finetune_costs
-import experiments.finetune_ratios
+from experiments import evaluate, predict
+from experiments.evaluate import EvaluateOptions
 from experiments.finetune_costs import CostOptions
-from experiments.finetune_ratios import RatioOptions
-from experiments.runs.finetuning import FinetuneOptions, restore_finetuned
+from experiments.predict import PredictOptions
+from experiments.runs.finetuning import FinetuneOptions
+from experiments.runs.trained import open_run
 from jist.metrics import MetricsLog
 from jist.models import MAEEncoder, ViTConfig, load_encoder, save_encoder
 from jist.models.storage import tensors
 
+BICUBIC = Resampling.BICUBIC
 CONFIG = ViTConfig(8, 4, dim=16, depth=1, heads=2, mlp_dim=32)
 
 
@@ -131,16 +137,71 @@ def test_what_a_worker_needs_is_what_its_program_holds(options, tmp_path):
         experiments.finetune_costs.main(dataclasses.replace(costs, workers=(1,)))
 
 
-def test_the_network_is_tested_at_other_ratios(options, result):
-    tests = RatioOptions(run_dir=options.run_dir, ratios=(0.5, 0.0))
-    experiments.finetune_ratios.main(tests)
-    found = json.loads((options.run_dir / "ratios.json").read_text())
-    assert found["trained_at"] == 0.5
-    assert found["ratios"]["0.5"]["test_accuracy"] == result["last_test_accuracy"]
-    assert 0 < found["ratios"]["0"]["test_accuracy"] < 1
+@pytest.fixture(scope="module")
+def restored(options, result):
+    """The network of the last epoch, the test images and their labels."""
+    trained = open_run(options.run_dir)
+    model = trained.restore("finetune", "last").model
+    tests = trained.inputs.examples("test")
+    pixels = np.stack(
+        [np.asarray(tests.open(i).resize((8, 8), BICUBIC)) for i in range(len(tests))]
+    )
+    pixels = jnp.asarray(pixels)
+    return nnx.jit(lambda keep: model({"image": pixels, "keep": keep})), tests
 
 
-def test_it_is_exported_as_one_program(options, result, tmp_path, capsys):
+def test_it_is_evaluated_under_other_conditions(options, result, restored, tmp_path):
+    """Of whole images the accuracy is computed here; under clouds there is less to be seen."""
+    out = tmp_path / "all.json"
+    given = {"run_dir": options.run_dir, "out": out, "mistakes": tmp_path / "mistakes.png"}
+    evaluate.main(EvaluateOptions(**given, mask_ratio=(0.5, 0.0), simulate_clouds=(0.3,)))
+    same, whole, clouds = json.loads(out.read_text())
+    assert same["test_accuracy"] == result["last_test_accuracy"]
+    model, tests = restored
+    labels = tests.labels
+    keep = np.arange(4, dtype=np.int32)[None].repeat(len(labels), 0)
+    logits = np.asarray(model(keep))
+    found = logits.argmax(axis=1)
+    assert whole["test_accuracy"] == pytest.approx((found == labels).mean())
+    assert (
+        np.diag(whole["confusion"]).tolist()
+        == np.bincount(labels[found == labels], minlength=10).tolist()
+    )
+    assert 0.3 < clouds["ratio"] < 1
+    assert clouds["examples"] <= whole["examples"] == len(labels)
+    assert whole["test_nll"] == pytest.approx(
+        -log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean(), rel=1e-5
+    )
+    for name in ("mistakes.png",):
+        assert (tmp_path / name).stat().st_size > 1000
+    evaluate.main(EvaluateOptions(run_dir=options.run_dir, checkpoint="best"))
+    best = json.loads((options.run_dir / "evaluation.json").read_text())["finetune"]
+    assert best["test_accuracy"] == result["best_test_accuracy"]
+
+
+def test_files_are_predicted(options, restored, tmp_path, capsys):
+    model, tests = restored
+    for i in range(3):
+        (tmp_path / tests.class_names[tests.labels[i]]).mkdir(exist_ok=True)
+        tests.open(i).save(tmp_path / tests.class_names[tests.labels[i]] / f"{i}.png")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    paths = sorted(tmp_path.rglob("?.png"))
+    keep = np.arange(4, dtype=np.int32)[None].repeat(len(tests), 0)
+    wanted = softmax(np.asarray(model(keep)), axis=1)[[int(path.stem) for path in paths]]
+    given = {"run_dir": options.run_dir, "images": (tmp_path,), "skip_unreadable": True}
+    predict.main(PredictOptions(**given, mask_ratio=0.0, top_k=2, json_lines=True))
+    out, err = capsys.readouterr()
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["image"] for line in lines] == [str(path) for path in paths]
+    for line, row in zip(lines, wanted, strict=True):
+        assert [*line["probabilities"].values()] == pytest.approx(sorted(row)[:-3:-1], abs=2e-4)
+    assert "skipped" in err
+    assert "of 3 in folders of their classes" in err
+    predict.main(PredictOptions(**given, draws=3))
+    assert capsys.readouterr().out.count("± ") == 3
+
+
+def test_it_is_exported_as_one_program(options, restored, tmp_path, capsys):
     """Compared with jist by the script itself, on 100 images."""
     given = {"run_dir": options.run_dir, "out": tmp_path / "out"}
     experiments.export.main(experiments.export.ExportOptions(**given))
@@ -149,13 +210,12 @@ def test_it_is_exported_as_one_program(options, result, tmp_path, capsys):
     assert (config["checked_on"], config["visible"]) == (100, 2)
     # With more patches than in training, it is still the same network.
     call = jax.export.deserialize((tmp_path / "out" / "model.stablehlo").read_bytes()).call
-    _, model, tests = restore_finetuned(options.run_dir, None)
-    pixels = np.stack([np.asarray(tests.open(i).resize((8, 8))) for i in range(3)])
-    keep = np.arange(4, dtype=np.int32)[None].repeat(3, 0)
-    network = nnx.jit(lambda model, examples: jax.nn.softmax(model(examples)))
-    expected = network(model, {"image": pixels, "keep": keep})
-    np.testing.assert_allclose(call(pixels, keep), expected, rtol=1e-4)
-    with pytest.raises(ValueError, match="has one training"):
+    model, tests = restored
+    pixels = np.stack([np.asarray(tests.open(i).resize((8, 8), BICUBIC)) for i in range(3)])
+    keep = np.arange(4, dtype=np.int32)[None].repeat(len(tests), 0)
+    expected = softmax(np.asarray(model(keep)), axis=1)[:3]
+    np.testing.assert_allclose(call(pixels, keep[:3]), expected, rtol=1e-4)
+    with pytest.raises(ValueError, match="training must be one of .'finetune'., got 'a'"):
         experiments.export.main(
             experiments.export.ExportOptions(
                 run_dir=options.run_dir, out=tmp_path / "x", training="a"

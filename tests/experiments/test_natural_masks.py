@@ -9,6 +9,7 @@ from PIL import Image
 
 from experiments import centralized, extract, mask_dataset, predict
 from experiments.command.options import HeadOptions, ImageOptions, StrategyOptions
+from experiments.runs.given_images import masks_of_run
 from experiments.runs.images import build_encoder
 from experiments.runs.plan import Plan, Training
 from jist.data import EmptyImageError
@@ -107,7 +108,7 @@ def test_predictions_take_the_masks_that_masked_the_training_images(images, tmp_
     mask_dataset.main(mask_dataset.MaskDatasetOptions(**options, out=tmp_path / "m"))
     masked = ImageOptions(dataset=f"masked:{tmp_path / 'm'}")
     encoder = build_encoder(masked)
-    assert predict.masks_of_run(masked, 0.0, encoder) == FixedMask(64, 0.5, 3)
+    assert masks_of_run(masked, 0.0, encoder) == FixedMask(64, 0.5, 3)
 
 
 def test_the_first_image_may_be_unreadable(images, tmp_path, capsys):

@@ -23,8 +23,11 @@ from experiments import (
 from experiments.command import cli
 from experiments.command.options import HeadOptions, ImageOptions, StrategyOptions
 from experiments.figures import results
+from experiments.figures.choice import chosen_training
 from experiments.runs.images import RANDOM_ENCODERS
 from experiments.runs.plan import Plan, Training
+from experiments.runs.trained import HeadRun
+from experiments.runs.vectors import VectorInputs
 from jist.models import ViTConfig
 
 
@@ -279,8 +282,12 @@ def test_the_best_training_is_that_of_what_is_asked_for(tmp_path, validation, ch
     ]
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "summary.json").write_text(json.dumps({"results": results}))
-    options = predict.PredictOptions(run_dir=tmp_path, images=(), checkpoint=checkpoint)
-    assert predict.choose(plan, options).how.strategy == chosen
+    trained = HeadRun(tmp_path, plan, plan.images, VectorInputs(plan.images, []))
+    found = chosen_training(trained, tmp_path, None, checkpoint)
+    assert found == trainings["abc".index(chosen)].name
+    assert chosen_training(trained, tmp_path, trainings[0].name, "last") == trainings[0].name
+    with pytest.raises(ValueError, match="training must be one of .*'a-4-.*, got 'd'"):
+        chosen_training(trained, tmp_path, "d", "last")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,159 @@
+"""Images as the networks take them that are trained end to end."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from rich.progress import Progress
+
+from experiments.command.errors import UsageError
+from experiments.command.options import ImageOptions
+from experiments.runs.images import dataset_of
+from experiments.runs.masks import masks_of
+from experiments.runs.splits import ClassSplit
+from jist.data import Dataset, MaskedImages, NaturalMasks, batches
+from jist.features.visible import NO_PATCH, visible_batches
+from jist.models import Classifier, ImageClassifier
+from jist.ragged import take
+from jist.tasks import Examples, Task
+
+_AT_ONCE = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class PixelSplit(ClassSplit):
+    """Images with one class each.
+
+    Attributes:
+        x: what the network is called with, a tree of arrays [N, ...].
+        classes: of each [N].
+        ids: stable ids [N].
+        noted: what is noted about them.
+    """
+
+    x: Any
+    classes: np.ndarray
+    ids: np.ndarray
+    noted: Mapping[str, Any]
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Data set, class names and, under natural masks, the share that is missing."""
+        return dict(self.noted)
+
+    @property
+    def label(self) -> np.ndarray:
+        """The classes [N]."""
+        return self.classes
+
+    @property
+    def example_ids(self) -> np.ndarray:
+        """Those of the data set [N]."""
+        return self.ids
+
+    def examples(self, rows: np.ndarray | None = None) -> Examples:
+        """{"x", "y"}: all, or those where `rows`, bool [N], is true."""
+        found = {"x": self.x, "y": jnp.asarray(self.classes)}
+        return found if rows is None else take(found, np.flatnonzero(rows))
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkInputs:
+    """Images for a network that takes their pixels.
+
+    Attributes:
+        options: which images.
+        model: the network, trained or not.
+        task: what it is trained for.
+        image_size: side of its images, in pixels.
+    """
+
+    options: ImageOptions
+    model: Classifier | ImageClassifier
+    task: Task
+    image_size: int
+
+    @property
+    def dim(self) -> int:
+        """Side of an image, in pixels."""
+        return self.image_size
+
+    @property
+    def interpolation(self) -> str:
+        """The filter with which images are resized."""
+        seer = self.model.encoder if isinstance(self.model, Classifier) else self.model
+        return seer.preprocessing.interpolation
+
+    def examples(self, split: str) -> Dataset:
+        """The images."""
+        return dataset_of(self.options, split)
+
+    def given(self, pixels: np.ndarray, keep: np.ndarray | None) -> Any:
+        """What the network is called with.
+
+        Args:
+            pixels: images u8 [B, S, S, C] of the network's size.
+            keep: their visible patches i32 [B, K], under natural masks padded with -1; None of a
+                network that sees images whole.
+        """
+        if keep is None:
+            return jnp.asarray(pixels)
+        given = {"image": jnp.asarray(pixels), "keep": jnp.asarray(np.maximum(keep, 0))}
+        padded = {"valid": jnp.asarray(keep != NO_PATCH)} if self.options.natural else {}
+        return given | padded
+
+    def split(
+        self, name: str, mask_ratio: float, directory: pathlib.Path, progress: Progress
+    ) -> PixelSplit:
+        """The images of "train" or "test" under fixed masks, or the natural ones of the options.
+
+        Raises:
+            UsageError: masks, or no images, of a network that sees whole images.
+        """
+        if not self.options.of_images:
+            raise UsageError(
+                f"dataset={self.options.dataset} holds no images; the network sees some"
+            )
+        dataset = self.examples(name)
+        noted = dataset.describe()
+        if isinstance(self.model, Classifier):
+            return self._masked(dataset, noted, mask_ratio)
+        if mask_ratio or self.options.natural:
+            raise UsageError("the run's network sees images whole, so masks cannot be used")
+        found = batches(
+            dataset,
+            image_size=self.image_size,
+            interpolation=self.interpolation,
+            batch_size=_AT_ONCE,
+        )
+        pixels = np.concatenate([part.images for part in found])
+        return PixelSplit(self.given(pixels, None), dataset.labels, dataset.example_ids, noted)
+
+    def _masked(self, dataset: Dataset, noted: dict[str, Any], mask_ratio: float) -> PixelSplit:
+        assert isinstance(self.model, Classifier)
+        encoder = self.model.encoder
+        if isinstance(dataset, MaskedImages):
+            channels = len(encoder.preprocessing.mean)
+            dataset.check(encoder.config.image_size, encoder.config.patch_size, channels)
+        masks = masks_of(self.options, mask_ratio, encoder)
+        found = [
+            (part.images, part.keep, part.labels, part.example_ids)
+            for part in visible_batches(
+                dataset,
+                masks,
+                encoder,
+                rows=range(len(dataset)),
+                batch_size=_AT_ONCE,
+                skip_empty=self.options.skip_empty,
+            )
+        ]
+        pixels, keep, labels, ids = (np.concatenate(part) for part in zip(*found, strict=True))
+        there = labels >= 0
+        keep = keep[there]
+        if isinstance(masks, NaturalMasks):
+            shown = float((keep != NO_PATCH).mean()) if len(keep) else 0.0
+            noted |= {"missing_share": 1 - shown}
+        return PixelSplit(self.given(pixels[there], keep), labels[there], ids[there], noted)
