@@ -51,6 +51,9 @@ class Options:
     scale: Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="LOW HIGH ...")] = None
     """Bands: the stored values that become 0 and 1 before mean and deviation are applied, a pair
     for all or one for each in turn; 0 10000 for reflectances of Sentinel-2."""
+    resize: Literal["crop", "squash", "pad"] | None = None
+    """How an image becomes a square: crop (by default) takes the central one, squash ignores the
+    proportions, pad keeps the whole image and fills the rest with the mean."""
     ground_resolution: float | None = None
     """Scale-MAE: how many metres a pixel of your images is wide. Its positions are made for that,
     whatever the source holds."""
@@ -92,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
         config=(tyro.conf.FlagCreatePairsOff,),
     )
     into = ("verify", "heads", "decoder_heads", "layer_norm_eps", "mean", "std")
-    into += ("bands", "scale", "ground_resolution")
+    into += ("bands", "scale", "resize", "ground_resolution")
     given = any(getattr(options, name) != getattr(Options, name) for name in into)
     if options.to is not None and given:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in into)

@@ -190,7 +190,7 @@ def _describe(source: Source, plan: Plan, overrides: Overrides) -> list[str]:
                 "rebuilt; --decoder-heads says how many"
             )
     lines.append(_describe_pixels(source, plan.preprocessing, overrides))
-    lines += _describe_resizing(source.preprocessor or {})
+    lines += _describe_resizing(source.preprocessor or {}, plan.preprocessing.resize)
     lines += _describe_extra(source, plan)
     other = sorted({source.tensors[name].dtype for name in _used(plan)} - {"float32"})
     if other:
@@ -204,10 +204,11 @@ def _describe_pixels(source: Source, wanted: Preprocessing, overrides: Overrides
     how = "as its files say" if said else "assumed: no file beside it says how"
     given = [f"--{name}" for name in ("mean", "std") if getattr(overrides, name)]
     how = f"{' and '.join(given)} as given, the rest {how}" if given else how
-    return f"pixels   less {mean}, over {std}, {wanted.interpolation}; {how}"
+    resized = wanted.interpolation + ("" if wanted.resize == "crop" else f", {wanted.resize}")
+    return f"pixels   less {mean}, over {std}, {resized}; {how}"
 
 
-def _describe_resizing(said: Mapping[str, Any]) -> list[str]:
+def _describe_resizing(said: Mapping[str, Any], resize: str = "crop") -> list[str]:
     """What an image processor does to the shape of images and jist does not."""
     lines, size, crop = [], said.get("size"), said.get("crop_size")
     if said.get("do_pad") or not said.get("do_resize", True):
@@ -216,13 +217,19 @@ def _describe_resizing(said: Mapping[str, Any]) -> list[str]:
         edge, kept = size["shortest_edge"], min(crop.values()) if isinstance(crop, dict) else crop
         if kept != edge:
             lines.append(f"shorter side {edge}, central crop {kept}")
-    elif isinstance(size, dict) and size.keys() >= {"height", "width"}:
-        lines.append("images that are not square are squashed")
+    elif isinstance(size, dict) and size.keys() >= {"height", "width"} and resize != "squash":
+        lines.append("images that are not square are squashed (--resize squash)")
     return [
-        f"note     preprocessor_config.json: {line}; not followed: jist scales the shorter side to "
-        "the encoder's size and cuts the centre"
+        f"note     preprocessor_config.json: {line}; not followed: jist {_DONE[resize]}"
         for line in lines
     ]
+
+
+_DONE = {
+    "crop": "scales the shorter side to the encoder's size and cuts the centre",
+    "squash": "scales both sides to the encoder's size",
+    "pad": "scales the longer side to the encoder's size and pads the other",
+}
 
 
 def _describe_extra(source: Source, plan: Plan) -> list[str]:

@@ -210,6 +210,14 @@ def _preprocessor(config: dict[str, Any]) -> dict[str, Any]:
     stored = config["preprocessing"]
     side = config.get("encoder", {}).get("image_size", 224)
     resample = {name: code for code, name in RESAMPLING.items()}[stored["interpolation"]]
+    resized = stored.get("resize", "crop")
+    square = {"height": side, "width": side}
+    if resized == "pad":
+        raise ConversionError(
+            "the encoder pads images to a square (resize=pad in its config.json), which no image "
+            "processor of transformers does; export it with another --to"
+        )
+    cut = {"size": {"shortest_edge": side}, "do_center_crop": True, "crop_size": square}
     return {
         "image_processor_type": "ViTImageProcessor",
         "do_resize": True,
@@ -218,5 +226,5 @@ def _preprocessor(config: dict[str, Any]) -> dict[str, Any]:
         "image_mean": stored["mean"],
         "image_std": stored["std"],
         "resample": resample,
-        "size": {"height": side, "width": side},
+        **(cut if resized == "crop" else {"size": square}),
     }

@@ -34,6 +34,7 @@ class Overrides:
         std: their standard deviation, likewise.
         bands: names of the channels, where they are bands.
         scale: the values that become 0 and 1 before: a pair, or one for each channel in turn.
+        resize: how images become squares, as of `jist.models.Preprocessing`.
         ground_resolution: of Scale-MAE: metres that a pixel of its images is wide; positions are
             made for it.
     """
@@ -45,6 +46,7 @@ class Overrides:
     std: tuple[float, ...] | None = None
     bands: tuple[str, ...] | None = None
     scale: tuple[float, ...] | None = None
+    resize: str | None = None
     ground_resolution: float | None = None
 
 
@@ -308,6 +310,7 @@ def _preprocessing(
         interpolation=resized,
         bands=overrides.bands or (),
         scale=scales * channels if len(scales) == 1 else scales,
+        resize=overrides.resize or "crop",
     )
 
 

@@ -110,7 +110,7 @@ def chosen(
         batches(
             dataset,
             image_size=encoder.config.image_size,
-            interpolation=encoder.preprocessing.interpolation,
+            preprocessing=encoder.preprocessing,
             batch_size=500,
             rows=np.sort(order),
         )

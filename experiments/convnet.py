@@ -42,7 +42,7 @@ def main(options: ConvnetOptions) -> None:
     strategy = build_training(options, model, task, len(train_set))
     found = {
         split: {
-            "x": read_images(images, options.image_size, model.preprocessing.interpolation),
+            "x": read_images(images, options.image_size, model.preprocessing),
             "y": images.labels,
         }
         for split, images in splits.items()

@@ -8,8 +8,8 @@ r"""A trained run as a directory that other programs use: preprocessing, encoder
 `predict.py` beside it runs it with NumPy, JAX and flatbuffers alone. `onnx` writes a graph for ONNX
 Runtime, of at most as many visible patches as the run saw. `safetensors` writes `head.safetensors`
 and `encoder/`, for programs of one's own. In all of them the deployed statistics are folded into
-the head's linear layers, and `config.json` says the rest: classes, temperature, size, mean,
-deviation and filter of images, masks, and how far a program's probabilities are from jist's.
+the head's linear layers, and `config.json` says the rest: classes, temperature, size, resizing,
+filter, mean and deviation of images, masks, and how far a program's probabilities are from jist's.
 
 Takes runs of every script that trains heads, on images, clips or vectors, and of
 `experiments.finetune`. Expected: half a minute.
@@ -131,7 +131,8 @@ def write(trained: Trained, form: str, directory: pathlib.Path) -> dict[str, Any
             noted["most_visible"] = patches_kept(patches, trained.ratio)
         write_onnx(deployed, directory, noted["most_visible"] or 1)
         found = _by_onnx(directory, trained.arguments)
-    (directory / "predict.py").write_text(example_script(form))
+    resized = trained.config.get("preprocessing", {}).get("resize", "crop")
+    (directory / "predict.py").write_text(example_script(form, resized))
     difference = float(np.max(np.abs(found / trained.probabilities - 1)))
     if not difference <= MOST:
         raise RuntimeError(
@@ -217,7 +218,7 @@ def first_images(dataset: Dataset, deployed: Deployed) -> tuple[np.ndarray, np.n
             batches(
                 dataset,
                 image_size=encoder.config.image_size,
-                interpolation=encoder.preprocessing.interpolation,
+                preprocessing=encoder.preprocessing,
                 batch_size=CHECKED,
             )
         )
@@ -247,7 +248,7 @@ def described(
         "visible": patches_kept(patches, ratio) if patches else 0,
         "max_missing": max_missing,
         "pool": deployed.pool,
-        "preprocessing": encoder.preprocessing.as_json(),
+        "preprocessing": {"resize": "crop"} | encoder.preprocessing.as_json(),
     }
 
 

@@ -31,6 +31,7 @@ from experiments.figures.results import print_results
 from experiments.runs.bands import in_full
 from experiments.runs.end_to_end import build_task, open_splits, train_end_to_end
 from experiments.runs.finetuning import FinetuneOptions, build_classifier, build_finetuning
+from experiments.runs.remarks import say_how_resized
 from jist import trainer
 from jist.finetuning import MaskedImages
 from jist.models import Classifier, digest, save_encoder, unnamed
@@ -52,6 +53,7 @@ def main(options: FinetuneOptions) -> None:
     train_set = splits["train"]
     task = build_task(options)
     model = build_classifier(options, len(train_set.class_names))
+    say_how_resized(train_set, model.encoder)
     strategy = build_finetuning(options, model, task, len(train_set))
     given = {"ratio": options.mask_ratio, "seed": options.seed}
     seen = {split: MaskedImages(of, model.encoder, **given) for split, of in splits.items()}

@@ -38,9 +38,10 @@ from experiments.command.options import BANDS, NATURAL, ProcessOptions, pick
 from experiments.figures.reconstruction import draw, views
 from experiments.runs.bands import are_asked, bands_of, new_preprocessing, resolve, with_bands
 from experiments.runs.directory import RunDirectory
-from experiments.runs.images import progress_bar
+from experiments.runs.images import progress_bar, resized_before
 from experiments.runs.masks import natural_masks
 from experiments.runs.pretraining import PretrainOptions, build_mae
+from experiments.runs.remarks import say_how_resized
 from jist.data import Dataset, NaturalMasks, batches, load_dataset
 from jist.data.order import steps_until
 from jist.masking import are_visible
@@ -82,6 +83,9 @@ def main(options: PretrainOptions) -> None:
         options = dataclasses.replace(options, **resolve(options, dataset, None))
         preprocessing = new_preprocessing(options, dataset)
         dataset = with_bands(dataset, bands_of(options))
+    resized = resized_before(options.dataset, options.data_dir) or options.resize
+    if resized is not None:
+        preprocessing = dataclasses.replace(preprocessing, resize=resized)
     config = dataclasses.asdict(options)
     for name in (*FREE, *(field.name for field in dataclasses.fields(ProcessOptions))):
         del config[name]
@@ -93,6 +97,7 @@ def main(options: PretrainOptions) -> None:
         options.run_dir, {"experiment": "pretrain"} | config, reasons=REASONS
     )
     mae = build_mae(options, preprocessing)
+    say_how_resized(dataset, mae.encoder)
     steps = steps_until(
         options.epochs, examples=len(dataset), workers=1, batch_size=options.batch_size
     )
@@ -178,7 +183,7 @@ def picture(
     (some,) = batches(
         dataset,
         image_size=config.image_size,
-        interpolation=preprocessing.interpolation,
+        preprocessing=preprocessing,
         batch_size=PICTURES,
         rows=rows,
         natural=masks,

@@ -60,6 +60,7 @@ def main(options: ProbeOptions) -> None:
             encoder=options.encoder,
             bands=options.bands,
             scale=options.scale,
+            resize=options.resize,
         )
     )
     read = {name: getattr(images, name) for name in BANDS}
@@ -165,7 +166,7 @@ def encode(
     images = batches(
         dataset,
         image_size=encoder.config.image_size,
-        interpolation=encoder.preprocessing.interpolation,
+        preprocessing=encoder.preprocessing,
         batch_size=batch_size,
     )
     graphdef, weights = place_weights(encoder, batch_size)

@@ -50,10 +50,7 @@ def main(options: ReconstructOptions) -> None:
     read = read_image
     if config.channels != 3 or preprocessing.scale:
         read = own_bands(preprocessing, options.encoder).decode
-    pixels = [
-        resize(read(path), config.image_size, preprocessing.interpolation)
-        for path in options.images
-    ]
+    pixels = [resize(read(path), config.image_size, preprocessing) for path in options.images]
     ids = jnp.arange(len(pixels), dtype=jnp.uint32)
     keep = fixed_keep(options.seed, ids, config.patches, options.ratio)
     columns = views(mae, np.stack(pixels), keep)

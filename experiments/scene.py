@@ -143,7 +143,7 @@ def classify(
     """The class and its probability of every tile; -1 and NaN where nothing is visible."""
     encoder = check_sees_patches(inputs.options, inputs.encoder)
     encoder.eval()
-    shape, interpolation = encoder.config, encoder.preprocessing.interpolation
+    shape, preprocessing = encoder.config, encoder.preprocessing
     masks = natural_masks(inputs.options, encoder.preprocessing, inputs.options.seed)
     masks = dataclasses.replace(masks, clouds=None)
     encode = ByLength(encoder, batch_size, pool=inputs.options.pool)
@@ -168,7 +168,7 @@ def classify(
         missing_pixels += strip.missing_pixels()
         for row, column, pixels, missing in strip.tiles():
             # The id decides nothing: no cloud is simulated.
-            shown = masks.resize(pixels, missing, 0, shape.image_size, interpolation)
+            shown = masks.resize(pixels, missing, 0, shape.image_size, preprocessing)
             waiting.append((row, column, *shown))
             if len(waiting) == 2 * batch_size:
                 finish(waiting)

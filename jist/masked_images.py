@@ -41,7 +41,7 @@ def write_masked(
         dataset: the images.
         out: directory of the split; made if missing.
         masks: which patches are visible.
-        encoder: gives image size, patch size and resizing filter; its weights are not used.
+        encoder: gives image size, patch size and resizing; its weights are not used.
         skip_unreadable: leave out images that cannot be decoded instead of stopping at the first.
         skip_empty: the same for images without a visible patch.
         progress: shows a bar, if given.
@@ -103,11 +103,13 @@ def write_masked(
 def _attributes(
     dataset: Dataset, masks: FixedMask | NaturalMasks, encoder: MAEEncoder
 ) -> dict[str, Any]:
+    resized = encoder.preprocessing.resize  # stores from before there was a choice list none
     return dataset.describe() | {
         "image_size": encoder.config.image_size,
         "patch_size": encoder.config.patch_size,
         **({} if dataset.channels == 3 else {"channels": dataset.channels}),
         "interpolation": encoder.preprocessing.interpolation,
+        **({} if resized == "crop" else {"resize": resized}),
         "masks": {"name": masks.name} | dataclasses.asdict(masks),
         "kept": masks.kept if isinstance(masks, FixedMask) else None,
     }

@@ -145,11 +145,11 @@ def _extract(
 
 
 def _encode_decoded(encoder: MAEEncoder, dataset: Dataset, mask: FixedMask, batch: int) -> Run:
-    config, interpolation = encoder.config, encoder.preprocessing.interpolation
+    config, preprocessing = encoder.config, encoder.preprocessing
     encode = jit_encode(encoder, batch)
     decoded = []
     for found in batches(
-        dataset, image_size=config.image_size, interpolation=interpolation, batch_size=batch
+        dataset, image_size=config.image_size, preprocessing=preprocessing, batch_size=batch
     ):
         padding = batch - len(found.labels)  # as extraction pads
         images = np.pad(found.images, [(0, padding), (0, 0), (0, 0), (0, 0)])

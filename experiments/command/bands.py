@@ -1,10 +1,11 @@
-"""Options of bands: as they are typed, and what they mean."""
+"""Options of bands and of resizing: as they are typed, and what they mean."""
 
 import dataclasses
 from collections.abc import Sequence
 
 from experiments.command.errors import UsageError
 from jist.data.images.bands import LANDSAT_QA_PIXEL, SENTINEL2_SCL, Quality, Scale
+from jist.models.preprocessing import RESIZES
 
 AUTO = "auto"
 PRESETS = {"SCL": SENTINEL2_SCL, "QA_PIXEL": LANDSAT_QA_PIXEL}
@@ -12,7 +13,7 @@ PRESETS = {"SCL": SENTINEL2_SCL, "QA_PIXEL": LANDSAT_QA_PIXEL}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BandOptions:
-    """Which bands of images are read, and how their values become pixels."""
+    """Which bands of images are read, how their values become pixels, and these a square."""
 
     bands: str | None = None
     """GeoTIFFs and other images of bands (pip install 'jist[geo]'): which are read, by number or
@@ -20,10 +21,16 @@ class BandOptions:
     scale: str | None = None
     """Bands: the values that become black and white, as in 0,10000, or such a pair for each band in
     turn; or auto: percentiles 2 and 98 of the training images. By default the encoder's own."""
+    resize: str | None = None
+    """How an image becomes a square of the encoder's size: crop takes the central square, squash
+    ignores the proportions, pad keeps the whole image and fills the rest with the mean colour (of
+    natural masks that counts as missing). By default the encoder's own, mostly crop."""
 
     def __post_init__(self) -> None:
         parse_bands(self.bands)
         parse_scale(self.scale)
+        if self.resize not in (None, *RESIZES):
+            raise UsageError(f"resize must be one of {RESIZES}, got {self.resize!r}")
 
 
 def parse_bands(text: str | None) -> tuple[int | str, ...]:

@@ -9,7 +9,7 @@ from experiments.command.errors import UsageError
 from experiments.runs.end_to_end import EndToEndOptions, build_strategy, worker_steps
 from jist import strategies
 from jist.finetuning import Cropped, momentum_sgd
-from jist.models import VGG12, ImageClassifier, ResNet18
+from jist.models import VGG12, ImageClassifier, Preprocessing, ResNet18
 from jist.tasks import Task
 
 MODELS = ("resnet18", "vgg12")
@@ -24,6 +24,9 @@ class ConvnetOptions(EndToEndOptions):
     """resnet18 (with the stem of small images up to 64 pixels) or vgg12."""
     image_size: int = 32
     """Side to which images are resized, in pixels; of vgg12 a multiple of 32."""
+    resize: str | None = None
+    """How an image becomes a square: crop (by default) takes the central one, squash ignores the
+    proportions, pad keeps the whole image and fills the rest with the mean colour."""
     neurons: tuple[str, ...] = ("channels",)
     """What of resnet18 is partitioned (ist, ensemble): channels of its last stage, blocks, or both.
     Of vgg12 it is the dense part."""
@@ -59,7 +62,9 @@ def build_network(options: ConvnetOptions, classes: int) -> ImageClassifier:
     else:
         small = options.image_size <= SMALL
         network = ResNet18(classes, neurons=options.neurons, small=small, rngs=rngs)
-    return ImageClassifier(network, views=Cropped(options.least_crop), rngs=rngs)
+    views = Cropped(options.least_crop)
+    preprocessing = Preprocessing(resize=options.resize or "crop")
+    return ImageClassifier(network, views=views, preprocessing=preprocessing, rngs=rngs)
 
 
 def build_training(

@@ -15,11 +15,17 @@ _RUNTIMES = {
         "program = lambda *given: session.run(None, dict(zip(names, given)))[0]",
     ),
 }
+# How images become squares of S pixels, by the name of it in a preprocessing.
+_RESIZED = {
+    "crop": "cut to the central square and scaled to",
+    "squash": "scaled to S × S whatever their proportions,",
+    "pad": "scaled until the longer side is S, with 255 times the mean\non both sides of the rest;",
+}
 _SCRIPT = '''"""Classes and probabilities, by {needs} alone.
 
     python predict.py x.npy [missing.npy]
 
-x.npy: features f32 [N, D]; or images u8 [N, S, S, 3], cut to the central square and scaled to S =
+x.npy: features f32 [N, D]; or images u8 [N, S, S, 3], {resized} S =
 image_size of config.json, with its filter. missing.npy: which of their pixels are missing, bool
 [N, S, S]; without it a random share of the patches is left out, as in training.
 """
@@ -48,7 +54,7 @@ for row in np.asarray(program(*given)):
 '''
 
 
-def example_script(form: str) -> str:
-    """The text of `predict.py`, of an export as `stablehlo` or `onnx`."""
+def example_script(form: str, resized: str) -> str:
+    """The text of `predict.py`, of an export as `stablehlo` or `onnx` and resized images."""
     needs, imports, load = _RUNTIMES[form]
-    return _SCRIPT.format(needs=needs, imports=imports, load=load)
+    return _SCRIPT.format(needs=needs, imports=imports, load=load, resized=_RESIZED[resized])

@@ -69,6 +69,7 @@ class FinetuneOptions(BandOptions, EndToEndOptions):
             encode_dtype=self.dtype,
             bands=self.bands,
             scale=self.scale,
+            resize=self.resize,
         )
 
 

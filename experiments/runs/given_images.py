@@ -98,7 +98,7 @@ def readable(
     skip: bool,
 ) -> list[tuple[pathlib.Path, Any]]:
     """The images that can be decoded, resized; under natural masks with what is missing of them."""
-    side, interpolation = inputs.image_size, inputs.interpolation
+    side, preprocessing = inputs.image_size, inputs.preprocessing
     found, bands = [], bands_seen(inputs.options)
     for path in paths:
         try:
@@ -106,11 +106,10 @@ def readable(
                 no_data = masks.no_data
                 given = bands.read(path, no_data) if bands else read_with_missing(path, no_data)
                 example = content_id(np.asarray(given[0]))
-                image = masks.resize(*given, example, side, interpolation)
+                image = masks.resize(*given, example, side, preprocessing)
             else:
-                image = resize(
-                    bands.read(path)[0] if bands else read_image(path), side, interpolation
-                )
+                pixels = bands.read(path)[0] if bands else read_image(path)
+                image = resize(pixels, side, preprocessing)
         except UnreadableImageError as error:
             if not skip:
                 raise

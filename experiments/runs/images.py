@@ -28,10 +28,11 @@ from experiments.runs.remarks import (
 from experiments.runs.splits import DenseSplit
 from experiments.runs.stores import Classified, shared, store_paths
 from jist import features
-from jist.data import Dataset, load_dataset, splits_of
+from jist.data import Dataset, MaskedImages, load_dataset, splits_of
 from jist.models import (
     Encoder,
     MAEEncoder,
+    Preprocessing,
     ViTConfig,
     digest,
     load_any_encoder,
@@ -89,9 +90,9 @@ class ImageInputs(Classified):
         return self.encoder.config.image_size
 
     @property
-    def interpolation(self) -> str:
-        """The filter with which images are resized."""
-        return self.encoder.preprocessing.interpolation
+    def preprocessing(self) -> Preprocessing:
+        """How images are resized and normalised."""
+        return self.encoder.preprocessing
 
     @property
     def pinned(self) -> Mapping[str, str]:
@@ -156,12 +157,29 @@ class ImageInputs(Classified):
 
 
 def build_encoder(options: ImageOptions) -> Encoder:
-    """The encoder that the options name; a random one is drawn from the seed.
+    """The encoder that the options name, which resizes as they say; a random one is drawn.
 
     Raises:
         ValueError: an unknown encoder or compute type.
         FileNotFoundError: as `jist.models.load_encoder`.
     """
+    encoder = _build(options)
+    wanted = resized_before(options.dataset, options.data_dir) or options.resize
+    if wanted is not None:
+        encoder.preprocessing = dataclasses.replace(encoder.preprocessing, resize=wanted)
+    return encoder
+
+
+def resized_before(dataset: str, data_dir: pathlib.Path | None) -> str | None:
+    """How the images of a masked data set were resized; None of others, which are still whole."""
+    if not dataset.startswith("masked:"):
+        return None
+    masked = load_dataset(dataset, "train", data_dir=data_dir)
+    assert isinstance(masked, MaskedImages)
+    return masked.attributes.get("resize", "crop")
+
+
+def _build(options: ImageOptions) -> Encoder:
     if options.encode_dtype not in COMPUTE_DTYPES:
         raise UsageError(
             f"encode_dtype must be one of {(*COMPUTE_DTYPES,)}, got {options.encode_dtype!r}"

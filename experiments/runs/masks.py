@@ -22,7 +22,7 @@ def natural_masks(options: NaturalOptions, preprocessing: Preprocessing, seed: i
         no_data=options.no_data,
         clouds=options.simulate_clouds,
         seed=seed,
-        fill=tuple(round(255 * mean) for mean in preprocessing.mean),
+        fill=preprocessing.fill,
     )
 
 

@@ -16,7 +16,7 @@ from experiments.runs.masks import masks_of
 from experiments.runs.splits import ClassSplit
 from jist.data import Dataset, MaskedImages, NaturalMasks, batches
 from jist.features.visible import NO_PATCH, visible_batches
-from jist.models import Classifier, ImageClassifier
+from jist.models import Classifier, ImageClassifier, Preprocessing
 from jist.ragged import take
 from jist.tasks import Examples, Task
 
@@ -82,10 +82,10 @@ class NetworkInputs:
         return self.image_size
 
     @property
-    def interpolation(self) -> str:
-        """The filter with which images are resized."""
+    def preprocessing(self) -> Preprocessing:
+        """How images are resized and normalised."""
         seer = self.model.encoder if isinstance(self.model, Classifier) else self.model
-        return seer.preprocessing.interpolation
+        return seer.preprocessing
 
     def examples(self, split: str) -> Dataset:
         """The images."""
@@ -126,7 +126,7 @@ class NetworkInputs:
         found = batches(
             dataset,
             image_size=self.image_size,
-            interpolation=self.interpolation,
+            preprocessing=self.preprocessing,
             batch_size=_AT_ONCE,
         )
         pixels = np.concatenate([part.images for part in found])

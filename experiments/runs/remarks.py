@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jist.data import DataError, Dataset
+from jist.data.images.resizing import placement
 from jist.models import Encoder
 
 LOOKED_AT = 16  # images
@@ -27,9 +28,17 @@ def say_how_resized(dataset: Dataset, encoder: Encoder) -> None:
     with contextlib.suppress(DataError):
         width, height = dataset.open(0).size
         if (width, height) != (side, side):
+            how = encoder.preprocessing.resize
+            _, (left, top, right, bottom) = placement(width, height, side, how)
             short = min(width, height)
-            cut = "" if width == height else f"cut to the central {short} × {short} and "
-            say_once(f"images of {width} × {height} (the first) are {cut}scaled to {side} × {side}")
+            to = f"{side} × {side}"
+            said = {
+                "crop": f"cut to the central {short} × {short} and scaled to {to}",
+                "squash": f"squashed to {to}",
+                "pad": f"scaled to {right - left} × {bottom - top} and padded to {to}",
+            }
+            done = f"scaled to {to}" if width == height else said[how]
+            say_once(f"images of {width} × {height} (the first) are {done}")
 
 
 def say_what_is_missing(dataset: Dataset) -> None:

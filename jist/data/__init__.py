@@ -8,11 +8,12 @@ spoken words in `speech`, about sparse rows in `sparse`, about ready-made featur
 
 from jist.data.dataset import Dataset, Examples, example_id
 from jist.data.errors import DataError, EmptyImageError, UnreadableImageError
-from jist.data.images.decoding import IMAGE_SUFFIXES, read_image, resize
+from jist.data.images.decoding import IMAGE_SUFFIXES, read_image
 from jist.data.images.masked import MaskedImages
 from jist.data.images.missing import read_with_missing
 from jist.data.images.natural import NaturalMasks
 from jist.data.images.pipeline import Batch, batches
+from jist.data.images.resizing import resize
 from jist.data.images.walk import image_keys, is_image, say_passed_over
 from jist.data.loading import load_dataset, splits_of
 from jist.data.on_disk import OnDisk

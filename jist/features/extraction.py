@@ -174,7 +174,7 @@ def _encode_fixed(
     images = batches(
         dataset,
         image_size=encoder.config.image_size,
-        interpolation=encoder.preprocessing.interpolation,
+        preprocessing=encoder.preprocessing,
         batch_size=batch_size,
         rows=rows,
         chunk=CHUNK,

@@ -114,7 +114,7 @@ class EpochEncoder:
         for batch in batches(
             self.dataset,
             image_size=self.encoder.config.image_size,
-            interpolation=self.encoder.preprocessing.interpolation,
+            preprocessing=self.encoder.preprocessing,
             batch_size=self.batch_size,
             skip_unreadable=self.skip_unreadable,
         ):

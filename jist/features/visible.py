@@ -60,7 +60,7 @@ def visible_batches(
     Args:
         dataset: the images.
         masks: as `jist.features.extract`.
-        encoder: gives image size, patch size and resizing filter.
+        encoder: gives image size, patch size and resizing.
         rows: which images, in this order.
         batch_size: images of a batch; the last, and the last of a chunk, may have fewer.
         chunk: batches begin anew after so many rows.
@@ -76,7 +76,7 @@ def visible_batches(
     for batch in batches(
         dataset,
         image_size=encoder.config.image_size,
-        interpolation=encoder.preprocessing.interpolation,
+        preprocessing=encoder.preprocessing,
         batch_size=batch_size,
         rows=rows,
         chunk=chunk,

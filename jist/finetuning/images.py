@@ -9,20 +9,20 @@ from jaxtyping import UInt8
 from jist.data import Dataset, batches
 from jist.features.random_masks import epoch_keep
 from jist.masking import FixedMask
-from jist.models import MAEEncoder
+from jist.models import MAEEncoder, Preprocessing
 
 MASKS = ("fixed", "random")
 
 
 def read_images(
-    dataset: Dataset, image_size: int, interpolation: str
+    dataset: Dataset, image_size: int, preprocessing: Preprocessing
 ) -> UInt8[np.ndarray, "examples side side channels"]:
     """All images of a data set in memory, resized.
 
     Raises:
         UnreadableImageError: an image cannot be decoded.
     """
-    parts = batches(dataset, image_size=image_size, interpolation=interpolation, batch_size=1024)
+    parts = batches(dataset, image_size=image_size, preprocessing=preprocessing, batch_size=1024)
     return np.concatenate([part.images for part in parts])
 
 
@@ -33,7 +33,7 @@ class MaskedImages:
 
     Args:
         dataset: the images.
-        encoder: gives image size, patches and resizing filter.
+        encoder: gives image size, patches and resizing.
         ratio: masking ratio r in [0, 1).
         seed: seed of the masks.
 
@@ -48,9 +48,7 @@ class MaskedImages:
 
     def __init__(self, dataset: Dataset, encoder: MAEEncoder, *, ratio: float, seed: int):
         mask = FixedMask(encoder.config.patches, ratio, seed)
-        images = read_images(
-            dataset, encoder.config.image_size, encoder.preprocessing.interpolation
-        )
+        images = read_images(dataset, encoder.config.image_size, encoder.preprocessing)
         self._mask = mask
         self._ids = dataset.example_ids
         keep = np.asarray(mask(self._ids))

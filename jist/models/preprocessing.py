@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
+RESIZES = ("crop", "squash", "pad")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,14 +17,16 @@ class Preprocessing:
     Attributes:
         mean: mean of each channel (red, green, blue; or every band), with pixels in [0, 1].
         std: standard deviation of each channel, likewise.
-        interpolation: how images are resized, one of "nearest", "bilinear", "bicubic", "lanczos".
+        interpolation: filter of resizing, one of "nearest", "bilinear", "bicubic", "lanczos".
         bands: names of the channels, where they are bands of a sensor.
         scale: of each band the stored values that become 0 and 255 before everything else; empty
             where pixels are bytes already.
+        resize: how an image becomes a square: "crop" takes the central one, "squash" ignores the
+            proportions, "pad" keeps the whole image and fills the rest with the mean.
 
     Raises:
-        ValueError: an unknown interpolation, a deviation that is not positive, more means than
-            deviations, bands or scales, or the other way round.
+        ValueError: an unknown interpolation or way of resizing, a deviation that is not positive,
+            more means than deviations, bands or scales, or the other way round.
     """
 
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
@@ -31,12 +34,15 @@ class Preprocessing:
     interpolation: str = "bicubic"
     bands: tuple[str, ...] = ()
     scale: tuple[tuple[float, float], ...] = ()
+    resize: str = "crop"
 
     def __post_init__(self) -> None:
         if self.interpolation not in INTERPOLATIONS:
             raise ValueError(
                 f"interpolation must be one of {INTERPOLATIONS}, got {self.interpolation!r}"
             )
+        if self.resize not in RESIZES:
+            raise ValueError(f"resize must be one of {RESIZES}, got {self.resize!r}")
         if not all(deviation > 0 for deviation in self.std):  # nor NaN
             raise ValueError(f"std must be positive, got {self.std}")
         if len(self.mean) != len(self.std):
@@ -51,9 +57,15 @@ class Preprocessing:
                 )
 
     def as_json(self) -> dict[str, Any]:
-        """As `config.json` has it: of colour images, as before there were bands."""
+        """As `config.json` has it: of colour images that are cut, as before there was a choice."""
+        usual = {"bands": (), "scale": (), "resize": "crop"}
         found = dataclasses.asdict(self)
-        return {name: of for name, of in found.items() if of or name not in ("bands", "scale")}
+        return {name: of for name, of in found.items() if name not in usual or of != usual[name]}
+
+    @property
+    def fill(self) -> tuple[int, ...]:
+        """The mean of each channel as a byte, which stands where an image has no pixel."""
+        return tuple(round(255 * mean) for mean in self.mean)
 
     @classmethod
     def of(cls, channels: int, interpolation: str = "bicubic") -> "Preprocessing":

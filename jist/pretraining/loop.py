@@ -59,7 +59,7 @@ class Resident:
         for batch in batches(
             dataset,
             image_size=pretraining.config.image_size,
-            interpolation=pretraining.preprocessing.interpolation,
+            preprocessing=pretraining.preprocessing,
             batch_size=1024,
             natural=natural,
         ):
@@ -105,7 +105,7 @@ class Streamed:
         for batch in batches(
             self._dataset,
             image_size=self._pretraining.config.image_size,
-            interpolation=self._pretraining.preprocessing.interpolation,
+            preprocessing=self._pretraining.preprocessing,
             batch_size=batch_size,
             rows=order.reshape(-1),
             natural=self._natural,

@@ -5,11 +5,16 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 from transformers import ViTImageProcessor
 
 from conversion.convert import _describe_resizing
+from conversion.errors import ConversionError
+from conversion.export import _preprocessor
 from conversion.plan import Overrides, _preprocessing
 from conversion.source import Source
+from jist.data import resize as resize_image
+from jist.models import Preprocessing
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
 PLAIN = {
@@ -48,6 +53,23 @@ def test_pixels_are_normalised_as_the_processor_does(change):
 )
 def test_what_is_not_followed_is_named(change, said):
     assert said in "".join(_describe_resizing(PLAIN | change))
+
+
+@pytest.mark.parametrize("resize", ["crop", "squash"])
+def test_what_is_exported_resizes_as_jist_does(resize):
+    """Transformers scales before it cuts, and so mixes pixels into the edge that jist cuts off."""
+    wide = Image.fromarray(PIXELS).resize((54, 36))
+    preprocessing = Preprocessing(resize=resize)
+    config = {"encoder": {"image_size": 16}, "preprocessing": preprocessing.as_json()}
+    settings = _preprocessor(config)
+    theirs = ViTImageProcessor(**settings)(wide, return_tensors="np")["pixel_values"][0]
+    ours = preprocessing.normalize(jnp.asarray(resize_image(wide, 16, preprocessing)[None]))[0]
+    edge = 2 if resize == "crop" else 0
+    inside = np.s_[:, edge : 16 - edge]
+    np.testing.assert_allclose(ours[inside], np.moveaxis(theirs, 0, -1)[inside], atol=0.02)
+    assert _describe_resizing(settings, resize) == []
+    with pytest.raises(ConversionError, match="no image processor of transformers"):
+        _preprocessor({"preprocessing": Preprocessing(resize="pad").as_json()})
 
 
 def test_a_crop_of_the_shorter_side_is_followed():

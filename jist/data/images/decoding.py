@@ -1,4 +1,4 @@
-"""One image: decoded to RGB, and resized."""
+"""One image, decoded to RGB."""
 
 import io
 import os
@@ -13,7 +13,6 @@ from PIL import Image, UnidentifiedImageError
 
 from jist.data.errors import UnreadableImageError
 from jist.data.images.pixels import READ, SIXTEEN_BIT_GREY, fully_transparent, load_upright
-from jist.models.preprocessing import INTERPOLATIONS
 
 IMAGE_SUFFIXES = frozenset(
     {
@@ -90,46 +89,3 @@ def to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
     return image.convert("RGB")
-
-
-def resize(
-    image: Pixels, size: int, interpolation: str = "bicubic"
-) -> UInt8[np.ndarray, "{size} {size} channels"]:
-    """Scales the shorter side to `size` and cuts out the central square.
-
-    An image of that size already is left as it is.
-
-    Args:
-        image: an RGB image, or bands [H, W, C], each of which is resized alone.
-        size: pixels S of a side.
-        interpolation: name of the Pillow filter, one of `jist.models.preprocessing.INTERPOLATIONS`.
-
-    Returns:
-        Pixels [S, S, C], C = 3 of an RGB image.
-
-    Raises:
-        ValueError: a size that is not positive, an unknown filter.
-    """
-    if size < 1:
-        raise ValueError(f"size must be at least 1 pixel, got {size}")
-    if interpolation not in INTERPOLATIONS:
-        raise ValueError(f"interpolation must be one of {INTERPOLATIONS}, got {interpolation!r}")
-    if isinstance(image, np.ndarray):
-        if image.shape[:2] == (size, size):
-            return image
-        bands = (Image.fromarray(np.ascontiguousarray(b)) for b in np.moveaxis(image, 2, 0))
-        return np.stack([_resize(band, size, interpolation) for band in bands], axis=2)
-    return _resize(image, size, interpolation)
-
-
-def _resize(image: Image.Image, size: int, interpolation: str) -> np.ndarray:
-    if image.size != (size, size):
-        short = min(image.size)
-        left, top = (image.width - short) // 2, (image.height - short) // 2
-        # One call for both: pixels outside the square are never computed.
-        image = image.resize(
-            (size, size),
-            Image.Resampling[interpolation.upper()],
-            box=(left, top, left + short, top + short),
-        )
-    return np.asarray(image)

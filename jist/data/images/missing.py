@@ -1,4 +1,4 @@
-"""The missing regions of one image: read with it, and resized with it."""
+"""The missing regions of one image, read with it."""
 
 import functools
 import os
@@ -13,9 +13,6 @@ from jist.data.images.decoding import decode_image, to_rgb
 from jist.data.images.pixels import SIXTEEN_BIT_GREY, fully_transparent, load_upright
 
 MASK_SUFFIX = ".mask.png"
-
-# How far Pillow's filters reach, in target pixels when shrinking and source pixels when enlarging.
-_REACH = {"bilinear": 1, "bicubic": 2, "lanczos": 3}
 
 
 def read_with_missing(
@@ -97,48 +94,3 @@ def _all_equal(image: Image.Image, value: int | float) -> np.ndarray:
     if equal.ndim == 2:
         return equal
     return equal[:, :, : -1 if image.mode.lower().endswith("a") else None].all(axis=-1)
-
-
-def resize_missing(
-    missing: Bool[np.ndarray, "height width"], size: int, interpolation: str = "bicubic"
-) -> Bool[np.ndarray, "{size} {size}"]:
-    """The missing pixels of an image after `jist.data.resize`, which takes the same arguments.
-
-    A target pixel is missing if any source pixel that the filter mixes into it is: what lies in a
-    missing region has no influence on the rest. Pixels of an image that is only cropped stay as
-    they are.
-    """
-    height, width = missing.shape
-    short = min(height, width)
-    left, top = (width - short) // 2, (height - short) // 2
-    if short == size:
-        return missing[top : top + size, left : left + size]
-    if not missing.any():
-        return np.zeros((size, size), bool)
-    if interpolation == "nearest":
-        box = (left, top, left + short, top + short)
-        return np.asarray(
-            Image.fromarray(missing).resize((size, size), Image.Resampling.NEAREST, box)
-        )
-    above, below = _reach(top, short / size, size, height, _REACH[interpolation])
-    before, after = _reach(left, short / size, size, width, _REACH[interpolation])
-    # Number of missing pixels above and to the left of each corner.
-    count = np.pad(np.cumsum(np.cumsum(missing, axis=0, dtype=np.int32), axis=1), [(1, 0), (1, 0)])
-    inside = (
-        count[np.ix_(below, after)]
-        - count[np.ix_(above, after)]
-        - count[np.ix_(below, before)]
-        + count[np.ix_(above, before)]
-    )
-    return inside > 0
-
-
-def _reach(
-    start: int, scale: float, size: int, length: int, reach: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """First source pixel that is mixed into each target pixel, and the first after them."""
-    centre = start + (np.arange(size) + 0.5) * scale
-    support = reach * max(scale, 1)
-    first = np.floor(centre - support + 0.5).astype(int)
-    after = np.floor(centre + support + 0.5).astype(int)
-    return np.clip(first, 0, length - 1), np.clip(after, 1, length)

@@ -7,8 +7,9 @@ from jaxtyping import Bool, UInt8
 
 from jist.data.dataset import Dataset
 from jist.data.images.clouds import cloud_mask
-from jist.data.images.decoding import Pixels, resize
-from jist.data.images.missing import resize_missing
+from jist.data.images.decoding import Pixels
+from jist.data.images.resizing import resize, resize_missing
+from jist.models.preprocessing import Preprocessing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,7 @@ class NaturalMasks:
         return self.no_data is not None or self.clouds is not None
 
     def read(
-        self, dataset: Dataset, index: int, size: int, interpolation: str
+        self, dataset: Dataset, index: int, size: int, preprocessing: Preprocessing
     ) -> tuple[UInt8[np.ndarray, "{size} {size} channels"], Bool[np.ndarray, "{size} {size}"]]:
         """One image [S, S, C] and which of its pixels are missing [S, S], resized alike.
 
@@ -68,7 +69,7 @@ class NaturalMasks:
         """
         example_id = int(dataset.example_ids[index])
         found = dataset.open_with_missing(index, self.no_data)
-        return self.resize(*found, example_id, size, interpolation)
+        return self.resize(*found, example_id, size, preprocessing)
 
     def resize(
         self,
@@ -76,19 +77,19 @@ class NaturalMasks:
         missing: Bool[np.ndarray, "height width"],
         example_id: int,
         size: int,
-        interpolation: str,
+        preprocessing: Preprocessing,
     ) -> tuple[UInt8[np.ndarray, "{size} {size} channels"], Bool[np.ndarray, "{size} {size}"]]:
         """The same, of an image that has been read.
 
         Raises:
             ValueError: it has another number of channels than `fill`.
         """
-        pixels = resize(image, size, interpolation)
+        pixels = resize(image, size, preprocessing)
         if pixels.shape[2] != len(self.fill):
             raise ValueError(
                 f"fill must have a value for each of {pixels.shape[2]} channels, got {self.fill}"
             )
-        missing = resize_missing(missing, size, interpolation)
+        missing = resize_missing(missing, size, preprocessing)
         if self.clouds is not None:
             missing = missing | cloud_mask(self.seed, example_id, size, self.clouds)
         return np.where(missing[:, :, None], np.array(self.fill, np.uint8), pixels), missing

@@ -9,9 +9,9 @@ from jaxtyping import Bool, Int, UInt8, UInt32
 
 from jist.data.dataset import Dataset
 from jist.data.errors import UnreadableImageError
-from jist.data.images.decoding import resize
 from jist.data.images.natural import NaturalMasks
-from jist.models.preprocessing import INTERPOLATIONS
+from jist.data.images.resizing import resize
+from jist.models.preprocessing import Preprocessing
 from jist.placement import available_cores
 
 # Images that a thread decodes in one go: enough to outweigh the cost of passing them between
@@ -49,7 +49,7 @@ def batches(
     dataset: Dataset,
     *,
     image_size: int,
-    interpolation: str = "bicubic",
+    preprocessing: Preprocessing = Preprocessing(),  # noqa: B008 (frozen)
     batch_size: int,
     rows: Sequence[int] | Int[np.ndarray, " rows"] | None = None,
     chunk: int | None = None,
@@ -61,7 +61,7 @@ def batches(
     Args:
         dataset: where they come from.
         image_size: pixels S of a side.
-        interpolation: filter for resizing, as `jist.data.resize`.
+        preprocessing: how they are resized, as `jist.data.resize`.
         batch_size: examples B of a batch; the last may have fewer.
         rows: which examples, in this order; by default all, in the order of the data set.
         chunk: batches begin anew after so many rows, so the last of a chunk may have fewer, too.
@@ -72,7 +72,7 @@ def batches(
         A generator; the same arguments give the same batches. Closing it stops the decoding.
 
     Raises:
-        ValueError: a size that is not positive, an unknown filter, a row beyond the data set.
+        ValueError: a size that is not positive, a row beyond the data set.
         UnreadableImageError: (while iterating) an image cannot be decoded.
     """
     rows = range(len(dataset)) if rows is None else rows
@@ -82,8 +82,6 @@ def batches(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1 row, got {chunk}")
-    if interpolation not in INTERPOLATIONS:
-        raise ValueError(f"interpolation must be one of {INTERPOLATIONS}, got {interpolation!r}")
     if len(rows) and not 0 <= min(rows) <= max(rows) < len(dataset):
         raise ValueError(
             f"rows must lie between 0 and {len(dataset) - 1}, "
@@ -91,7 +89,7 @@ def batches(
         )
     chunks = _cut(range(len(rows)), chunk or len(rows))
     places = [batch for whole in chunks for batch in _cut(whole, batch_size)]
-    return _iterate(dataset, rows, places, image_size, interpolation, skip_unreadable, natural)
+    return _iterate(dataset, rows, places, image_size, preprocessing, skip_unreadable, natural)
 
 
 def _cut(places: range, length: int) -> list[range]:
@@ -103,7 +101,7 @@ def _iterate(
     rows: Sequence[int] | np.ndarray,
     places: list[range],
     image_size: int,
-    interpolation: str,
+    preprocessing: Preprocessing,
     skip_unreadable: bool,
     natural: NaturalMasks | None,
 ) -> Generator[Batch, None, None]:
@@ -118,9 +116,9 @@ def _iterate(
         for i, row in enumerate(some):
             try:
                 if natural is None or missing is None:
-                    images[i] = resize(dataset.decode(row), image_size, interpolation)
+                    images[i] = resize(dataset.decode(row), image_size, preprocessing)
                 else:
-                    images[i], missing[i] = natural.read(dataset, row, image_size, interpolation)
+                    images[i], missing[i] = natural.read(dataset, row, image_size, preprocessing)
             except UnreadableImageError as error:
                 # Raised later, in the consumer's thread: grain adds lines to errors that pass it.
                 failures[piece[i]] = error

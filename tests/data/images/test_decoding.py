@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image
 
-from jist.data import UnreadableImageError, read_image, read_with_missing, resize
+from jist.data import UnreadableImageError, read_image, read_with_missing
 
 NOISE = np.random.default_rng(0).integers(0, 256, (20, 28, 3), np.uint8)
 
@@ -330,53 +330,6 @@ def test_an_image_is_turned_as_exif_says(directory, suffix, orientation):
     image, missing = read_with_missing(path)
     np.testing.assert_array_equal(np.asarray(image), shown[::down, ::right])
     assert missing.shape == (image.height, image.width)
-
-
-@pytest.mark.parametrize("size", [9, 56])
-def test_bicubic_is_that_of_torch(size):
-    torch = pytest.importorskip("torch", reason="the oracle is torch.nn.functional.interpolate")
-    square = NOISE[:, :20] // 2 + 64  # no overshoot to clip between the two passes
-    wanted = torch.nn.functional.interpolate(
-        torch.tensor(square).permute(2, 0, 1)[None].float(),
-        size=(size, size),
-        mode="bicubic",
-        antialias=True,
-    )
-    wanted = wanted[0].permute(1, 2, 0).numpy()
-    # Pillow rounds to whole levels after each pass.
-    np.testing.assert_allclose(resize(Image.fromarray(square), size), wanted, atol=1.5)
-
-
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
-@pytest.mark.parametrize("turned", [False, True])
-def test_resize_is_shorter_side_to_size_then_centre_crop(interpolation, turned):
-    image = Image.fromarray(NOISE.swapaxes(0, 1) if turned else NOISE)
-    whole = image.resize(
-        (image.width // 2, image.height // 2), Image.Resampling[interpolation.upper()]
-    )
-    left, top = (whole.width - 10) // 2, (whole.height - 10) // 2
-    wanted = np.asarray(whole)[top : top + 10, left : left + 10]
-    np.testing.assert_array_equal(resize(image, 10, interpolation), wanted)
-
-
-@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
-def test_an_image_of_the_size_already_is_only_cut(interpolation):
-    wanted = NOISE[:, 4:24]
-    np.testing.assert_array_equal(resize(Image.fromarray(NOISE), 20, interpolation), wanted)
-    np.testing.assert_array_equal(resize(Image.fromarray(wanted), 20, interpolation), wanted)
-
-
-def test_a_strip_is_not_blown_up():
-    # Resizing all of it before the cut would take 50,000 x 224 x 224 pixels.
-    assert resize(Image.new("RGB", (50_000, 1)), 224).shape == (224, 224, 3)
-
-
-def test_bad_arguments_are_refused():
-    image = Image.fromarray(NOISE)
-    with pytest.raises(ValueError, match="size must be at least 1 pixel, got 0"):
-        resize(image, 0)
-    with pytest.raises(ValueError, match=r"interpolation must be one of .* got 'cubic'"):
-        resize(image, 8, "cubic")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")

@@ -2,14 +2,11 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from jist.data import NaturalMasks, UnreadableImageError, batches, load_dataset, resize
 from jist.data.images.clouds import cloud_mask
-from jist.data.images.missing import read_with_missing, resize_missing
-from jist.models.preprocessing import INTERPOLATIONS
+from jist.data.images.missing import read_with_missing
 
 NOISE = np.random.default_rng(0).integers(1, 255, (6, 8, 3), np.uint8)
 HOLE = np.zeros((6, 8), bool)
@@ -113,32 +110,6 @@ def test_masks_are_no_images_of_a_folder(tmp_path):
         for index, key in enumerate(dataset.keys):
             missing = dataset.open_with_missing(index)[1]
             np.testing.assert_array_equal(missing, HOLE if "1" in key else False)
-
-
-sides = st.integers(1, 40)
-
-
-# Whatever values the missing pixels have, the present ones do not depend on them.
-@settings(deadline=None, max_examples=60)
-@given(sides, sides, sides, st.sampled_from(INTERPOLATIONS), st.data())
-def test_what_is_there_does_not_depend_on_what_is_missing(height, width, size, kind, data):
-    generator = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
-    missing = generator.random((height, width)) < data.draw(st.floats(0, 0.2))
-    one, other = generator.integers(0, 256, (2, height, width, 3), np.uint8)
-    other[~missing] = one[~missing]
-    resized = resize_missing(missing, size, kind)
-    assert resized.shape == (size, size)
-    there = ~resized
-    a, b = (resize(Image.fromarray(pixels), size, kind) for pixels in (one, other))
-    np.testing.assert_array_equal(a[there], b[there])
-    if not missing.any():
-        assert there.all()
-    # Missing regions grow by no more than the reach of the filter and one pixel.
-    if missing[:, : width // 2].sum() == 0 and width <= height:
-        scale = width / size
-        reach = 3 * max(scale, 1) + 1
-        centres = (np.arange(size) + 0.5) * scale
-        assert there[:, centres + reach < width // 2].all()
 
 
 def test_clouds_cover_what_they_are_to_cover_and_depend_on_seed_and_id():
