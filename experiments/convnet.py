@@ -26,7 +26,8 @@ from experiments.command.cli import run
 from experiments.command.options import ProcessOptions, pick
 from experiments.figures.results import print_results
 from experiments.runs.convolutional import ConvnetOptions, build_network, build_training
-from experiments.runs.end_to_end import build_task, open_splits, train_end_to_end
+from experiments.runs.end_to_end import build_task, open_splits
+from experiments.runs.end_to_end_training import train_end_to_end
 from jist.finetuning import read_images
 
 NAME = "convnet"
@@ -35,7 +36,7 @@ NAME = "convnet"
 def main(options: ConvnetOptions) -> None:
     """Trains, and evaluates every epoch."""
     processes.join(pick(options, ProcessOptions))
-    splits = open_splits(options.images)
+    splits = open_splits(options)
     train_set = splits["train"]
     model = build_network(options, len(train_set.class_names))
     task = build_task(options)
@@ -52,12 +53,11 @@ def main(options: ConvnetOptions) -> None:
         options,
         strategy,
         task,
-        found["train"],
-        found["test"],
+        found.pop("train"),
+        found,
         labels=train_set.labels,
         class_names=train_set.class_names,
         pinned={},
-        validation=found.get("validation"),
         ratio=0.0,
         mask="fixed",
     )

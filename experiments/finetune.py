@@ -29,7 +29,8 @@ from experiments.command.cpu import has_matrix_unit
 from experiments.command.options import BANDS, ProcessOptions, pick
 from experiments.figures.results import print_results
 from experiments.runs.bands import in_full
-from experiments.runs.end_to_end import build_task, open_splits, train_end_to_end
+from experiments.runs.end_to_end import build_task, open_splits
+from experiments.runs.end_to_end_training import train_end_to_end
 from experiments.runs.finetuning import FinetuneOptions, build_classifier, build_finetuning
 from experiments.runs.remarks import say_how_resized
 from jist import trainer
@@ -49,7 +50,7 @@ def main(options: FinetuneOptions) -> None:
         options = dataclasses.replace(options, dtype="bfloat16" if fast else "float32")
     images = in_full(options.images)
     options = dataclasses.replace(options, **{name: getattr(images, name) for name in BANDS})
-    splits = open_splits(options.images)
+    splits = open_splits(options)
     train_set = splits["train"]
     task = build_task(options)
     model = build_classifier(options, len(train_set.class_names))
@@ -57,7 +58,7 @@ def main(options: FinetuneOptions) -> None:
     strategy = build_finetuning(options, model, task, len(train_set))
     given = {"ratio": options.mask_ratio, "seed": options.seed}
     seen = {split: MaskedImages(of, model.encoder, **given) for split, of in splits.items()}
-    train = seen["train"]
+    train = seen.pop("train")
     random = options.random and options.mask_ratio > 0
     result = train_end_to_end(
         NAME,
@@ -65,11 +66,10 @@ def main(options: FinetuneOptions) -> None:
         strategy,
         task,
         trainer.Renewed(train.fixed, train.random) if random else train.fixed,
-        seen["test"].fixed,
+        {split: images.fixed for split, images in seen.items()},
         labels=train_set.labels,
         class_names=train_set.class_names,
         pinned={"encoder_sha256": digest(unnamed(model.encoder))},
-        validation=seen["validation"].fixed if "validation" in seen else None,
         ratio=options.mask_ratio,
     )
     if jax.process_index() == 0:

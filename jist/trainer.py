@@ -237,7 +237,7 @@ def train(
             # No training loss covers the parameters after the last step.
             if not np.isfinite(metrics["test_loss"]):
                 raise _diverged("test loss", epoch)
-            fitted = _temperature(model, temperature_examples, epoch)
+            fitted = _temperature(model, temperature_examples, task.examples_at_once, epoch)
             metrics |= fitted
             log.append(metrics)
             history.append(metrics)
@@ -310,10 +310,12 @@ def _validate(model: nnx.Module, examples: Examples | None, task: Task) -> dict[
     return {} if examples is None else evaluate(model, examples, task, split="validation")
 
 
-def _temperature(model: nnx.Module, examples: Examples | None, epoch: int) -> dict[str, float]:
+def _temperature(
+    model: nnx.Module, examples: Examples | None, at_once: int, epoch: int
+) -> dict[str, float]:
     if examples is None:
         return {}
-    logits = np.asarray(predict(model, examples["x"]))
+    logits = np.asarray(predict(model, examples["x"], at_once))
     if not np.isfinite(logits).all():
         raise _diverged("output for the examples of the temperature", epoch)
     return {"temperature": fit_temperature(logits, np.asarray(examples["y"]))}

@@ -15,17 +15,15 @@ MOST_SHARE = 0.05
 _AT_ONCE = 8192
 
 
-def spared_count(examples: int, head: HeadOptions) -> int:
-    """How many of the training examples are held out for the temperature alone."""
-    if head.validation:
-        return 0
-    number = min(head.calibration, int(MOST_SHARE * examples))
+def spared_count(examples: int, calibration: int) -> int:
+    """How many of the training examples are held out for the temperature alone, if so many may."""
+    number = min(calibration, int(MOST_SHARE * examples))
     return number if number >= FEWEST else 0
 
 
 def spared_rows(split: Split, head: HeadOptions, seed: int) -> np.ndarray:
     """Which training examples these are, bool [N]: about the same share of every class."""
-    number = spared_count(len(split), head)
+    number = 0 if head.validation else spared_count(len(split), head.calibration)
     if not number or not isinstance(split, ClassSplit):
         return np.zeros(len(split), bool)
     return split.spared(number / len(split), seed)

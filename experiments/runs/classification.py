@@ -132,7 +132,8 @@ def check_trainings(
         if head.lazy_rows and not inputs.sparse_rows:
             raise UsageError(f"--lazy-rows needs sparse rows; {plan.images.dataset} holds none")
         strategy_of(inputs, inputs.outputs, plan, training, devices)
-        left = count - spared_count(count, head) if labels is not None else count
+        spared = labels is not None and not head.validation
+        left = count - spared_count(count, head.calibration) if spared else count
         head.batch_of(how.workers, round(left * (1 - head.validation)))
         worker_pools(how, labels, plan.images.seed)
         inputs.renewed(training.mask, training.mask_ratio)

@@ -6,43 +6,32 @@ The network itself and its optimiser are the script's (`experiments.finetune`,
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-import numpy as np
 import optax
 from flax import nnx
 
 from experiments.command.cli import Options
 from experiments.command.errors import UsageError
 from experiments.command.options import (
-    BANDS,
     ImageOptions,
     ProcessOptions,
     StrategyOptions,
     pick,
 )
-from experiments.runs.directory import RunDirectory, read_part, without_notes
-from experiments.runs.heads import say_exchange, strategy_of, worker_pools
-from experiments.runs.images import dataset_of, progress_bar
-from experiments.runs.outcome import chosen
+from experiments.runs.calibration import spared_count
+from experiments.runs.directory import read_part, without_notes
+from experiments.runs.heads import strategy_of
+from experiments.runs.images import dataset_of
 from experiments.runs.remarks import say_once
 from experiments.runs.restored import located
-from jist import trainer
-from jist.data import Dataset, splits_of
+from jist.data import Dataset, splits_of, subset
+from jist.data.holdout import spared
 from jist.data.order import steps_until
-from jist.metrics import MetricsLog
 from jist.models.fields import of_json
 from jist.strategies import Strategy, participants
-from jist.tasks import Examples, Task, classification, count
+from jist.tasks import Task, classification
 
-# Why a run cannot be resumed with another value.
-REASONS = {
-    "epochs": "the learning rate falls along a cosine that ends with the last epoch, so a longer "
-    "run differs from its first step"
-}
-# Options that do not change the result, and may differ when a run resumes.
-FREE = ("run_dir", "debug", "data_dir")
 # Of tokens or pixels there are many for each image.
 EVALUATED_AT_ONCE = 500
 
@@ -74,6 +63,10 @@ class EndToEndOptions(Options, StrategyOptions, ProcessOptions):
     """Share of the steps that warm the learning rate up."""
     batch_size: int = 64
     """Images in a worker's batch."""
+    calibration: int = 1000
+    """Training images held out to fit the temperature that makes probabilities true, at most a
+    twentieth of all and none of fewer than 1000; 0 for none. Where the data bring a validation
+    split it is fitted on that."""
     epochs: int = 10
     """How often every image is seen, by all workers together."""
     seed: int = 0
@@ -127,7 +120,7 @@ def read_options(
     """
     config = without_notes(read_part(run_dir, "config.json"))
     del config["experiment"]
-    config |= {"data_dir": data_dir, "run_dir": run_dir}
+    config = {"calibration": 0} | config | {"data_dir": data_dir, "run_dir": run_dir}
     options = of_json(kind, config, f"{run_dir / 'config.json'}")
     found = located(run_dir, options.images)
     known = {"encoder", "data_dir"} & {field.name for field in dataclasses.fields(options)}
@@ -136,12 +129,28 @@ def read_options(
     return options, summary["class_names"], summary["results"][0]
 
 
-def open_splits(images: ImageOptions) -> dict[str, Dataset]:
-    """The splits by name; what a validation split is for is said."""
-    splits = splits_of(images.dataset, data_dir=images.data_dir)
+def open_splits(options: EndToEndOptions) -> dict[str, Dataset]:
+    """The splits by name: "train", "test" and what fits the temperature.
+
+    That is the "validation" of the data set, which is said, or "calibration", training images that
+    are not trained on.
+    """
+    images = options.images
+    names = splits_of(images.dataset, data_dir=images.data_dir)
+    splits: dict[str, Dataset] = {name: dataset_of(images, name) for name in names}
     if "validation" in splits:
-        say_once(f"{images.dataset} brings a validation split: it chooses the best epoch")
-    return {split: dataset_of(images, split) for split in splits}
+        say_once(
+            f"{images.dataset} brings a validation split: it chooses the best epoch and fits the "
+            "temperature"
+        )
+        return splits
+    train = splits["train"]
+    share = spared_count(len(train), options.calibration) / len(train)
+    if not share:
+        return splits
+    keys = [f"validation/{example_id}" for example_id in train.example_ids]  # as of heads
+    held = spared(keys, train.labels, share=share, seed=images.seed)
+    return splits | {"train": subset(train, ~held), "calibration": subset(train, held)}
 
 
 def build_task(options: EndToEndOptions) -> Task:
@@ -183,89 +192,3 @@ def build_strategy(
         loss=task.loss,
         **taken,
     )
-
-
-def configuration(options: EndToEndOptions) -> dict[str, Any]:
-    """The options that decide the result."""
-    config = dataclasses.asdict(options)
-    groups = (*dataclasses.fields(ProcessOptions), *dataclasses.fields(StrategyOptions))
-    for name in (*FREE, *(field.name for field in groups)):
-        del config[name]
-    # Runs of colour images are gone on with that are older than these options.
-    config = {name: of for name, of in config.items() if of is not None or name not in BANDS}
-    return config | pick(options, StrategyOptions).config()
-
-
-def train_end_to_end(
-    name: str,
-    options: EndToEndOptions,
-    strategy: Strategy,
-    task: Task,
-    train: Examples | trainer.Renewed,
-    test: Examples,
-    *,
-    labels: np.ndarray,
-    class_names: Sequence[str],
-    pinned: Mapping[str, str],
-    validation: Examples | None = None,
-    **facts: Any,
-) -> dict[str, Any]:
-    """Trains, evaluates after every epoch, and adds the result to the run directory.
-
-    Args:
-        name: of the experiment.
-        options: of the script.
-        strategy: as `build_strategy`.
-        task: as `build_task`.
-        train: training examples, or those of every epoch.
-        test: test examples.
-        labels: the classes of the training examples [N].
-        class_names: their names.
-        pinned: digests that must be the same when a run resumes.
-        validation: examples of the data set's own validation split, which choose the best epoch.
-        **facts: what the result says besides; `ratio`, the masking ratio, always.
-
-    Returns:
-        The result.
-
-    Raises:
-        UsageError: the directory is of another configuration; or as `jist.trainer.train`.
-    """
-    config, how = configuration(options), pick(options, StrategyOptions)
-    say_exchange(how, strategy)
-    directory = RunDirectory(options.run_dir, {"experiment": name} | config, reasons=REASONS)
-    directory.pin(dict(pinned))
-    with progress_bar() as progress, MetricsLog(options.run_dir, name) as log:
-        history = trainer.train(
-            strategy,
-            train,
-            test,
-            epochs=options.epochs,
-            batch_size=options.batch_size,
-            seed=options.seed,
-            checkpoints=options.run_dir / "checkpoints",
-            log=log,
-            task=task,
-            validation_examples=validation,
-            pools=worker_pools(how, labels, options.seed),
-            progress=progress,
-            description=f"{name}, {options.strategy}, {options.workers} worker(s)",
-        )
-    last = history[-1]
-    result = {
-        "run": name,
-        **{name: value for name, value in config.items() if name != "mask_ratio"},
-        **dataclasses.asdict(how),
-        "exchange": strategy.exchange,
-        **facts,
-        "train_examples": len(labels),
-        "validation_examples": 0 if validation is None else count(validation),
-        "test_examples": count(test),
-        **chosen(history, task),
-        **{name: last[name] for name in ("test_loss", "bytes_received_per_worker")},
-        "parameters_per_worker": strategy.parameters_per_worker,
-        "flops_per_worker": last["flops_per_worker"],
-        "training_seconds": round(sum(metrics["seconds"] for metrics in history), 3),
-    }
-    directory.add_result(result, list(class_names))
-    return result

@@ -18,6 +18,7 @@ from jist.data.images.walk import image_keys, is_image, say_passed_over
 from jist.data.loading import load_dataset, splits_of
 from jist.data.on_disk import OnDisk
 from jist.data.order import steps_until, worker_order
+from jist.data.subset import Subset, subset
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -29,6 +30,7 @@ __all__ = [
     "MaskedImages",
     "NaturalMasks",
     "OnDisk",
+    "Subset",
     "UnreadableImageError",
     "batches",
     "example_id",
@@ -41,5 +43,6 @@ __all__ = [
     "say_passed_over",
     "splits_of",
     "steps_until",
+    "subset",
     "worker_order",
 ]

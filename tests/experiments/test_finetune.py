@@ -19,11 +19,15 @@ from experiments import evaluate, predict
 from experiments.evaluate import EvaluateOptions
 from experiments.finetune_costs import CostOptions
 from experiments.predict import PredictOptions
+from experiments.runs.end_to_end import open_splits
 from experiments.runs.finetuning import FinetuneOptions
 from experiments.runs.trained import open_run
+from jist.evaluation import predict as predict_with
+from jist.finetuning import MaskedImages
 from jist.metrics import MetricsLog
 from jist.models import MAEEncoder, ViTConfig, load_encoder, save_encoder
 from jist.models.storage import tensors
+from jist.probabilities import fit_temperature
 
 BICUBIC = Resampling.BICUBIC
 CONFIG = ViTConfig(8, 4, dim=16, depth=1, heads=2, mlp_dim=32)
@@ -169,7 +173,7 @@ def test_it_is_evaluated_under_other_conditions(options, result, restored, tmp_p
     )
     assert 0.3 < clouds["ratio"] < 1
     assert clouds["examples"] <= whole["examples"] == len(labels)
-    assert whole["test_nll"] == pytest.approx(
+    assert whole["calibration"]["uncalibrated"]["nll"] == pytest.approx(
         -log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean(), rel=1e-5
     )
     for name in ("mistakes.png",):
@@ -177,6 +181,20 @@ def test_it_is_evaluated_under_other_conditions(options, result, restored, tmp_p
     evaluate.main(EvaluateOptions(run_dir=options.run_dir, checkpoint="best"))
     best = json.loads((options.run_dir / "evaluation.json").read_text())["finetune"]
     assert best["test_accuracy"] == result["best_test_accuracy"]
+
+
+def test_a_temperature_is_fitted_on_images_that_are_not_trained_on(options, result):
+    held = open_splits(options)["calibration"]
+    assert result["train_examples"] + len(held) == 1438
+    assert result["calibration_examples"] == len(held) == pytest.approx(71, abs=5)
+    seen = MaskedImages(held, load_encoder(options.encoder), ratio=0.5, seed=0).fixed
+    model, _, temperature = open_run(options.run_dir).restore("finetune", "last")
+    expected = fit_temperature(np.asarray(predict_with(model, seen["x"])), held.labels)
+    assert temperature == result["temperature"] == pytest.approx(expected, rel=1e-3)
+    evaluate.main(EvaluateOptions(run_dir=options.run_dir))
+    found = json.loads((options.run_dir / "evaluation.json").read_text())["finetune"]
+    for name in ("ece", "nll", "brier"):
+        assert found[f"test_{name}"] == pytest.approx(result[f"last_test_{name}"])
 
 
 def test_files_are_predicted(options, restored, tmp_path, capsys):
@@ -187,7 +205,10 @@ def test_files_are_predicted(options, restored, tmp_path, capsys):
     (tmp_path / "broken.png").write_bytes(b"no image")
     paths = sorted(tmp_path.rglob("?.png"))
     keep = np.arange(4, dtype=np.int32)[None].repeat(len(tests), 0)
-    wanted = softmax(np.asarray(model(keep)), axis=1)[[int(path.stem) for path in paths]]
+    temperature = open_run(options.run_dir).restore("finetune", "last").temperature
+    wanted = softmax(np.asarray(model(keep)) / temperature, axis=1)[
+        [int(path.stem) for path in paths]
+    ]
     given = {"run_dir": options.run_dir, "images": (tmp_path,), "skip_unreadable": True}
     predict.main(PredictOptions(**given, mask_ratio=0.0, top_k=2, json_lines=True))
     out, err = capsys.readouterr()
@@ -213,7 +234,7 @@ def test_it_is_exported_as_one_program(options, restored, tmp_path, capsys):
     model, tests = restored
     pixels = np.stack([np.asarray(tests.open(i).resize((8, 8), BICUBIC)) for i in range(3)])
     keep = np.arange(4, dtype=np.int32)[None].repeat(len(tests), 0)
-    expected = softmax(np.asarray(model(keep)), axis=1)[:3]
+    expected = softmax(np.asarray(model(keep)) / config["temperature"], axis=1)[:3]
     np.testing.assert_allclose(call(pixels, keep[:3]), expected, rtol=1e-4)
     with pytest.raises(ValueError, match="training must be one of .'finetune'., got 'a'"):
         experiments.export.main(
