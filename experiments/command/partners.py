@@ -41,6 +41,7 @@ class Partners:
         self._rest = dict.fromkeys(connections, b"")  # of a line that is still to come
         self._lost = ""
         self._known = threading.Event()
+        self._word = threading.Lock()  # whoever takes it says who was lost
         for connection in self._connections.values():
             connection.setblocking(False)
         self._signals, told = socket.socketpair()
@@ -53,9 +54,11 @@ class Partners:
         self._thread.start()
 
     def lost(self, patience: float = 3 * GRACE) -> str:
-        """Who was lost, in a sentence; empty if nobody was within `patience` seconds."""
-        if self._connections:
-            self._known.wait(patience)
+        """Who was lost, in a sentence to be said; empty if nobody was within `patience` seconds."""
+        if not self._connections or not self._known.wait(patience):
+            return ""
+        if not self._word.acquire(blocking=False):
+            time.sleep(patience)  # it is being said, and this process ended
         return self._lost
 
     def _watch(self) -> None:
@@ -76,6 +79,8 @@ class Partners:
         self._known.set()
         # Without process 0 JAX ends the others a moment later, with a stack trace.
         time.sleep(0 if 0 in self._connections else GRACE)
+        if not self._word.acquire(blocking=False):
+            time.sleep(GRACE)
         _end(f"error: {self._lost}", 1)
 
     def _listen(self, seconds: float) -> None:
