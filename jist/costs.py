@@ -15,6 +15,7 @@ import numpy as np
 from jax.extend.core import jaxprs_in_params
 
 from jist.ist import slots_per_owner, subnet_shapes, unfolded
+from jist.ist.wire import Wire, wire_bytes
 from jist.masking import patches_kept
 from jist.models.sparse_rows import BLOCK
 
@@ -95,7 +96,7 @@ def replicated_bytes(
     axes: Any,
     part_widths: Mapping[str, int],
     workers: int,
-    wire: Any = None,
+    wire: Wire = None,
     participants: int | None = None,
 ) -> int:
     """Bytes that a worker receives when all pieces are all-gathered: those of the n - 1 others.
@@ -105,17 +106,17 @@ def replicated_bytes(
         axes: the layers of neurons along its axes.
         part_widths: {layer: neurons in the widest subnet}; the others are padded to it.
         workers: number of workers n, each on a device of its own.
-        wire: type in which floats travel; their own by default.
+        wire: type in which floats travel, as for `jist.ist.wire.send`.
         participants: how many workers take part. Pieces of those that are absent have not changed
             and need not travel; averaged over all workers. By default all take part.
     """
-    piece = size_bytes(_on_wire(subnet_shapes(tree, axes, part_widths), wire))
+    piece = _piece_bytes(subnet_shapes(tree, axes, part_widths), wire)
     taking_part = workers if participants is None else participants
     return (workers - 1) * piece * taking_part // workers
 
 
 def sharded_bytes(
-    tree: Any, axes: Any, workers: int, wire: Any = None, participants: int | None = None
+    tree: Any, axes: Any, workers: int, wire: Wire = None, participants: int | None = None
 ) -> int:
     """Bytes that a worker receives when equal subnets travel by all-to-all; arguments as above.
 
@@ -128,7 +129,7 @@ def sharded_bytes(
     def leaf(array: Any, axes: tuple) -> int:
         if not any(axes):
             return all_reduce_bytes(array, workers, participants)
-        piece = size_bytes(_on_wire(_sharded_piece(array, axes, workers, workers), wire))
+        piece = _piece_bytes(_sharded_piece(array, axes, workers, workers), wire, workers)
         return 2 * (workers - 1) * piece * taking_part // workers**2
 
     return sum(jax.tree.leaves(jax.tree.map(leaf, tree, axes)))
@@ -140,7 +141,7 @@ def exchange_bytes(
     part_widths: Mapping[str, int],
     workers: int,
     devices: int,
-    wire: Any = None,
+    wire: Wire = None,
 ) -> dict[str, int]:
     """Bytes that a device receives in a round by either exchange, where it trains n / D workers.
 
@@ -157,13 +158,13 @@ def exchange_bytes(
         D-ths of its own workers' subnets, and the all-reduce of what is shared}.
     """
     local = workers // devices
-    whole = size_bytes(_on_wire(subnet_shapes(tree, axes, part_widths), wire))
+    whole = _piece_bytes(subnet_shapes(tree, axes, part_widths), wire)
 
     def leaf(array: Any, axes: tuple) -> int:
         if not any(axes):
             return all_reduce_bytes(array, devices)
-        piece = _on_wire(_sharded_piece(array, axes, workers, devices), wire)
-        return 2 * (devices - 1) * local * size_bytes(piece) // devices
+        piece = _piece_bytes(_sharded_piece(array, axes, workers, devices), wire, devices)
+        return 2 * (devices - 1) * local * piece // devices
 
     sharded = sum(jax.tree.leaves(jax.tree.map(leaf, tree, axes)))
     return {"replicated": (workers - local) * whole, "sharded": sharded}
@@ -178,12 +179,10 @@ def _sharded_piece(array: Any, axes: tuple, workers: int, devices: int) -> jax.S
     return jax.ShapeDtypeStruct(tuple(shape), array.dtype)
 
 
-def _on_wire(tree: Any, wire: Any) -> Any:
-    def leaf(array: Any) -> jax.ShapeDtypeStruct:
-        floating = wire is not None and jnp.issubdtype(array.dtype, jnp.floating)
-        return jax.ShapeDtypeStruct(array.shape, jnp.dtype(wire) if floating else array.dtype)
-
-    return jax.tree.map(leaf, tree)
+def _piece_bytes(tree: Any, wire: Wire, messages: int = 1) -> int:
+    """Bytes of a worker's piece, each array of which travels in as many messages."""
+    leaves = jax.tree.leaves(tree)
+    return sum(wire_bytes(leaf.shape, leaf.dtype, wire, messages) for leaf in leaves)
 
 
 def data_parallel_bytes_paper(widths: Sequence[int]) -> int:

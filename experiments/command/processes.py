@@ -78,13 +78,19 @@ def _connect_scheduled(timeout: int) -> dict[int, socket.socket]:
     return call_roll(address, jax.process_count(), jax.process_index(), timeout)
 
 
-def lost_partner(error: BaseException) -> str:
+def lost_partner(error: BaseException | None) -> str:
     """Which other process an error comes from, in a sentence; empty if it has another cause.
 
     An exchange fails as soon as a connection breaks, and does not say whose it was.
     """
-    of_gloo = "Gloo" in str(error)  # which also raises ValueError
-    if _partners is None or not (of_gloo or isinstance(error, jax.errors.JaxRuntimeError)):
+    if _partners is None:
+        return ""
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    of_gloo = any("Gloo" in str(each) for each in chain)  # which also raises ValueError
+    if not of_gloo and not any(isinstance(each, jax.errors.JaxRuntimeError) for each in chain):
         return ""
     said = _partners.lost()
     if not said and of_gloo:

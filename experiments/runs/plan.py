@@ -44,6 +44,7 @@ class Training:
         parts = [how.strategy, str(how.workers)]
         parts += [how.exchange] if how.exchange == "sharded" else []
         parts += [how.exchange_dtype] if how.exchange_dtype != "none" else []
+        parts += [f"state-{how.state_dtype}"] if how.state_dtype != "none" else []
         parts += [how.worker_data] if how.worker_data != "shared" else []
         parts += [self.mask] if self.mask != "fixed" else []
         parts += [f"outer-{how.outer}"] if how.outer != "none" else []

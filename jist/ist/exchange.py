@@ -8,18 +8,17 @@ receives only what it trains (Yuan et al., VLDB 2022, §2.3) and no device ever 
 
 import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Shaped
 
 from jist.ist.neurons import Axes, Plain, folded, layer_of, repeats, unfolded
 from jist.ist.overlap import paste_mean
 from jist.ist.subnet import Parts, cut, mean, paste
+from jist.ist.wire import Wire, send
 
 Weights = Float[Array, " workers"] | None
 OWNED = "owned"  # stands for the neurons along a leaf's sharded axis that this device owns
@@ -30,7 +29,7 @@ def gather_pieces(
     pieces: Any,
     axes: Any,
     parts: Parts,
-    wire: DTypeLike | None,
+    wire: Wire,
     weights: Weights = None,
     *,
     overlapping: bool = False,
@@ -42,7 +41,7 @@ def gather_pieces(
         pieces: the trained pieces of this device's workers [local, ...].
         axes: the tree that `neuron_axes` returns.
         parts: {layer: i32 [workers, part]}.
-        wire: type in which floats travel; their own by default.
+        wire: type in which floats travel, as for `jist.ist.wire.send`.
         weights: of all workers, as for `paste`.
         overlapping: whether neurons are on several workers, whose pieces are then averaged.
     """
@@ -54,7 +53,7 @@ def gather_pieces(
         return jax.lax.all_gather(piece, "workers", tiled=True)
 
     def collect(piece: Array) -> Array:
-        return _travel(piece, wire, gather)
+        return send(piece, wire, gather, lead=1)
 
     put_back = paste_mean if overlapping else paste
     return put_back(full, jax.tree.map(collect, pieces), axes, parts, weights)
@@ -139,7 +138,7 @@ def slots_per_owner(width: int, workers: int, devices: int) -> int:
     return workers // devices * -(-stretch // workers)
 
 
-def send_out(owned: Any, axes: Any, parts: Parts, devices: int, wire: DTypeLike | None) -> Any:
+def send_out(owned: Any, axes: Any, parts: Parts, devices: int, wire: Wire) -> Any:
     """Sends every worker its subnet.
 
     Args:
@@ -147,7 +146,7 @@ def send_out(owned: Any, axes: Any, parts: Parts, devices: int, wire: DTypeLike 
         axes: the tree that `neuron_axes` returns.
         parts: what `sort_by_owner` returns.
         devices: number of devices D.
-        wire: type in which floats travel; their own by default.
+        wire: type in which floats travel, as for `jist.ist.wire.send`.
 
     Returns:
         The subnets of this device's workers [local, ...].
@@ -175,7 +174,7 @@ def send_back(
     axes: Any,
     parts: Parts,
     devices: int,
-    wire: DTypeLike | None,
+    wire: Wire,
     weights: Weights = None,
 ) -> Any:
     """Sends the trained subnetworks back to their owners.
@@ -257,18 +256,8 @@ def _owned(
     return here, {**parts, OWNED: mine - device * array.shape[axis]}
 
 
-def _travel(array: Array, wire: DTypeLike | None, collective: Callable[[Array], Array]) -> Array:
-    """A collective that only moves numbers, which travel in the type `wire`."""
-    if wire is None or not jnp.issubdtype(array.dtype, jnp.floating):
-        return collective(array)
-    narrow = array.astype(wire)
-    # As integers, because XLA's CPU backend widens bfloat16 to float32 around a collective.
-    bits = jax.lax.bitcast_convert_type(narrow, f"uint{8 * narrow.dtype.itemsize}")
-    return jax.lax.bitcast_convert_type(collective(bits), narrow.dtype).astype(array.dtype)
-
-
-def _all_to_all(packed: Array, wire: DTypeLike | None) -> Array:
+def _all_to_all(packed: Array, wire: Wire) -> Array:
     exchange = functools.partial(
         jax.lax.all_to_all, axis_name="workers", split_axis=0, concat_axis=0
     )
-    return _travel(packed, wire, exchange)
+    return send(packed, wire, exchange, lead=2)  # [devices, local, ...]

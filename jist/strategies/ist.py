@@ -50,6 +50,8 @@ class IST(Strategy):
             "replicated". The partition, and so what is computed, is never changed for it.
         exchange_dtype: type in which parameters and optimiser states travel, e.g. bfloat16; their
             own by default.
+        state_dtype: type in which optimiser states travel, by default `exchange_dtype`; "log8"
+            for logarithmic codes of 8 bits (`jist.ist.wire`).
         optimizer_state: "reset" starts the optimiser anew every round; "carry" moves every
             parameter-shaped leaf of its state along with the neurons.
         shares: each worker's share of the neurons, for workers of unequal strength; needs a uniform
@@ -83,6 +85,7 @@ class IST(Strategy):
         partition: str = "uniform",
         exchange: str = "auto",
         exchange_dtype: DTypeLike | None = None,
+        state_dtype: DTypeLike | None = None,
         optimizer_state: str = "carry",
         shares: Sequence[float] | None = None,
         replicas: int = 1,
@@ -102,6 +105,7 @@ class IST(Strategy):
         self._partition = partition
         self.outer = outer
         self._wire = exchange_dtype
+        self._state_wire = exchange_dtype if state_dtype is None else state_dtype
         self._carry = optimizer_state == "carry"
         self._replicas = replicas
         self._assignment = ist.Assignment(model, workers, partition, shares, replicas)
@@ -139,8 +143,8 @@ class IST(Strategy):
             return "sharded", "as asked"
         widths = self._assignment.part_widths
         trees = [
-            costs.exchange_bytes(tree, axes, widths, self.workers, devices, self._wire)
-            for tree, axes in self._travelling()
+            costs.exchange_bytes(tree, axes, widths, self.workers, devices, wire)
+            for tree, axes, wire in self._travelling()
         ]
         received = {name: sum(tree[name] for tree in trees) for name in trees[0]}
         name = "sharded" if received["sharded"] <= received["replicated"] else "replicated"
@@ -156,14 +160,15 @@ class IST(Strategy):
         if self._replicas > 1:
             raise ValueError(f"exchange='sharded' needs replicas=1, got {self._replicas}")
         travel.check_owners(self._assignment.widths, self.mesh.size)
-        for tree, axes in self._travelling():
+        for tree, axes, _ in self._travelling():
             travel.owner_specs(tree, axes)
 
-    def _travelling(self) -> list[tuple[Any, Any]]:
-        """The trees that an exchange moves, and their axes."""
-        trees = [(self._params, self._assignment.axes)]
+    def _travelling(self) -> list[tuple[Any, Any, travel.Wire]]:
+        """The trees that an exchange moves, their axes, and as what they travel."""
+        trees = [(self._params, self._assignment.axes, self._wire)]
         if self._carry:
-            trees.append((jax.eval_shape(self._optimizer.init, self._params), self._opt_axes))
+            state = jax.eval_shape(self._optimizer.init, self._params)
+            trees.append((state, self._opt_axes, self._state_wire))
         return trees
 
     def bytes_received(self, rounds: int, steps: int) -> int:
@@ -173,13 +178,12 @@ class IST(Strategy):
         elsewhere, and as much again of what lives with it, trained elsewhere. The optimiser's state
         likewise where it is carried; an outer optimiser's stays where it is.
         """
-        how = (self.workers, self._wire, self.participants)
         widths = self._assignment.part_widths
         return rounds * sum(
-            costs.sharded_bytes(tree, axes, *how)
+            costs.sharded_bytes(tree, axes, self.workers, wire, self.participants)
             if self._sharded
-            else costs.replicated_bytes(tree, axes, widths, *how)
-            for tree, axes in self._travelling()
+            else costs.replicated_bytes(tree, axes, widths, self.workers, wire, self.participants)
+            for tree, axes, wire in self._travelling()
         )
 
     @property
@@ -227,9 +231,9 @@ class IST(Strategy):
         own = self._assignment.own(parts, len(order))
         weights = self._weights(state)
         before = state.opt_state if self.outer is None else state.opt_state["workers"]
-        params = self._take(state.params, self._assignment.axes, parts, own)
+        params = self._take(state.params, self._assignment.axes, parts, own, self._wire)
         if self._carry:
-            opt_state = self._take(before, self._opt_axes, parts, own)
+            opt_state = self._take(before, self._opt_axes, parts, own, self._state_wire)
         else:
             opt_state = jax.vmap(lambda own: self._fresh.start(own, before))(params)
 
@@ -246,13 +250,16 @@ class IST(Strategy):
         )
 
         if self._carry:
-            opt_state = self._give(before, opt_state, self._opt_axes, parts, weights)
+            opt_state = self._give(
+                before, opt_state, self._opt_axes, parts, weights, self._state_wire
+            )
         elif weights is None:  # counters, which advance alike on all workers
             opt_state = jax.tree.map(lambda leaf: leaf[0], self._fresh.kept(opt_state))
         else:
             kept = self._fresh.kept(opt_state)
             opt_state = jax.tree.map(lambda leaf: ist.average(leaf, weights), kept)
-        params = self._give(state.params, params, self._assignment.axes, parts, weights)
+        axes = self._assignment.axes
+        params = self._give(state.params, params, axes, parts, weights, self._wire)
         if self.outer is not None:
             params, outer_state = outer_step_of_trained(
                 self.outer, state.params, params, state.opt_state["outer"]
@@ -260,18 +267,26 @@ class IST(Strategy):
             opt_state = {"workers": opt_state, "outer": outer_state}
         return State(params, opt_state, state.round + 1, state.key), worker_metrics(losses, weights)
 
-    def _take(self, tree: Any, axes: Any, parts: ist.Parts, own: ist.Parts) -> Any:
+    def _take(
+        self, tree: Any, axes: Any, parts: ist.Parts, own: ist.Parts, wire: travel.Wire
+    ) -> Any:
         """The subnets of this device's workers."""
         if self._sharded:
-            return travel.send_out(tree, axes, parts, self.mesh.size, self._wire)
+            return travel.send_out(tree, axes, parts, self.mesh.size, wire)
         return ist.cut(tree, axes, own)
 
     def _give(
-        self, tree: Any, pieces: Any, axes: Any, parts: ist.Parts, weights: travel.Weights
+        self,
+        tree: Any,
+        pieces: Any,
+        axes: Any,
+        parts: ist.Parts,
+        weights: travel.Weights,
+        wire: travel.Wire,
     ) -> Any:
         """What this device holds, with the trained pieces in their places."""
         if self._sharded:
-            return travel.send_back(tree, pieces, axes, parts, self.mesh.size, self._wire, weights)
+            return travel.send_back(tree, pieces, axes, parts, self.mesh.size, wire, weights)
         return travel.gather_pieces(
-            tree, pieces, axes, parts, self._wire, weights, overlapping=self._replicas > 1
+            tree, pieces, axes, parts, wire, weights, overlapping=self._replicas > 1
         )

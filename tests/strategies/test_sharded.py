@@ -102,14 +102,14 @@ def test_the_exchange_is_chosen_by_what_is_possible_and_its_bytes(options, excha
 
 def test_bytes_of_a_device_are_those_of_its_workers():
     """With a worker on every device, what `bytes_received` counts; else of all its workers."""
-    for name in ("replicated", "sharded"):
-        strategy = ist(name, hidden=(20, 12))
+    for name, state_dtype in (("replicated", None), ("sharded", None), ("sharded", "log8")):
+        strategy = ist(name, hidden=(20, 12), state_dtype=state_dtype)
         widths = strategy._assignment.part_widths
-        trees = [(*pair, widths, 4, 4) for pair in strategy._travelling()]
+        trees = [(tree, axes, widths, 4, 4, wire) for tree, axes, wire in strategy._travelling()]
         received = sum(costs.exchange_bytes(*tree)[name] for tree in trees)
         assert strategy.bytes_received(1, 3) == received
     # On two devices: half of two subnets, out and back, and the bias; or two pieces.
-    params, axes = ist("sharded")._travelling()[0]
+    params, axes, _ = ist("sharded")._travelling()[0]
     named, bias = 4 * (6 * 4 + 4 * 8 + 8 * 3), 4 * 3
     received = costs.exchange_bytes(params, axes, {"hidden1": 4, "hidden2": 8}, 4, 2)
     assert received == {"sharded": 2 * named + bias, "replicated": 2 * (named + bias)}
@@ -142,7 +142,7 @@ def collectives(program):
     found = {}
     pattern = r"= (\([^=]*?\)|\S+) (all-to-all|all-gather|all-reduce|collective-permute)\("
     for shapes, name in re.findall(pattern, program.as_text()):
-        for kind, size in re.findall(r"(f32|s32|u32|u16)\[([\d,]*)\]", shapes):
+        for kind, size in re.findall(r"(f32|s32|u32|u16|u8)\[([\d,]*)\]", shapes):
             width = int(kind[1:]) // 8
             count = math.prod(int(n) for n in size.split(",")) if size else 1
             found[name] = found.get(name, 0) + width * count
@@ -185,6 +185,21 @@ def test_floats_may_travel_as_bfloat16():
     sent = [ist("sharded", exchange_dtype=t).bytes_received(1, 3) for t in (None, jnp.bfloat16)]
     averaged = 3 * math.ceil(2 * 3 * 12 / 4)  # the output's bias and its moments stay wide
     assert 2 * (sent[1] - averaged) == sent[0] - averaged
+
+
+def test_moments_may_travel_as_codes_and_parameters_as_they_are():
+    _, exact = trained("sharded", 4, 4, (16, 32))
+    coded = ist("sharded", state_dtype="log8")
+    found = collectives(compiled(coded))
+    numbers = costs.count(coded._worker_shapes()[0]) - 3  # the output's bias is averaged
+    leaves = len(jax.tree.leaves(coded._params)) - 1
+    scales = 2 * 2 * leaves * 4 * 4  # out and back of two moments: a float32 for each device
+    assert found["all-to-all"] == 2 * numbers * (4 + 1 + 1) + scales
+    averaged = 3 * math.ceil(2 * 3 * 12 / 4)
+    assert coded.bytes_received(1, 3) == found["all-to-all"] * 3 // 4 + averaged
+    state = train(coded)
+    for x, y in zip(jax.tree.leaves(exact.params), jax.tree.leaves(state.params), strict=True):
+        np.testing.assert_allclose(x, y, atol=0.02)
 
 
 def test_wrong_combinations_are_named():

@@ -17,6 +17,9 @@ class RoundOptions:
     each holds a shard of it (needs --partition stratified and hidden widths that the number of
     devices divides); or auto: sharded where that is possible and a device receives no more
     bytes."""
+    state_dtype: str = "none"
+    """Type in which the optimiser's state is exchanged (ist): bfloat16, log8 (logarithmic codes of
+    8 bits), or none for that of --exchange-dtype."""
     outer: str = "none"
     """Outer optimiser of what a round has changed (ist): nesterov, or none. diloco always has one.
     Parameters that a round did not train stand still."""

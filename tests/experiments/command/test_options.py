@@ -14,6 +14,7 @@ from jist import strategies
 HEAD = HeadOptions(hidden=(8, 4), batch_size=64)
 SHARDED = StrategyOptions(workers=2, exchange="sharded", partition="stratified")
 NARROW = dataclasses.replace(SHARDED, exchange_dtype="bfloat16")
+CODED = dataclasses.replace(SHARDED, state_dtype="log8")
 
 
 def build(how):
@@ -44,13 +45,20 @@ def test_the_exchange_and_its_type_reach_the_strategy():
     sharded, narrow = build(SHARDED), build(NARROW)
     assert sharded.bytes_received(1, 1) < replicated.bytes_received(1, 1)
     assert narrow.bytes_received(1, 1) < sharded.bytes_received(1, 1)
+    assert build(CODED).bytes_received(1, 1) < 0.8 * sharded.bytes_received(1, 1)
+    for option, value, message in (
+        ("state_dtype", "int3", "state_dtype must be one of"),
+        ("optimizer_state", "reset", "state_dtype needs --optimizer-state carry"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            build(dataclasses.replace(CODED, **{option: value}))
     with pytest.raises(ValueError, match="exchange_dtype must be one of"):
         build(dataclasses.replace(SHARDED, exchange_dtype="int3"))
 
 
 def test_trainings_that_differ_in_what_travels_have_names_of_their_own():
     hows = [StrategyOptions(strategy=name) for name in STRATEGIES]
-    hows += [SHARDED, NARROW, StrategyOptions(workers=2)]
+    hows += [SHARDED, NARROW, CODED, StrategyOptions(workers=2)]
     hows += [StrategyOptions(participation=0.5), StrategyOptions(outer="nesterov")]
     hows += [StrategyOptions(strategy="diloco", outer_lr=0.3)]
     names = [Training(mask_ratio=ratio, how=how).name for how in hows for ratio in (0.5, 0.75)]

@@ -47,7 +47,7 @@ def soon(condition):
 def test_a_process_that_ends_is_told_to_all(watch):
     made, (first, second), ended = watch(1, 2)
     first.close()
-    assert made.lost() == "process 1 of 3 has ended before the others"
+    assert made.lost(0.5) == "process 1 of 3 has ended before the others"
     soon(lambda: ended)
     assert ended == [("error: process 1 of 3 has ended before the others", 1)]
     assert second.recv(1000) == b".\nlost process 1 of 3 has ended before the others\n"
@@ -58,7 +58,7 @@ def test_what_the_first_process_tells_is_said_by_the_others(watch):
     for part in (b".\nlo", b"st process 2 ", b"of 3 has ended\n"):
         zero.send(part)
         time.sleep(0.02)
-    assert made.lost() == "process 2 of 3 has ended"
+    assert made.lost(0.5) == "process 2 of 3 has ended"
 
 
 def test_silence_is_told_when_the_time_is_over_and_not_before(watch):
