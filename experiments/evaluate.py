@@ -59,7 +59,7 @@ class EvaluateOptions(Options):
     features_dir: pathlib.Path | None = None
     """Where the run's features are; by default where the run stored them."""
     data_dir: pathlib.Path | None = None
-    """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45 or aid."""
+    """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45, aid, ..."""
     dataset: str | None = None
     """Another data set of the same kind and classes, in the place of the run's."""
     mask_ratio: tuple[float, ...] = ()

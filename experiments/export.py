@@ -64,7 +64,7 @@ class ExportOptions(Options):
     checkpoint: str = "last"
     """Which checkpoint: last, or best by validation, else by test accuracy."""
     data_dir: pathlib.Path | None = None
-    """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45 or aid."""
+    """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45, aid, ..."""
 
 
 @dataclasses.dataclass(frozen=True)

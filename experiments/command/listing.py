@@ -32,11 +32,13 @@ Measured results and their commands: [results/README.md](results/README.md).
 | `--dataset` | examples |
 |---|---|
 | `digits` | 1,797 scanned digits of scikit-learn; needs no download |
-| `folder:PATH` | one directory per class, `train/` and `test/` above, or a split by seed |
+| `folder:PATH` | one directory per class, `train/`, `test/` and `val/` above, or a split by seed |
 | `images:PATH` | all images below a directory, without labels; for pre-training alone |
 | `masked:PATH` | what `experiments.mask_dataset` wrote |
 | `cifar10` | through TensorFlow Datasets, prepared once with a network (below) |
-| `resisc45`, `aid` | the authors' extracted folder; `--data-dir` names it, or one above it |
+| `tfds:NAME[/CONFIG]` | any of its sets with one image and one class each, likewise |
+| `resisc45`, `aid`, `ucmerced` | the authors' folder; `--data-dir` names it, or one above it |
+| `eurosat`, `eurosat-ms` | likewise: colours, or 13 bands of Sentinel-2 (`--scale 0,10000`) |
 | `features:PATH` | your vectors: `.npz`, SciPy CSR, `.npy`, `.parquet`, Zarr; or `TRAIN,TEST` |
 | `speech:PATH` | WAV or FLAC clips, `<word>/<speaker>_nohash_<k>.wav`; split by lists or speaker |
 | `xc:PATH` | the Extreme Classification Repository's text, sparse with many labels |
@@ -45,8 +47,10 @@ The last three need no encoder, and take no masks. GeoTIFFs of other bands than 
 number type, are read from `folder:PATH` and `images:PATH` with `--bands` and `--scale`, clouds with
 `--quality-band` (`pip install -e '.[geo]'`).
 
-RESISC45 and AID are split as in the paper, 27,000 + 4,500 and 8,500 + 1,500, by class and seed;
-fewer images in the same proportion. CIFAR-10 is prepared by
+`val/` is the validation split: it chooses the epoch and fits the temperature. Without `test/` it is
+the test split. RESISC45 and AID are split as in the paper, 27,000 + 4,500 and 8,500 + 1,500, by
+class and seed, fewer images in the same proportion; of EuroSAT and UC Merced a fifth is for
+testing. CIFAR-10 is prepared by
 
 ```bash
 pip install -e '.[tfds]'

@@ -16,9 +16,10 @@ from experiments.command.options import ImageOptions, NaturalOptions
 from jist.data import Dataset, MaskedImages, load_dataset
 from jist.data.images.band_names import number_of, plain_name
 from jist.data.images.band_values import moments, percentiles, some_values
-from jist.data.images.bands import Bands, Quality, Scale
+from jist.data.images.bands import Bands, Quality, Scale, names_in
 from jist.data.images.folder import Folder
-from jist.data.images.rasters import image_bands, opened
+from jist.data.images.published import PUBLISHED
+from jist.data.images.rasters import image_bands, opened, told
 from jist.models import MAEEncoder, Preprocessing, read_preprocessing, select_bands
 
 Given = TypeVar("Given", bound=ImageOptions)
@@ -40,7 +41,14 @@ def bands_of(options: NaturalOptions) -> Bands | None:
             f"scale must be a pair of values, or one for each of {len(names)} bands, got "
             f"{len(scale)} pairs"
         )
-    return Bands(names, scale, parse_quality(options.quality_band, options.cloudy))
+    quality = parse_quality(options.quality_band, options.cloudy)
+    return Bands(names, scale, quality, _described(options))
+
+
+def _described(options: NaturalOptions) -> tuple[str, ...]:
+    """Names of the bands of a data set whose files do not say them."""
+    published = PUBLISHED.get(getattr(options, "dataset", ""))
+    return () if published is None else published.bands
 
 
 def bands_seen(options: ImageOptions) -> Bands | None:
@@ -83,11 +91,12 @@ def resolve(options: NaturalOptions, dataset: Dataset, own: Preprocessing | None
     """
     paths = [_files(dataset).locate(index) for index in range(len(dataset))]
     quality = parse_quality(options.quality_band, options.cloudy)
-    names = _names(parse_bands(options.bands), quality, own, paths[0])
+    described = _described(options)
+    names = _names(parse_bands(options.bands), quality, own, paths[0], described)
     if own is not None:
         of_encoder(names, own)
     if options.scale == AUTO:
-        unscaled = Bands(names, ((0, 1),), quality)
+        unscaled = Bands(names, ((0, 1),), quality, described)
         scale = percentiles(some_values(paths, unscaled, options.no_data))
     elif options.scale is None:
         scale = _scale_by_default(names, own, paths[0])
@@ -195,10 +204,14 @@ def _files(dataset: Dataset) -> Folder:
 
 
 def _names(
-    asked: Sequence[int | str], quality: Quality | None, own: Preprocessing | None, path: str
+    asked: Sequence[int | str],
+    quality: Quality | None,
+    own: Preprocessing | None,
+    path: str,
+    own_names: tuple[str, ...],
 ) -> tuple[int | str, ...]:
-    with opened(path) as file:
-        described = list(zip(file.indexes, file.descriptions, strict=True))
+    with opened(path) as file, told(path):
+        described = names_in(file, own_names)
         colours = image_bands(file)
     try:
         hidden = None if quality is None else number_of(quality.band, described)

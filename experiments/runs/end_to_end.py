@@ -41,10 +41,11 @@ class EndToEndOptions(Options, StrategyOptions, ProcessOptions):
     """What all networks have in common that are trained end to end."""
 
     dataset: str = "digits"
-    """digits, cifar10, resisc45, aid, or folder:PATH (one directory per class, below train/ and
+    """digits, cifar10, resisc45, aid, eurosat, eurosat-ms, ucmerced, tfds:NAME[/CONFIG] (of
+    TensorFlow Datasets), or folder:PATH (one directory per class, below train/ and
     test/ or not)."""
     data_dir: pathlib.Path | None = None
-    """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45 or aid."""
+    """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45, aid, ..."""
     test_share: float = 0.2
     """Share of the images held out for testing, if the data set comes without a split."""
     strategy: str = "centralized"

@@ -27,10 +27,11 @@ class PretrainOptions(Options, NaturalOptions, ProcessOptions):
 
     dataset: str = "digits"
     """images:PATH (all images below a directory); or the training split, without labels, of digits,
-    cifar10, resisc45, aid, folder:PATH (one directory per class), or masked:PATH (written by
+    cifar10, resisc45, aid, eurosat, eurosat-ms, ucmerced, tfds:NAME[/CONFIG] (of TensorFlow
+    Datasets), folder:PATH (one directory per class), or masked:PATH (written by
     experiments.mask_dataset; needs --natural-masks)."""
     data_dir: pathlib.Path | None = None
-    """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45 or aid."""
+    """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45, aid, ..."""
     encoder: str = "nano"
     """Size of the encoder: nano, tiny, small (32-pixel images, patches of 4) or base (224, 16)."""
     image_size: int | None = None

@@ -17,9 +17,10 @@ class ProbeOptions(Options, BandOptions):
     """Options of the probe."""
 
     dataset: str = "digits"
-    """digits, cifar10, resisc45, aid, or folder:PATH."""
+    """digits, cifar10, resisc45, aid, eurosat, eurosat-ms, ucmerced, tfds:NAME[/CONFIG] (of
+    TensorFlow Datasets), or folder:PATH."""
     data_dir: pathlib.Path | None = None
-    """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45 or aid."""
+    """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45, aid, ..."""
     encoder: str = "mae-nano-cifar10"
     """Name of a shipped encoder, directory of one, or random-nano, -tiny, -small, -base."""
     ratios: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 0.9)

@@ -60,7 +60,9 @@ def store_paths(
     options: ImageOptions, directory: pathlib.Path, of: str, splits: Sequence[str] = SPLITS
 ) -> dict[str, pathlib.Path]:
     """The stores of the splits, named by data set, split and what else features depend on."""
-    slug = re.sub(r"\W+", "-", options.dataset.rstrip("/").rsplit("/", 1)[-1])
+    name = options.dataset.rstrip("/")
+    # The end of a path, but all of a name with a configuration, which others may have, too.
+    slug = re.sub(r"\W+", "-", name if name.startswith("tfds:") else name.rsplit("/", 1)[-1])
     return {split: directory / f"{slug}-{split}-{of}" for split in splits}
 
 

@@ -17,6 +17,7 @@ from experiments.runs.remarks import say_what_is_missing
 from experiments.runs.restored import located
 from jist.data import load_dataset
 from jist.data.images.bands import SENTINEL2_SCL, Bands
+from jist.data.images.published import EUROSAT_MS
 from jist.models import Preprocessing, read_preprocessing
 
 rasterio = pytest.importorskip("rasterio", reason="the extra `geo` is not installed")
@@ -191,3 +192,25 @@ def test_bands_need_files():
     with pytest.raises(UsageError, match="dataset=digits: bands are read of image files"):
         in_full(ImageOptions(bands="1"))
     assert in_full(ImageOptions()) == ImageOptions()
+
+
+def test_bands_of_eurosat_have_names_though_its_files_say_none(tmp_path):
+    """B8A comes last in its files, and after B8 in encoders for Sentinel-2."""
+    levels = np.arange(13, dtype=np.uint16)[:, None, None] * 500 + np.zeros((8, 8), np.uint16)
+    for name in EUROSAT_MS.class_names:
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            kind = {"count": 13, "dtype": "uint16", "width": 8, "height": 8, "driver": "GTiff"}
+            kind["transform"] = rasterio.transform.from_origin(0, 8, 1, 1)
+            with rasterio.open(tmp_path / name / f"{name}_{number}.tif", "w", **kind) as file:
+                file.write(levels)
+    own = Preprocessing(
+        (0.0,) * 3, (1.0,) * 3, bands=("B8A", "B9", "B1"), scale=((0.0, 6375.0),) * 3
+    )
+    options = ImageOptions(dataset="eurosat-ms", data_dir=tmp_path)
+    images = load_dataset("eurosat-ms", "train", data_dir=tmp_path)
+    options = dataclasses.replace(options, **resolve(options, images, own))
+    assert options.bands == "B8A,B9,B1"
+    assert dataset_of(options, "test").decode(0)[0, 0].tolist() == [240, 160, 0]
+    written = bands_of(options)
+    assert Bands.of(json.loads(json.dumps(written.describe()))) == written

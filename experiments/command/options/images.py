@@ -71,14 +71,15 @@ class ImageOptions(NaturalOptions):
     takes_unlabelled: ClassVar[bool] = False
 
     dataset: str = "digits"
-    """Images: digits, cifar10, resisc45, aid, folder:PATH (one directory per class, below train/
-    and test/ or not), or masked:PATH (written by experiments.mask_dataset). Without images:
+    """Images: digits, cifar10, resisc45, aid, eurosat, eurosat-ms, ucmerced, tfds:NAME[/CONFIG]
+    (of TensorFlow Datasets), folder:PATH (one directory per class, below train/ and test/ or not,
+    with val/ or not), or masked:PATH (written by experiments.mask_dataset). Without images:
     features:PATH (your vectors: .npz, also SciPy's sparse ones, .npy, .parquet, a Zarr store; or
     TRAIN,TEST), speech:PATH
     (clips, one directory per word), or xc:PATH (sparse text with many labels: train.txt and
     test.txt of the Extreme Classification Repository)."""
     data_dir: pathlib.Path | None = None
-    """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45 or aid."""
+    """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45, aid, ..."""
     labels: str | None = None
     """features:PATH: the column or array of the labels, or a .npy or .txt file of them; of sparse
     vectors also a .npz file, a SciPy matrix of several labels each. By default y or label, or the

@@ -59,6 +59,7 @@ class Bands:
         scale: the values that become 0 and 255, of each band or one for all; what lies outside is
             clipped. Reflectances of Sentinel-2 are in units of 1/10,000: (0, 10000).
         quality: the band that names clouds and the like, if there is one.
+        described: names of all bands of a file, in the place of the file's own.
 
     Raises:
         ValueError: a scale is empty, or there are neither one nor as many as bands.
@@ -67,6 +68,7 @@ class Bands:
     names: tuple[int | str, ...]
     scale: tuple[Scale, ...]
     quality: Quality | None = None
+    described: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.scale) != 1 and len(self.scale) != len(self.names):
@@ -82,7 +84,8 @@ class Bands:
 
     def describe(self) -> dict[str, Any]:
         """As JSON, for the description of a data set."""
-        return dataclasses.asdict(self)
+        found = dataclasses.asdict(self)
+        return {name: of for name, of in found.items() if of or name != "described"}
 
     @classmethod
     def of(cls, description: dict[str, Any]) -> "Bands":
@@ -92,7 +95,8 @@ class Bands:
             values, bits = (tuple(quality[name]) for name in ("values", "bits"))
             quality = Quality(quality["band"], values, bits)
         scale = tuple((low, high) for low, high in description["scale"])
-        return cls(tuple(description["names"]), scale, quality)
+        described = tuple(description.get("described", ()))
+        return cls(tuple(description["names"]), scale, quality, described)
 
     def read(
         self, path: str | os.PathLike, no_data: int | None = None
@@ -166,11 +170,23 @@ class Bands:
         Raises:
             LookupError: it has no such band.
         """
-        described = list(zip(file.indexes, file.descriptions, strict=True))
+        described = names_in(file, self.described)
         quality = None if self.quality is None else number_of(self.quality.band, described)
         wanted = [number_of(name, described) for name in self.names]
         rest = [number for number in image_bands(file) if number != quality]
         return wanted or rest, quality
+
+
+def names_in(file: Any, described: Sequence[str] = ()) -> list[tuple[int, str | None]]:
+    """Numbers and names of the bands of an open file; `described` names them in its place.
+
+    Raises:
+        LookupError: these are not as many.
+    """
+    names = described or file.descriptions
+    if len(names) != len(file.indexes):
+        raise LookupError(f"{len(file.indexes)} bands in the place of {len(names)}")
+    return list(zip(file.indexes, names, strict=True))
 
 
 def _said_missing(

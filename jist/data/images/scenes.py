@@ -1,8 +1,7 @@
-"""RESISC45 and AID, scenes from the air: from the authors' folders, and split as in the paper.
+"""Scenes from the air and from orbit, from the folders of their authors, split by class and seed.
 
-Cheng, Han, Lu, Remote Sensing Image Scene Classification: Benchmark and State of the Art (2017);
-Xia et al., AID: A Benchmark Data Set for Performance Evaluation of Aerial Scene Classification
-(2017). Neither brings a split; Kariotakis et al. (CPAL 2024, Table 1) name its counts.
+The data sets bring no split. RESISC45 and AID are divided as by Kariotakis et al. (CPAL 2024,
+Table 1), of the others a fifth is for testing.
 """
 
 import dataclasses
@@ -17,72 +16,16 @@ from jist.data.errors import DataError
 from jist.data.holdout import held_out_in_all
 from jist.data.images.folder import Folder
 from jist.data.images.prepared import load_prepared
+from jist.data.images.published import PUBLISHED, RESISC45, Published
 from jist.data.images.walk import directories, image_keys, say_passed_over
-
-_DEPTH = 3  # directories below the given one in which the classes are looked for
 
 # A copy with a stray directory gets a message; other data sets share at most half of the classes.
 _MOST = 3 / 4
 
 
-@dataclasses.dataclass(frozen=True)
-class Published:
-    """A data set as its authors published it.
-
-    Attributes:
-        name: what `load_dataset` calls it.
-        images: how many it has.
-        test: how many of them Table 1 of CPAL 2024 tests on.
-        source: where to get it.
-        folder: what the authors call the directory of the classes.
-        class_names: in the authors' spelling.
-    """
-
-    name: str
-    images: int
-    test: int
-    source: str
-    folder: str
-    class_names: tuple[str, ...]
-
-
-RESISC45 = Published(
-    name="resisc45",
-    images=31_500,
-    test=4_500,
-    source="https://1drv.ms/u/s!AmgKYzARBl5ca3HNaHIlzp_IXjs (NWPU-RESISC45.rar, 0.4 GB)",
-    folder="NWPU-RESISC45",
-    class_names=(
-        *("airplane", "airport", "baseball_diamond", "basketball_court", "beach", "bridge"),
-        *("chaparral", "church", "circular_farmland", "cloud", "commercial_area"),
-        *("dense_residential", "desert", "forest", "freeway", "golf_course"),
-        *("ground_track_field", "harbor", "industrial_area", "intersection", "island", "lake"),
-        *("meadow", "medium_residential", "mobile_home_park", "mountain", "overpass", "palace"),
-        *("parking_lot", "railway", "railway_station", "rectangular_farmland", "river"),
-        *("roundabout", "runway", "sea_ice", "ship", "snowberg", "sparse_residential"),
-        *("stadium", "storage_tank", "tennis_court", "terrace", "thermal_power_station"),
-        "wetland",
-    ),
-)
-AID = Published(
-    name="aid",
-    images=10_000,
-    test=1_500,
-    source="http://www.captain-whu.com/project/AID/ (AID.zip)",
-    folder="AID",
-    class_names=(
-        *("Airport", "BareLand", "BaseballField", "Beach", "Bridge", "Center", "Church"),
-        *("Commercial", "DenseResidential", "Desert", "Farmland", "Forest", "Industrial"),
-        *("Meadow", "MediumResidential", "Mountain", "Park", "Parking", "Playground", "Pond"),
-        *("Port", "RailwayStation", "Resort", "River", "School", "SparseResidential", "Square"),
-        *("Stadium", "StorageTanks", "Viaduct"),
-    ),
-)
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Scenes(Folder):
-    """Image files; keys are `aid/`, the class in the authors' spelling, and the file's name.
+    """Image files; keys are the name (`aid/`), the class as its authors spell it, and the file.
 
     Attributes:
         files: where each image lies, relative to `root` [N].
@@ -98,12 +41,12 @@ class Scenes(Folder):
 def load_scenes(
     published: Published, split: str, *, data_dir: str | os.PathLike | None, seed: int
 ) -> Dataset:
-    """RESISC45 or AID from the extracted folder; RESISC45 also as TFDS has prepared it.
+    """One of `PUBLISHED` from the extracted folder; RESISC45 also as TFDS has prepared it.
 
-    Directories of classes are recognised whatever their case and separators, in `data_dir` or up
-    to three directories below it. There are as many test images as in the paper, or the
-    same proportion of fewer images; every class gives its share, at least one. Which ones depends
-    on seed, class and file name only, so every copy is split alike, prepared by TFDS or not.
+    Directories of classes are recognised whatever their case and separators, in `data_dir` or some
+    directories below it. There are as many test images as `Published` says, or the same proportion
+    of fewer images; every class gives its share, at least one. Which ones depends on seed, class
+    and file name only, so every copy is split alike, prepared by TFDS or not.
 
     Args:
         published: which of them.
@@ -144,14 +87,19 @@ def _plain(name: str) -> str:
 def _find(published: Published, above: pathlib.Path) -> dict[str, pathlib.Path]:
     """The directory of each class that is there; none if the data set is not."""
     known = {_plain(name): name for name in published.class_names}
+    others = [{*map(_plain, of.class_names)} for of in PUBLISHED.values()]
     candidates: dict[pathlib.Path, list[str]] = {}
     level = [above]
-    for _ in range(_DEPTH + 1):
+    for _ in range(published.depth + 1):
         below = []
         for path in level:
             inside = _subdirectories(path)
-            if sum(_plain(name) in known for name in inside) > _MOST * len(inside):
-                candidates[path] = inside
+            plain = [*map(_plain, inside)]
+            known_here = sum(name in known for name in plain)
+            if known_here > _MOST * len(inside):
+                best = max(sum(name in other for name in plain) for other in others)
+                if known_here == best and _are_of(published, path, inside):
+                    candidates[path] = inside
             else:
                 below += [path / name for name in inside]
         level = below
@@ -174,6 +122,14 @@ def _find(published: Published, above: pathlib.Path) -> dict[str, pathlib.Path]:
             )
         found[spelled] = best[0] / name
     return found
+
+
+def _are_of(published: Published, path: pathlib.Path, class_names: list[str]) -> bool:
+    """Whether the images in the directories of the classes have the suffix that they must have."""
+    if not published.suffixes:
+        return True
+    keys = (key for name in class_names for key in image_keys(path, name))
+    return os.path.splitext(next(keys, ""))[1].lower() in published.suffixes
 
 
 def _subdirectories(path: pathlib.Path) -> list[str]:
@@ -219,8 +175,8 @@ def _choose(whole: Dataset, rows: np.ndarray) -> Dataset:
 def _where_from(published: Published, above: pathlib.Path) -> str:
     some = ", ".join(published.class_names[:3])
     return (
-        f"{published.name} is not in {above}: no directory there, or up to {_DEPTH} below, holds "
-        f"its {len(published.class_names)} class directories ({some}, ...); get it from "
-        f"{published.source}, extract it, and give --data-dir the extracted folder "
+        f"{published.name} is not in {above}: no directory there, or up to {published.depth} "
+        f"below, holds its {len(published.class_names)} class directories ({some}, ...); get it "
+        f"from {published.source}, extract it, and give --data-dir the extracted folder "
         f"{published.folder} or one above it"
     )

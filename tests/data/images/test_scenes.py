@@ -11,7 +11,7 @@ from test_cifar10 import WITHOUT_TFDS, write_shard
 from jist.data import DataError, load_dataset
 from jist.data.holdout import held_out_in_all
 from jist.data.images import scenes
-from jist.data.images.scenes import AID, RESISC45
+from jist.data.images.published import AID, EUROSAT, RESISC45, UCMERCED
 
 # The number of images of each class that Xia et al. print, in the order of the names.
 AID_SIZES = (
@@ -107,7 +107,26 @@ def test_each_is_told_from_the_others_beside_it(tmp_path):
     assert load_dataset("aid", "test", data_dir=tmp_path).class_names == AID.class_names
 
 
-@pytest.mark.parametrize("name", ["resisc45", "aid"])
+def test_those_of_orbit_are_told_by_their_files_and_scenes_by_their_classes(tmp_path):
+    colours, bands = "EuroSAT_RGB", "ds/images/remote_sensing/otherDatasets/sentinel_2/tif"
+    for folder, suffix in ((colours, "jpg"), (bands, "tif")):
+        for name in EUROSAT.class_names:
+            (tmp_path / folder / name).mkdir(parents=True)
+            for n in range(1, 6):
+                (tmp_path / folder / name / f"{name}_{n}.{suffix}").touch()
+    for name, suffix in (("eurosat", "jpg"), ("eurosat-ms", "tif")):
+        train, test = both(name, tmp_path)
+        assert (len(train), len(test)) == (40, 10)
+        assert train.class_names == EUROSAT.class_names
+        assert train.keys[0].startswith(f"{name}/AnnualCrop/AnnualCrop_")
+        assert train.keys[0].endswith(suffix)
+    make(tmp_path / "UCMerced_LandUse" / "Images", dict.fromkeys(UCMERCED.class_names, 5))
+    assert list(map(len, both("ucmerced", tmp_path))) == [84, 21]
+    with pytest.raises(DataError, match="resisc45 is not in"):  # 18 of its classes are
+        load_dataset("resisc45", "test", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["resisc45", "aid", "eurosat", "eurosat-ms", "ucmerced"])
 def test_what_is_not_there_is_told_with_where_to_get_it_and_where_to_put_it(tmp_path, name):
     for directory in (tmp_path, tmp_path / "gone"):
         with pytest.raises(DataError, match=f"{name} is not in {directory}: .*get it from http.*"):
