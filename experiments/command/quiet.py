@@ -32,4 +32,4 @@ def silence_libraries() -> None:
             setattr(sys, f"__{name}__", ours)
     os.close(nowhere)
     if sys.stderr is not None:
-        faulthandler.enable(sys.stderr)
+        faulthandler.enable(sys.stderr, all_threads=False)
