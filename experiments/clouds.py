@@ -5,48 +5,51 @@ r"""Clouds over images: their patches dropped, against clouds painted in or fill
 The case of Kariotakis et al. (CPAL 2024, §2.1) for masks by nature. Simulated clouds hide a share
 of the pixels of training and test images. A frozen encoder then sees: only the patches without any
 cloud (`dropped`); all patches, with the clouds painted white (`painted`); all patches, with the
-encoder's mean colour in the place of clouds (`mean`), or with the colour of the nearest pixel that
-is visible (`nearest`). A logistic regression is fitted to the CLS vectors of each. Images without a
-patch that is free of clouds are left out of all four. The clouds follow the seed, and so does the
-choice of images. Expected: half an hour for CIFAR-10 with the defaults on 2 CPU cores.
+encoder's mean colour in the place of clouds (`mean`), with the colour of the nearest pixel that is
+visible (`nearest`), or with what the masked autoencoder itself predicts there (`reconstructed`), if
+the encoder's directory holds a decoder. A logistic regression is fitted to the CLS vectors of each.
+Images without a patch that is free of clouds are left out of all. The clouds follow the seed, and
+so does the choice of images. Expected: half an hour for CIFAR-10 with the defaults on 2 CPU cores.
 """
 
 import dataclasses
 import pathlib
 import time
 import warnings
-from typing import Any
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from matplotlib.figure import Figure
 from rich.progress import Progress
-from scipy.ndimage import distance_transform_edt
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from experiments.command.bands import BandOptions
 from experiments.command.cli import Options, run
 from experiments.command.errors import UsageError
-from experiments.command.options import ImageOptions
+from experiments.command.options import BANDS, ImageOptions
 from experiments.figures import png
+from experiments.runs.bands import in_full
 from experiments.runs.directory import write_json
+from experiments.runs.filling import filled, reconstructed
 from experiments.runs.images import build_encoder, check_sees_patches, dataset_of, progress_bar
 from jist.data import Dataset, batches
 from jist.data.images.clouds import cloud_mask
 from jist.features import cls_vectors
 from jist.features.by_length import ByLength
 from jist.features.visible import NO_PATCH, natural_keep
-from jist.models import MAEEncoder
+from jist.models import MAE, MAEEncoder, load_mae
 
-METHODS = ("dropped", "painted", "mean", "nearest")
-WHITE = 255
+DECODED = "reconstructed"
+METHODS = ("dropped", "painted", "mean", "nearest", DECODED)
 _cls_vectors = nnx.jit(cls_vectors)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CloudsOptions(Options):
+class CloudsOptions(Options, BandOptions):
     """Options of the study."""
 
     dataset: str = "digits"
@@ -55,6 +58,9 @@ class CloudsOptions(Options):
     """As for experiments.extract."""
     encoder: str = "mae-nano-cifar10"
     """As for experiments.extract."""
+    methods: tuple[str, ...] = ()
+    """Any of dropped, painted, mean, nearest and reconstructed; by default all that the encoder can
+    do."""
     covers: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7)
     """Shares of the pixels under clouds, in (0, 1)."""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -70,35 +76,66 @@ class CloudsOptions(Options):
 
 
 def main(options: CloudsOptions) -> None:
-    """Measures all methods, and writes after every cover."""
+    """Measures the methods, and writes after every cover."""
     if not options.covers or not all(0 < cover < 1 for cover in options.covers):
         raise UsageError(f"covers must lie in (0, 1), got {options.covers}")
     if min(options.train, options.test, options.batch_size) < 1:
         raise UsageError("train, test and batch_size must be at least 1")
+    methods, mae = methods_of(options)
     options.out.mkdir(parents=True, exist_ok=True)
     rows = []
     with progress_bar() as progress:
         for seed in options.seeds:
-            images = ImageOptions(
-                dataset=options.dataset,
-                data_dir=options.data_dir,
-                encoder=options.encoder,
-                seed=seed,
+            images = in_full(
+                ImageOptions(
+                    dataset=options.dataset,
+                    data_dir=options.data_dir,
+                    encoder=options.encoder,
+                    seed=seed,
+                    **{name: getattr(options, name) for name in BANDS},
+                )
             )
             encoder = check_sees_patches(images, build_encoder(images))
             encoder.eval()
+            if mae is not None and mae.encoder.config != encoder.config:
+                raise UsageError(
+                    f"methods: {DECODED} needs all bands of the encoder, got bands={images.bands}"
+                )
             splits = {
                 split: chosen(dataset_of(images, split), count, seed, encoder)
                 for split, count in (("train", options.train), ("test", options.test))
             }
             for cover in (0.0, *options.covers):
-                rows += measure(splits, encoder, cover, seed, options.batch_size, progress)
+                shown = methods if cover else ("clear",)
+                rows += measure(
+                    splits, encoder, mae, shown, cover, seed, options.batch_size, progress
+                )
                 noted = {name: str(value) for name, value in dataclasses.asdict(options).items()}
                 write_json(options.out / "clouds.json", {"options": noted, "results": rows})
-    draw(rows, options.out / "clouds.png", options.dataset)
+    draw(rows, methods, options.out / "clouds.png", options.dataset)
     for row in summary(rows):
         print(f"{row['cover']:.0%}\t{row['method']}\t{row['mean']:.1%} ± {row['deviation']:.1%}")
     print(f"written: {options.out}/clouds.json, {options.out}/clouds.png")
+
+
+def methods_of(options: CloudsOptions) -> tuple[tuple[str, ...], MAE | None]:
+    """The methods that are asked for, or all that there can be, and the model that reconstructs.
+
+    Raises:
+        UsageError: an unknown one, or the encoder's directory holds no decoder.
+    """
+    unknown = [name for name in options.methods if name not in METHODS]
+    if unknown:
+        raise UsageError(f"methods must be some of {METHODS}, got {unknown[0]!r}")
+    has_decoder = (pathlib.Path(options.encoder) / "decoder.safetensors").is_file()
+    if DECODED in options.methods and not has_decoder:
+        raise UsageError(
+            f"methods: {DECODED} needs an encoder with its decoder, and encoder={options.encoder} "
+            "has none (shipped encoders have none): give the encoder/ of an experiments.pretrain, "
+            "or of a conversion of a source with a decoder"
+        )
+    methods = options.methods or METHODS[: None if has_decoder else -1]
+    return methods, load_mae(options.encoder) if DECODED in methods else None
 
 
 def chosen(
@@ -123,6 +160,8 @@ def chosen(
 def measure(
     splits: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
     encoder: MAEEncoder,
+    mae: MAE | None,
+    methods: Sequence[str],
     cover: float,
     seed: int,
     batch_size: int,
@@ -130,7 +169,6 @@ def measure(
 ) -> list[dict]:
     """Test accuracy, seconds of encoding and bytes of each method under clouds; 0 is clear sky."""
     config = encoder.config
-    methods = METHODS if cover else ("clear",)
     features: dict = {method: {} for method in methods}
     seconds = dict.fromkeys(methods, 0.0)
     bytes_seen, left_out = dict.fromkeys(methods, 0.0), 0
@@ -150,10 +188,14 @@ def measure(
                 cls = ByLength(encoder, batch_size)(images, keep)
                 shown = float((keep != NO_PATCH).sum(axis=1).mean())
             else:
-                cls = encode(encoder, filled(images, hidden, method, encoder), batch_size)
+                if method == DECODED and mae is not None:
+                    given = reconstructed(mae, images, hidden, keep, batch_size)
+                else:
+                    given = filled(images, hidden, method, encoder.preprocessing.fill)
+                cls = encode(encoder, given, batch_size)
                 shown = config.patches
             seconds[method] += time.perf_counter() - began
-            bytes_seen[method] = shown * 3 * config.patch_size**2
+            bytes_seen[method] = shown * config.channels * config.patch_size**2
             features[method][split] = cls, labels[seen]
             progress.advance(bar)
     return [
@@ -168,28 +210,6 @@ def measure(
         }
         for method in methods
     ]
-
-
-def filled(images: np.ndarray, hidden: np.ndarray, method: str, encoder: MAEEncoder) -> np.ndarray:
-    """Images [N, S, S, 3] with something in the place of their clouds [N, S, S]."""
-    if method == "painted":
-        return np.where(hidden[..., None], np.uint8(WHITE), images)
-    if method == "mean":
-        mean = np.round(255 * np.array(encoder.preprocessing.mean)).astype(np.uint8)
-        return np.where(hidden[..., None], mean, images)
-    if method == "nearest":
-        return np.stack([nearest(*pair) for pair in zip(images, hidden, strict=True)])
-    return images
-
-
-def nearest(image: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-    """An image [S, S, 3] whose hidden pixels have the colour of the nearest one that is not.
-
-    >>> nearest(np.array([[[1], [2], [9]]]), np.array([[False, True, True]]))[0, :, 0].tolist()
-    [1, 1, 1]
-    """
-    places: Any = distance_transform_edt(hidden, return_distances=False, return_indices=True)
-    return image[places[0], places[1]]
 
 
 def encode(encoder: MAEEncoder, images: np.ndarray, batch_size: int) -> np.ndarray:
@@ -227,13 +247,13 @@ def summary(rows: list[dict]) -> list[dict]:
     ]
 
 
-def draw(rows: list[dict], out: pathlib.Path, title: str) -> None:
+def draw(rows: list[dict], methods: Sequence[str], out: pathlib.Path, title: str) -> None:
     """Accuracy against the share of clouds, a line for each method."""
     figure = Figure(figsize=(5, 3.6), layout="tight")
     axis = figure.subplots()
     cells = summary(rows)
     clear = [row for row in cells if row["method"] == "clear"]
-    for method in METHODS:
+    for method in methods:
         line = clear + [row for row in cells if row["method"] == method]
         covers, means, deviations = (
             [100 * row[name] for row in line] for name in ("cover", "mean", "deviation")

@@ -92,13 +92,16 @@ class Decoder(nnx.Module):
         tokens: Float[Array, "batch tokens dim"],
         keep: Int[Array, "batch kept"] | None,
     ) -> Float[Array, "batch patches pixels"]:
-        """Pixels [B, L, p²·C] of every patch from the encoder's tokens [B, 1 + K, D]."""
+        """Pixels [B, L, p²·C] of every patch from the encoder's tokens [B, 1 + K, D].
+
+        A token whose index in `keep` is L is padding and has no influence.
+        """
         x = linear(self.embed, tokens)
         if keep is not None:
             rows = jnp.arange(len(x))[:, None]
             mask_token = self.mask_token[...].astype(self.dtype)
             filled = jnp.broadcast_to(mask_token, (len(x), self.patches, self.config.dim))
-            filled = filled.at[rows, keep].set(x[:, 1:])
+            filled = filled.at[rows, keep].set(x[:, 1:], mode="drop")
             x = jnp.concatenate([x[:, :1], filled], axis=1)
         return self._pixels(x + self.positions[...].astype(self.dtype))[:, 1:]
 

@@ -50,17 +50,22 @@ class MAE(nnx.Module):
         self,
         images: Float[Array, "batch height width channels"],
         keep: Int[Array, "batch kept"] | None,
+        valid: Bool[Array, "batch kept"] | None = None,
     ) -> Float[Array, "batch patches pixels"]:
         """Predicts the target of every patch, the visible ones included.
 
         Args:
             images: [B, H, W, C] float32, normalised.
             keep: indices of the visible patches [B, K], or None for all of them.
+            valid: which of them are no padding [B, K]; None if all are.
 
         Returns:
             [B, L, p²·C]; a patch is flattened as (row, column, channel).
         """
-        return self.decoder(self.encoder(images, keep), keep)
+        tokens = self.encoder(images, keep, valid)
+        if keep is not None and valid is not None:
+            keep = jnp.where(valid, keep, self.encoder.config.patches)  # padding is dropped
+        return self.decoder(tokens, keep)
 
     def target(
         self, images: Float[Array, "batch height width channels"]
@@ -136,19 +141,24 @@ class MAE(nnx.Module):
         return jnp.sum(errors * counted), jnp.sum(counted)
 
     def reconstruct(
-        self, images: Float[Array, "batch height width channels"], keep: Int[Array, "batch kept"]
+        self,
+        images: Float[Array, "batch height width channels"],
+        keep: Int[Array, "batch kept"],
+        valid: Bool[Array, "batch kept"] | None = None,
     ) -> Float[Array, "batch height width channels"]:
         """Images [B, H, W, C] whose visible patches are as given and the missing ones predicted.
+
+        Args: as of a call.
 
         A model with `normalize_pixels` predicts a patch up to its mean and deviation only; those
         are taken from the image itself.
         """
         patches = patchify(images, self.encoder.config.patch_size)
-        predicted = self(images, keep).astype(jnp.float32)
+        predicted = self(images, keep, valid).astype(jnp.float32)
         if self.normalize_pixels:
             mean, deviation = _patch_statistics(patches)
             predicted = predicted * deviation + mean
-        missing = self._missing(keep)[:, :, None]
+        missing = self._missing(keep, valid)[:, :, None]
         return unpatchify(
             jnp.where(missing > 0, predicted, patches), self.encoder.config.patch_size
         )

@@ -49,7 +49,7 @@ def test_loss_is_the_mean_error_on_missing_patches(normalize_pixels, images):
 def test_visible_patches_stay_and_missing_ones_are_predicted(images, monkeypatch):
     model = build(False)
     predicted = np.random.default_rng(0).normal(size=(2, 16, 48)).astype(np.float32)
-    monkeypatch.setattr(MAE, "__call__", lambda self, images, keep: jnp.asarray(predicted))
+    monkeypatch.setattr(MAE, "__call__", lambda self, images, keep, valid: jnp.asarray(predicted))
     pictures = model.reconstruct(images, KEEP)
     rows = jnp.arange(2)[:, None]
     before, after = patchify(images, 4), patchify(pictures, 4)
@@ -61,7 +61,7 @@ def test_visible_patches_stay_and_missing_ones_are_predicted(images, monkeypatch
 
 def test_perfect_prediction_of_normalised_pixels_is_the_image(images, monkeypatch):
     model = build(True)
-    monkeypatch.setattr(MAE, "__call__", lambda self, images, keep: self.target(images))
+    monkeypatch.setattr(MAE, "__call__", lambda self, images, keep, valid: self.target(images))
     np.testing.assert_allclose(model.reconstruct(images, KEEP), images, atol=1e-4)
 
 
