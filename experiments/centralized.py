@@ -37,6 +37,9 @@ class CentralizedOptions(Options, ExperimentOptions):
     """Masks of the training images: fixed, or random, a new mask for every image and epoch."""
     run_dir: pathlib.Path = pathlib.Path("runs/centralized")
     """Where results are written; the same directory resumes where it stopped."""
+    checkpoint_every: int | None = None
+    """Rounds of 50 steps after which the state is saved within an epoch, too, so that a killed run
+    loses no more than those; by default it is saved after every epoch."""
 
 
 def main(options: CentralizedOptions) -> None:
@@ -53,7 +56,13 @@ def main(options: CentralizedOptions) -> None:
             ),
         ),
     )
-    print_results(run_plan(plan, options.run_dir, features_dir=options.features_dir))
+    results = run_plan(
+        plan,
+        options.run_dir,
+        features_dir=options.features_dir,
+        checkpoint_every=options.checkpoint_every,
+    )
+    print_results(results)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,9 @@ class DistributedOptions(Options, StrategyOptions, ExperimentOptions, ProcessOpt
     """Masks of the training images: fixed, or random, a new mask for every image and epoch."""
     run_dir: pathlib.Path = pathlib.Path("runs/distributed")
     """Where results are written; the same directory resumes where it stopped."""
+    checkpoint_every: int | None = None
+    """Rounds after which the state is saved within an epoch, too, so that a killed run loses no
+    more than those; by default it is saved after every epoch."""
     devices: int | None = None
     """Devices that share the workers, a divisor of their number; by default the most there are."""
 
@@ -71,7 +74,11 @@ def main(options: DistributedOptions) -> None:
         ),
     )
     results = run_plan(
-        plan, options.run_dir, features_dir=options.features_dir, devices=options.devices
+        plan,
+        options.run_dir,
+        features_dir=options.features_dir,
+        devices=options.devices,
+        checkpoint_every=options.checkpoint_every,
     )
     if jax.process_index() == 0:
         print_results(results)

@@ -140,7 +140,7 @@ class Checkpoints:
         if self._metric is not None and self._metric not in metrics:
             raise ValueError(f"metrics must hold {self._metric!r}, got {sorted(metrics)}")
         copy = jax.tree.map(lambda leaf: _copied(_untyped(leaf)), state)
-        self._finish_writing()
+        self.wait()
         with _errors_of(self.directory, f"cannot write the checkpoint of epoch {epoch}"):
             self._writing = self._checkpointer.save_async(
                 epoch, copy, metrics={**metrics, "epoch": epoch}, custom_metadata=self._of or None
@@ -154,7 +154,7 @@ class Checkpoints:
         with contextlib.suppress(OSError):
             write_digests(self.directory / str(epoch))
 
-    def _finish_writing(self) -> None:
+    def wait(self) -> None:
         """Waits for the checkpoint that is being written, and raises if that failed.
 
         Orbax gives each save its own event loop, which keeps a thread and three file descriptors
@@ -217,7 +217,7 @@ class Checkpoints:
     def close(self) -> None:
         """Waits for the checkpoint that is being written."""
         try:
-            self._finish_writing()
+            self.wait()
         finally:
             with _errors_of(self.directory, f"cannot write a checkpoint to {self.directory}"):
                 self._checkpointer.close()

@@ -17,17 +17,14 @@ a file system that all of them share.
 import dataclasses
 import functools
 import os
+import pathlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
-from jaxtyping import Float
 from rich.progress import Progress
 
 from jist.data.on_disk import OnDisk
@@ -38,7 +35,7 @@ from jist.models import calibrate
 from jist.placement import place
 from jist.probabilities import fit_temperature
 from jist.ragged import batch_shapes, take
-from jist.strategies import State, Strategy
+from jist.strategies import Strategy
 from jist.tasks import Examples, Task, count
 from jist.trained import (
     CLASSIFICATION,
@@ -51,6 +48,7 @@ from jist.trained import (
     saved_of,
     selection_metric,
 )
+from jist.within_epoch import Begun, WithinEpoch, placed, run_epoch
 
 __all__ = [
     "Renewed",
@@ -93,6 +91,7 @@ def train(
     temperature_examples: Examples | None = None,
     pools: Sequence[np.ndarray] | None = None,
     block: int | None = None,
+    checkpoint_every: int | None = None,
     calibration_examples: int = 2048,
     on_epoch: OnEpoch | None = None,
     progress: Progress | None = None,
@@ -121,6 +120,8 @@ def train(
         block: rows that lie together on disk, as of `jist.data.order.worker_order`, where training
             examples are `jist.data.OnDisk`. With the same `block`, examples in memory give the same
             bits.
+        checkpoint_every: rounds after which the state is saved within an epoch, too, so that a
+            killed training loses no more than those (`jist.within_epoch`).
         calibration_examples: training examples over which the deployed statistics are measured.
         on_epoch: called after every epoch with the metrics of all epochs so far, as they are
             returned, and the calibrated network, which is of use until the function returns;
@@ -178,6 +179,7 @@ def train(
         task.check(model, train_examples)
     flops_per_step = strategy.flops_per_step(source.shapes, batch_size)
     now, on_devices = None, None
+    no_loss = place(np.zeros(strategy.workers, np.float32), strategy.replicated)
     metric = selection_metric(task, validation=validation_examples is not None)
     of = {
         "strategy": type(strategy).__name__,
@@ -190,7 +192,10 @@ def train(
         **of_loss(task, model, batch_shapes(source.shapes, batch_size)),
     }
     # The last two, so that a damaged one costs an epoch and not the run.
-    with open_checkpoints(checkpoints, task, metric, of=of, keep=2) as saved:
+    within = WithinEpoch(pathlib.Path(checkpoints), checkpoint_every, of)
+    # Closed first, so that nothing within an epoch is removed before the epoch is saved.
+    with within, open_checkpoints(checkpoints, task, metric, of=of, keep=2) as saved:
+        save = functools.partial(within.save, before=saved.wait)
         done = saved.last or 0
         if done:
             loaded = saved.restore(saved_of(state, model), done)
@@ -212,9 +217,10 @@ def train(
                 if isinstance(train_examples, Renewed):
                     task.check(strategy.model(state), now)
                 streamed = any(isinstance(leaf, OnDisk) for leaf in jax.tree.leaves(now))
-                on_devices = now if streamed else _placed(now, strategy)
+                on_devices = now if streamed else placed(now, strategy)
             first, last = steps_at(epoch - 1), steps_at(epoch)
-            state, losses = _epoch(strategy, state, on_devices, order, first, last)
+            begun = within.begun(Begun(state, no_loss, first), last)
+            state, losses = run_epoch(strategy, begun, on_devices, order, first, last, save)
             if not np.isfinite(losses).all():
                 raise _diverged(f"training loss, {losses.tolist()} by worker,", epoch)
             model = strategy.model(state)
@@ -232,7 +238,7 @@ def train(
                 * flops_per_step
                 * strategy.participants
                 // strategy.workers,
-                "seconds": round(time.perf_counter() - start, 3),
+                "seconds": round(begun.seconds + time.perf_counter() - start, 3),
             }
             # No training loss covers the parameters after the last step.
             if not np.isfinite(metrics["test_loss"]):
@@ -247,40 +253,6 @@ def train(
             if on_epoch is not None and on_epoch([*history], model):
                 break
     return history
-
-
-def _epoch(
-    strategy: Strategy,
-    state: State,
-    examples: Examples,
-    order: Callable[..., Any],
-    first: int,
-    last: int,
-) -> tuple[State, Float[np.ndarray, " workers"]]:
-    """Runs the rounds between two steps, and returns each worker's mean loss over them.
-
-    Of examples on disk those of a round are read while the round before is computed.
-    """
-    streamed = any(isinstance(leaf, OnDisk) for leaf in jax.tree.leaves(examples))
-    total, before = jnp.zeros(strategy.workers), None
-    by_worker = NamedSharding(strategy.mesh, P("workers"))
-    for step in range(first, last, strategy.local_steps):
-        steps = min(strategy.local_steps, last - step)
-        rows = order(first_step=step, steps=steps)
-        some = examples
-        if streamed:
-            some = _placed(take(examples, rows.ravel()), strategy)
-            rows = np.arange(rows.size, dtype=np.int32).reshape(rows.shape)
-        state, metrics = strategy.round(state, some, place(rows, by_worker))
-        if streamed:  # no more than two rounds' examples are in memory
-            jax.block_until_ready(before)
-            before = metrics["loss"]
-        total = total + steps * metrics["loss"]
-    return state, np.asarray(total) / (last - first)
-
-
-def _placed(examples: Examples, strategy: Strategy) -> Examples:
-    return jax.tree.map(lambda x: place(x, strategy.replicated), examples)
 
 
 def _diverged(what: str, epoch: int) -> FloatingPointError:

@@ -242,7 +242,7 @@ def test_what_is_kept_after_a_kill_follows_from_what_was_reached(tmp_path):
     with Checkpoints(tmp_path / "c") as checkpoints:
         for epoch, accuracy in enumerate(accuracies, start=1):
             if epoch == 4:
-                checkpoints._finish_writing()
+                checkpoints.wait()
                 shutil.copytree(tmp_path / "c" / "3", tmp_path / "3")
             checkpoints.save(epoch, state, {"test_accuracy": accuracy})
     shutil.copytree(tmp_path / "3", tmp_path / "c" / "3")  # as if it had not been removed yet

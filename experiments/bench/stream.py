@@ -20,11 +20,12 @@ import optax
 from flax import nnx
 
 from experiments.bench.timing import JIST, Case, Variant, say, timed
-from jist import features, trainer
+from jist import features
 from jist.data import OnDisk
 from jist.data.order import worker_order
 from jist.models import MLP
 from jist.strategies import IST
+from jist.within_epoch import Begun, run_epoch
 
 RESIDENT = "jist, in memory"
 BYTES, DIM, CLASSES = 4_000_000_000, 768, 10
@@ -103,8 +104,9 @@ class Rounds:
         if self._path is not None:
             forget(self._path)
         first, self._steps = self._steps, self._steps + ROUNDS * LOCAL_STEPS
-        self._state, self.losses = trainer._epoch(
-            self._strategy, self._state, self._examples, self._order, first, self._steps
+        begun = Begun(self._state, jnp.zeros(WORKERS), first)
+        self._state, self.losses = run_epoch(
+            self._strategy, begun, self._examples, self._order, first, self._steps
         )
 
 

@@ -44,6 +44,7 @@ def run_plan(
     *,
     features_dir: pathlib.Path | None = None,
     devices: int | None = None,
+    checkpoint_every: int | None = None,
 ) -> list[dict[str, Any]]:
     """Runs the trainings of a plan that have no result yet.
 
@@ -55,6 +56,7 @@ def run_plan(
         run_dir: the run directory; made, or resumed.
         features_dir: where features are kept; `run_dir/features` by default.
         devices: devices that share the workers; by default the most that are there.
+        checkpoint_every: rounds between checkpoints within an epoch; none by default.
 
     Returns:
         All results of the plan, in its order.
@@ -84,7 +86,10 @@ def run_plan(
                 splits = inputs.splits(ratio, features_dir, progress)
                 for training in todo:
                     if training.mask_ratio == ratio:
-                        result = train_head(run, splits, plan, training, inputs, progress, devices)
+                        result = train_head(
+                            *(run, splits, plan, training, inputs, progress, devices),
+                            checkpoint_every=checkpoint_every,
+                        )
                         run.add_result(result, splits["train"].attributes["class_names"])
     results = run.results()
     return [results[training.name] for training in plan.trainings]
@@ -147,6 +152,8 @@ def train_head(
     inputs: Inputs,
     progress: Progress,
     devices: int | None,
+    *,
+    checkpoint_every: int | None = None,
 ) -> dict[str, Any]:
     """Trains one head, or resumes training it, and returns its result.
 
@@ -200,6 +207,7 @@ def train_head(
             validation_examples=examples["validation"],
             temperature_examples=temperature_examples,
             block=features.CHUNK if streamed else None,
+            checkpoint_every=checkpoint_every,
             pools=worker_pools(how, None if labels is None else labels[~held], seed),
             progress=progress,
             description=f"{how.strategy}, {how.workers} worker(s)"

@@ -70,6 +70,9 @@ class EndToEndOptions(Options, StrategyOptions, ProcessOptions):
     split it is fitted on that."""
     epochs: int = 10
     """How often every image is seen, by all workers together."""
+    checkpoint_every: int | None = None
+    """Rounds after which the state is saved within an epoch, too, so that a killed run loses no
+    more than those; by default it is saved after every epoch."""
     seed: int = 0
     """Decides split, masks, views, the head's initialisation, partitions and order."""
     run_dir: pathlib.Path = pathlib.Path("runs/end-to-end")

@@ -25,7 +25,7 @@ REASONS = {
     "run differs from its first step"
 }
 # Options that do not change the result, and may differ when a run resumes.
-FREE = ("run_dir", "debug", "data_dir")
+FREE = ("run_dir", "debug", "data_dir", "checkpoint_every")
 
 
 def configuration(options: EndToEndOptions) -> dict[str, Any]:
@@ -94,6 +94,7 @@ def train_end_to_end(
             task=task,
             validation_examples=validation,
             temperature_examples=temperature_examples,
+            checkpoint_every=options.checkpoint_every,
             pools=worker_pools(how, labels, options.seed),
             progress=progress,
             description=f"{name}, {options.strategy}, {options.workers} worker(s)",
