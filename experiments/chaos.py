@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rich import box
 from rich.console import Console
@@ -31,7 +31,7 @@ from jist.metrics import read_metrics
 
 COMMAND = (
     *("-m", "experiments.distributed", "--dataset", "digits", "--hidden", "64", "--workers", "2"),
-    *("--epochs", "40", "--local-steps", "5", "--run-dir"),
+    *("--local-steps", "5"),
 )
 OUTCOMES = ("same bits", "told", "lost")
 
@@ -40,6 +40,8 @@ OUTCOMES = ("same bits", "told", "lost")
 class ChaosOptions(Options):
     """Options of the trials."""
 
+    epochs: int = 40
+    """Epochs of the training."""
     minutes: float = 10.0
     """How long trials are begun."""
     seed: int = 0
@@ -55,7 +57,8 @@ def main(options: ChaosOptions) -> None:
     with tempfile.TemporaryDirectory() as base:
         whole = pathlib.Path(base, "whole")
         begun = time.monotonic()
-        code, said = train(whole)
+        command = (*COMMAND, "--epochs", str(options.epochs), "--run-dir")
+        code, said = train(command, whole)
         took = time.monotonic() - begun
         if code != 0:
             raise RuntimeError(
@@ -66,24 +69,29 @@ def main(options: ChaosOptions) -> None:
         while time.monotonic() < end:
             name = chance.choice([*DAMAGES])
             after = chance.uniform(0.3, 1) * took
-            trial = attempt(pathlib.Path(base, "trial"), name, after, expected, chance)
+            trial = attempt(command, pathlib.Path(base, "trial"), name, after, expected, chance)
             trials.append(trial)
             print(f"{name}, killed after {after:.1f} s: {trial['outcome']}", flush=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(options.out, {"command": COMMAND, "undisturbed_seconds": took, "trials": trials})
+    write_json(options.out, {"command": command, "undisturbed_seconds": took, "trials": trials})
     show(trials)
     print(f"written: {options.out}")
 
 
 def attempt(
-    run_dir: pathlib.Path, name: str, after: float, expected: list, chance: random.Random
+    command: Sequence[str],
+    run_dir: pathlib.Path,
+    name: str,
+    after: float,
+    expected: list,
+    chance: random.Random,
 ) -> dict:
     """One trial, in a directory that is made anew."""
     shutil.rmtree(run_dir, ignore_errors=True)
-    train(run_dir, killed_after=after)
+    train(command, run_dir, killed_after=after)
     reached = len(curve(run_dir))
     hit = DAMAGES[name](run_dir, chance)
-    code, said = train(run_dir)
+    code, said = train(command, run_dir)
     if code == 0 and curve(run_dir) == expected:
         outcome = OUTCOMES[0]
     elif code == 1 and len([line for line in said.splitlines() if line.startswith("error: ")]) == 1:
@@ -100,10 +108,12 @@ def attempt(
     }
 
 
-def train(run_dir: pathlib.Path, killed_after: float | None = None) -> tuple[int, str]:
+def train(
+    command: Sequence[str], run_dir: pathlib.Path, killed_after: float | None = None
+) -> tuple[int, str]:
     """Runs the training to its end, or to its death: exit code and what it said."""
     child = subprocess.Popen(
-        [sys.executable, *COMMAND, str(run_dir)],
+        [sys.executable, *command, str(run_dir)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

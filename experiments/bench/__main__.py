@@ -1,6 +1,7 @@
 r"""How fast jist is, beside PyTorch on the same machine and beside what the machine can do.
 
     python -m experiments.bench --out runs/bench.json
+    python -m experiments.bench --quick
     python -m experiments.bench --only head ist --repeats 7 --out runs/bench-head.json
     python -m experiments.bench --only pretrain --pretrain.encoder tiny --no-compile
 
@@ -53,6 +54,9 @@ class BenchOptions(Options):
     """Which of them: roofline, head, ist, wide, xc, stream, encode, pipeline, masks, pretrain."""
     device: str = "cpu"
     """cpu or gpu."""
+    quick: bool = False
+    """Small sizes in place of the real ones: shows in two minutes whether everything runs here, and
+    measures nothing."""
     repeats: int = 5
     """How often the variants take turns."""
     compile: bool = True
@@ -72,9 +76,10 @@ def main(options: BenchOptions) -> None:
     if options.repeats < 1:
         raise UsageError(f"repeats must be positive, got {options.repeats}")
     take_device(options.device)
+    kept = ("quick", "repeats", "pretrain")
     report: dict[str, Any] = {
         "command": " ".join(["python -m experiments.bench", *sys.argv[1:]]),
-        "options": {"repeats": options.repeats, "pretrain": dataclasses.asdict(options.pretrain)},
+        "options": {name: dataclasses.asdict(options)[name] for name in kept},
         "commit": commit(),
         "machine": machine(),
         "results": {},
@@ -98,7 +103,9 @@ def main(options: BenchOptions) -> None:
 def _results(name: str, options: BenchOptions) -> Iterator[tuple[int, dict[str, Any]]]:
     """The results of a benchmark's cases, each after every repeat, with the number of the case."""
     module = importlib.import_module(f"experiments.bench.{name}")
-    given: dict[str, Any] = {"compiled": options.compile} if name in COMPILED else {}
+    given: dict[str, Any] = {"quick": options.quick}
+    if name in COMPILED:
+        given["compiled"] = options.compile
     if name == "pretrain":
         given["options"] = options.pretrain
     # Encoders say themselves how they multiply, by their compute type.

@@ -34,6 +34,7 @@ BATCHES = {
     "cpu": {0.0: (2, 4, 8, 16), 0.5: (4, 8, 16, 32), 0.75: (8, 16, 32, 64)},
     "gpu": {0.0: (128, 512), 0.5: (256, 1024), 0.75: (512, 2048)},
 }
+QUICK, QUICK_BATCHES = ViTConfig(32, 8, dim=16, depth=2, heads=2, mlp_dim=48), (2, 4)
 # Greatest norm of a difference of two CLS vectors, over that of jist's.
 TOLERANCES = {"float32": 1e-4, "bfloat16": 0.05}
 EAGER, COMPILED, ROUNDED = "torch eager", "torch compiled", "torch eager, bfloat16"
@@ -90,19 +91,20 @@ class Work:
         return prepare
 
 
-def cases(device: str, *, compiled: bool = True) -> Iterator[Case]:
+def cases(device: str, *, quick: bool = False, compiled: bool = True) -> Iterator[Case]:
     """A case for every masking ratio and compute type.
 
     Args:
         device: "cpu" or "gpu".
+        quick: whether to take a small encoder, and the last ratio alone.
         compiled: whether PyTorch runs through `torch.compile` as well.
     """
-    encoder = random_encoder(ViTConfig.base())
-    for ratio in RATIOS:
-        batches = BATCHES[device][ratio]
+    encoder = random_encoder(QUICK if quick else ViTConfig.base())
+    for ratio in RATIOS[-1:] if quick else RATIOS:
+        batches = QUICK_BATCHES if quick else BATCHES[device][ratio]
         work = make_work(encoder, ratio, max(batches), device)
         for dtype in DTYPES:
-            name = f"ViT-Base/16, ratio {ratio:g}, {dtype}"
+            name = f"{'a small ViT' if quick else 'ViT-Base/16'}, ratio {ratio:g}, {dtype}"
             yield case(name, work, dtype, batches, compiled=compiled)
 
 

@@ -26,18 +26,22 @@ WIDTHS = (768, 1000, 1000, 10)
 BATCH = 64
 EXAMPLES = {"cpu": 12_800, "gpu": 256_000}  # an epoch of some seconds
 CHECK_STEPS = 20
+# Widths differ, so that none can stand for another; two workers divide the hidden ones.
+QUICK_WIDTHS, QUICK_EXAMPLES = (12, 16, 8, 5), 1280
 TORCH_DEVICES = {"cpu": "cpu", "gpu": "cuda"}
 TORCH_VARIANTS = {"torch eager": False, "torch compiled": True}
 
 
-def cases(device: str, *, compiled: bool = True) -> Iterator[Case]:
+def cases(device: str, *, quick: bool = False, compiled: bool = True) -> Iterator[Case]:
     """The one case.
 
     Args:
         device: "cpu" or "gpu".
+        quick: whether to take a small network.
         compiled: whether PyTorch runs through `torch.compile` as well.
     """
-    work = make_work(WIDTHS, optimizer="adam", batch=BATCH, examples=EXAMPLES[device])
+    widths, examples = (QUICK_WIDTHS, QUICK_EXAMPLES) if quick else (WIDTHS, EXAMPLES[device])
+    work = make_work(widths, optimizer="adam", batch=BATCH, examples=examples)
     yield head_case(work, device, [name for name, c in TORCH_VARIANTS.items() if compiled or not c])
 
 

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from experiments.bench.hardware import has_torch
-from experiments.bench.head import TORCH_DEVICES, WIDTHS
+from experiments.bench.head import QUICK_EXAMPLES, QUICK_WIDTHS, TORCH_DEVICES, WIDTHS
 from experiments.bench.mlp_work import (
     OPTIMIZERS,
     Other,
@@ -32,7 +32,7 @@ from jist.ist import partition
 from jist.strategies import IST
 
 BATCH, LOCAL_STEPS, EXAMPLES = 64, 50, 12_800
-WORKERS = (1, 2, 4, 8)
+WORKERS, QUICK_WORKERS = (1, 2, 4, 8), (2,)
 # Adam divides a gradient by its own size, so rounding grows with every step; after five the layers
 # of all variants lie within a thousandth of their way, where one step left out is a fifth of it.
 CHECK_STEPS = 5
@@ -40,15 +40,17 @@ PARTITIONS = 4  # are drawn before the timing for PyTorch, which takes them in t
 PROCESSES, SERVER, IN_TURN = "torch processes", "torch processes, server", "torch eager, in turn"
 
 
-def cases(device: str) -> Iterator[Case]:
+def cases(device: str, *, quick: bool = False) -> Iterator[Case]:
     """One case for every number of workers.
 
     Args:
         device: "cpu" or "gpu".
+        quick: whether to take a small network, by two workers.
     """
     torch_variants = (PROCESSES, IN_TURN) if device == "cpu" else (IN_TURN,)
-    for workers in WORKERS:
-        work = make_work(WIDTHS, optimizer="adam", batch=BATCH, examples=EXAMPLES)
+    widths, examples = (QUICK_WIDTHS, QUICK_EXAMPLES) if quick else (WIDTHS, EXAMPLES)
+    for workers in QUICK_WORKERS if quick else WORKERS:
+        work = make_work(widths, optimizer="adam", batch=BATCH, examples=examples)
         with contextlib.ExitStack() as stack:
             yield round_case(
                 *(stack, work, device, workers, LOCAL_STEPS, torch_variants),

@@ -32,11 +32,12 @@ CASES = (
     ("nano, 32 pixels", ViTConfig.nano(), 0.75, 16384, 2048),
     ("ViT-Base, 224 pixels", ViTConfig.base(), 0.75, 512, 64),
 )
+QUICK_CASES = (("a small ViT", ViTConfig(8, 2, dim=8, depth=1, heads=2, mlp_dim=16), 0.5, 12, 3),)
 
 
-def cases(device: str) -> Iterator[Case]:
-    """A small encoder and a large one."""
-    for name, config, ratio, images, whole in CASES:
+def cases(device: str, *, quick: bool = False) -> Iterator[Case]:
+    """A small encoder and a large one; with `quick` a tiny one."""
+    for name, config, ratio, images, whole in QUICK_CASES if quick else CASES:
         jax.clear_caches()  # else the same encoder a second time would cost no compilation
         encoder = MAEEncoder(config, rngs=nnx.Rngs(0))
         yield case(name, encoder, digits(images), digits(whole), ratio)

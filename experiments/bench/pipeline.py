@@ -19,6 +19,7 @@ from PIL import Image
 
 from experiments.bench.encode import (
     EAGER,
+    QUICK,
     check,
     image_flops,
     jit_encode,
@@ -37,30 +38,40 @@ RATIO = 0.75
 # Images, images in a batch, compute type.
 SIZES = {"cpu": (256, 32, "float32"), "gpu": (8192, 512, "bfloat16")}
 FILE_SIDE = 256
+QUICK_SIZES, QUICK_SIDE = (8, 3, "float32"), 40
 CLASSES = 4
 DECODED = "jist, images decoded"
 # Processes that decode for PyTorch.
-WORKERS = (0, available_cores())
+WORKERS, QUICK_WORKERS = (0, available_cores()), (0,)
 
 Run = Callable[[], np.ndarray]
 
 
-def cases(device: str) -> Iterator[Case]:
+def cases(device: str, *, quick: bool = False) -> Iterator[Case]:
     """One case, on synthetic photographs.
 
     Args:
         device: "cpu" or "gpu".
+        quick: whether to take few small images and a small encoder.
     """
-    count, batch, dtype = SIZES[device]
+    count, batch, dtype = QUICK_SIZES if quick else SIZES[device]
+    encoder = random_encoder(QUICK if quick else ViTConfig.base())
+    workers = QUICK_WORKERS if quick else WORKERS
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch, "images")
-        write_images(folder, count, FILE_SIDE)
+        write_images(folder, count, QUICK_SIDE if quick else FILE_SIDE)
         dataset = load_dataset(f"folder:{folder}", "train")
-        yield case(random_encoder(ViTConfig.base()), dataset, device, batch, dtype, scratch)
+        yield case(encoder, dataset, device, batch, dtype, scratch, workers)
 
 
 def case(
-    encoder: MAEEncoder, dataset: Dataset, device: str, batch: int, dtype: str, scratch: str
+    encoder: MAEEncoder,
+    dataset: Dataset,
+    device: str,
+    batch: int,
+    dtype: str,
+    scratch: str,
+    workers: Sequence[int],
 ) -> Case:
     """The variants, after they have shown that they do the same work.
 
@@ -71,6 +82,7 @@ def case(
         batch: images encoded at a time.
         dtype: compute type.
         scratch: directory for the features.
+        workers: numbers of processes that decode for PyTorch; the fastest is timed.
 
     Raises:
         RuntimeError: the features differ.
@@ -84,8 +96,8 @@ def case(
     facts: dict[str, Any] = {"files": len(dataset), "batch": batch}
     outputs: dict[str, np.ndarray] = {}
     if has_torch():
-        trials = _torch_runs(encoder, dataset, mask, device, batch, dtype, scratch)
-        runs |= {f"{EAGER}, workers: {workers}": run for workers, run in trials.items()}
+        trials = _torch_runs(encoder, dataset, mask, device, batch, dtype, scratch, workers)
+        runs |= {f"{EAGER}, workers: {count}": run for count, run in trials.items()}
     first = {
         variant: seconds(lambda variant=variant, run=run: outputs.update({variant: run()}))
         for variant, run in runs.items()
@@ -171,6 +183,7 @@ def _torch_runs(
     batch: int,
     dtype: str,
     scratch: str,
+    workers: Sequence[int],
 ) -> dict[int, Run]:
     """PyTorch's variant by the number of processes that decode."""
     import torch
@@ -187,13 +200,13 @@ def _torch_runs(
     noise = torch.from_numpy(torch_encoder.noise(keep, config.patches))
     noise = noise.to(torch_encoder.place(device))
     return {
-        workers: torch_files.make_extract(
+        count: torch_files.make_extract(
             encode,
             files,
             noise,
             batch_size=batch,
-            workers=workers,
-            out=os.path.join(scratch, f"{workers}.npy"),
+            workers=count,
+            out=os.path.join(scratch, f"{count}.npy"),
         )
-        for workers in WORKERS
+        for count in workers
     }

@@ -26,8 +26,17 @@ from experiments.bench.timing import Case, Variant, say, seconds
 from experiments.command.errors import UsageError
 from experiments.runs.pretraining import SIZES
 from jist.features import exact_products
+from jist.models import DecoderConfig, ViTConfig
+
+Sizes = tuple[ViTConfig, DecoderConfig]
 
 CHECK_STEPS = 20
+# Encoder and decoder differ in every size, so that none can stand for another.
+QUICK = (
+    ViTConfig(16, 4, dim=16, depth=1, heads=2, mlp_dim=48),
+    DecoderConfig(dim=8, depth=1, heads=4, mlp_dim=24),
+)
+QUICK_BATCH, QUICK_STEPS = 8, 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,12 +63,17 @@ class PretrainOptions:
 
 
 def cases(
-    device: str, *, compiled: bool = True, options: PretrainOptions | None = None
+    device: str,
+    *,
+    quick: bool = False,
+    compiled: bool = True,
+    options: PretrainOptions | None = None,
 ) -> Iterator[Case]:
     """The one case.
 
     Args:
         device: "cpu" or "gpu".
+        quick: whether to take a small model and few steps of few images.
         compiled: whether PyTorch runs through `torch.compile` as well.
         options: what is pre-trained.
 
@@ -67,10 +81,14 @@ def cases(
         RuntimeError: a variant does other work.
     """
     options = options or PretrainOptions()
+    name, sizes = options.encoder, SIZES[options.encoder]
+    if quick:
+        options = dataclasses.replace(options, batch_size=QUICK_BATCH, steps=QUICK_STEPS)
+        name, sizes = "a small model", QUICK
     with empty_caches():
-        facts = check_work(options, device, compiled)
+        facts = check_work(sizes, options, device, compiled)
     with empty_caches(), exact_products(options.dtype):
-        yield pretrain_case(options, device, compiled, facts)
+        yield pretrain_case(name, sizes, options, device, compiled, facts)
 
 
 @contextlib.contextmanager
@@ -83,50 +101,65 @@ def empty_caches() -> Iterator[None]:
         yield
 
 
-def check_work(options: PretrainOptions, device: str, compiled: bool) -> dict[str, Any]:
+def check_work(
+    sizes: Sizes, options: PretrainOptions, device: str, compiled: bool
+) -> dict[str, Any]:
     """The losses of all variants in some steps of float32, as `pretrain_steps.check` returns them.
+
+    Args:
+        sizes: of encoder and decoder.
+        options: batch and compute type.
+        device: "cpu" or "gpu".
+        compiled: whether PyTorch runs through `torch.compile` as well.
 
     Raises:
         RuntimeError: they differ.
     """
-    say(f"pre-training, {options.encoder}: {CHECK_STEPS} steps of all variants, to be compared")
-    work = make_work(options.encoder, options.batch_size, CHECK_STEPS)
+    say(f"pre-training: {CHECK_STEPS} steps of all variants, to be compared")
+    work = make_work(sizes, options.batch_size, CHECK_STEPS)
     with exact_products("float32"):
         return check(work.variants("float32", device, compiled), work.order)
 
 
 def pretrain_case(
-    options: PretrainOptions, device: str, compiled: bool, facts: dict[str, Any]
+    name: str,
+    sizes: Sizes,
+    options: PretrainOptions,
+    device: str,
+    compiled: bool,
+    facts: dict[str, Any],
 ) -> Case:
     """The variants after their first step.
 
     Args:
-        options: what is pre-trained.
+        name: what the model is called.
+        sizes: of encoder and decoder.
+        options: batch, steps and compute type.
         device: "cpu" or "gpu".
         compiled: whether PyTorch runs through `torch.compile` as well.
         facts: what the case is to say beside its times.
     """
-    work = make_work(options.encoder, options.batch_size, 1 + options.steps)
+    work = make_work(sizes, options.batch_size, 1 + options.steps)
     facts = dict(facts)
     variants = {}
-    for name, take in work.variants(options.dtype, device, compiled).items():
-        say(f"pre-training, {options.encoder}: first step of {name}")
+    for variant, take in work.variants(options.dtype, device, compiled).items():
+        say(f"pre-training, {name}: first step of {variant}")
         taken = unless_uncompilable(
-            name, functools.partial(seconds, functools.partial(take, work.order[:1]))
+            variant, functools.partial(seconds, functools.partial(take, work.order[:1]))
         )
         if isinstance(taken, str):
-            facts[f"{name} is left out"] = taken
+            facts[f"{variant} is left out"] = taken
             continue
-        variants[name] = Variant(
+        variants[variant] = Variant(
             functools.partial(take, work.order[1:]),
             options.steps * options.batch_size,
             first_run_s=taken,
         )
     return Case(
-        f"pre-training, {options.encoder}, batch {options.batch_size}",
+        f"pre-training, {name}, batch {options.batch_size}",
         "images/s",
         variants,
-        flops=step_flops(*SIZES[options.encoder], options.batch_size) / options.batch_size,
+        flops=step_flops(*sizes, options.batch_size) / options.batch_size,
         facts=facts,
         dtype=options.dtype,
     )

@@ -18,7 +18,6 @@ from jaxtyping import Array, Int
 
 from experiments.bench.hardware import unless_uncompilable
 from experiments.bench.timing import say
-from experiments.runs.pretraining import SIZES
 from jist.masking import patches_kept, random_keep
 from jist.models import MAE, DecoderConfig, ViTConfig
 from jist.placement import batch_mesh
@@ -108,9 +107,9 @@ class Work:
         return variants
 
 
-def make_work(encoder: str, batch_size: int, steps: int) -> Work:
+def make_work(sizes: tuple[ViTConfig, DecoderConfig], batch_size: int, steps: int) -> Work:
     """Smooth coloured images, of which something can be learned, and four batches of them."""
-    config, decoder = SIZES[encoder]
+    config, decoder = sizes
     generator = np.random.default_rng(0)
     count = 4 * batch_size
     colours = jnp.asarray(generator.uniform(0, 255, (count, 4, 4, 3)))

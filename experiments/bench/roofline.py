@@ -25,19 +25,22 @@ MATMUL = {"cpu": (2048, 4), "gpu": (8192, 30)}
 # Numbers in each of the two arrays at least, and how often they are added in a run.
 MEMORY = {"cpu": (1 << 26, 4), "gpu": (1 << 29, 30)}
 NUMBER_BYTES = 4  # float32
+QUICK_MATMUL, QUICK_MEMORY = (64, 1), (1 << 12, 1)
 PRODUCTS = "GFLOP/s"
 
 
-def cases(device: str) -> Iterator[Case]:
+def cases(device: str, *, quick: bool = False) -> Iterator[Case]:
     """Matrix products in either compute type, then memory.
 
     Args:
         device: "cpu" or "gpu".
+        quick: whether to take small sizes.
     """
     for dtype in DTYPES:
-        yield product_case(dtype, device, *MATMUL[device])
-    numbers, count = MEMORY[device]
-    yield memory_case(device, max(numbers, 4 * last_cache_bytes() // (2 * NUMBER_BYTES)), count)
+        yield product_case(dtype, device, *(QUICK_MATMUL if quick else MATMUL[device]))
+    numbers, count = QUICK_MEMORY if quick else MEMORY[device]
+    beyond_caches = 0 if quick else 4 * last_cache_bytes() // (2 * NUMBER_BYTES)
+    yield memory_case(device, max(numbers, beyond_caches), count)
 
 
 def matmul_rates(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -31,16 +31,18 @@ RESIDENT = "jist, in memory"
 BYTES, DIM, CLASSES = 4_000_000_000, 768, 10
 WORKERS, BATCH, LOCAL_STEPS, ROUNDS = 4, 64, 50, 4
 HIDDEN = ((1000, 1000), (128,))  # the usual head, and one that computes little for what it reads
+QUICK_BYTES, QUICK_HIDDEN, QUICK_STEPS = 10_000_000, ((8,),), 2
 
 
-def cases(device: str) -> Iterator[Case]:
-    """The usual head and a small one, on one file."""
+def cases(device: str, *, quick: bool = False) -> Iterator[Case]:
+    """The usual head and a small one, on one file; with `quick` a tiny one on a small file."""
+    size, steps = (QUICK_BYTES, QUICK_STEPS) if quick else (BYTES, LOCAL_STEPS)
     with tempfile.TemporaryDirectory() as scratch:
         path = pathlib.Path(scratch) / "x.npy"
-        say(f"writing {BYTES / 1e9:g} GB")
-        write(path, BYTES // (4 * DIM))
-        for hidden in HIDDEN:
-            yield case(path, hidden)
+        say(f"writing {size / 1e9:g} GB")
+        write(path, size // (4 * DIM))
+        for hidden in QUICK_HIDDEN if quick else HIDDEN:
+            yield case(path, hidden, steps)
 
 
 def write(path: pathlib.Path, rows: int) -> None:
@@ -53,8 +55,13 @@ def write(path: pathlib.Path, rows: int) -> None:
     table.flush()
 
 
-def case(path: pathlib.Path, hidden: tuple[int, ...]) -> Case:
+def case(path: pathlib.Path, hidden: tuple[int, ...], local_steps: int) -> Case:
     """Some rounds from disk and from memory.
+
+    Args:
+        path: of the vectors.
+        hidden: widths of the hidden layers.
+        local_steps: steps of a round.
 
     Raises:
         RuntimeError: they do not come to the same losses.
@@ -63,14 +70,14 @@ def case(path: pathlib.Path, hidden: tuple[int, ...]) -> Case:
     labels = jnp.arange(len(table), dtype=jnp.int32) % CLASSES
     on_disk = OnDisk(table, np.arange(len(table)))
     model = MLP((DIM, *hidden, CLASSES), rngs=nnx.Rngs(0))
-    strategy = IST(model, optax.adam(1e-3), workers=WORKERS, local_steps=LOCAL_STEPS)
+    strategy = IST(model, optax.adam(1e-3), workers=WORKERS, local_steps=local_steps)
     resident = jax.device_put({"x": np.asarray(table), "y": labels}, strategy.replicated)
     disk = Rounds(strategy, {"x": on_disk, "y": labels}, path)
     memory = Rounds(strategy, resident, None)
     first = {name: timed(of) for name, of in ((JIST, disk), (RESIDENT, memory))}
     if not np.array_equal(disk.losses, memory.losses):
         raise RuntimeError(f"losses differ: {disk.losses} from disk, {memory.losses} in memory")
-    rows = ROUNDS * LOCAL_STEPS * WORKERS * BATCH
+    rows = ROUNDS * local_steps * WORKERS * BATCH
     return Case(
         f"{'-'.join(map(str, (DIM, *hidden, CLASSES)))}, {WORKERS} workers, {ROUNDS} rounds",
         "examples/s",
@@ -103,7 +110,7 @@ class Rounds:
         """Trains for some rounds more."""
         if self._path is not None:
             forget(self._path)
-        first, self._steps = self._steps, self._steps + ROUNDS * LOCAL_STEPS
+        first, self._steps = self._steps, self._steps + ROUNDS * self._strategy.local_steps
         begun = Begun(self._state, jnp.zeros(WORKERS), first)
         self._state, self.losses = run_epoch(
             self._strategy, begun, self._examples, self._order, first, self._steps

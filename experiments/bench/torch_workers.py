@@ -6,6 +6,7 @@ memory that it frees, as the process does in which jist runs.
 """
 
 import contextlib
+import dataclasses
 import functools
 import os
 import pathlib
@@ -40,6 +41,13 @@ from experiments.command import malloc
 START, ARRAYS = "start.npz", "arrays.npz"
 
 
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """What a process answers that cannot do what it is told, and ends."""
+
+    why: str
+
+
 class TorchWorkers(contextlib.ExitStack):
     """The processes, seen from the one that commands them; to be used in a `with`.
 
@@ -51,7 +59,7 @@ class TorchWorkers(contextlib.ExitStack):
         optimizer: "adam" or "sgd".
 
     Raises:
-        RuntimeError: from every method, if a process has ended.
+        RuntimeError: from every method, if a process has failed or ended.
     """
 
     def __init__(
@@ -60,7 +68,7 @@ class TorchWorkers(contextlib.ExitStack):
         super().__init__()
         self._folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
         np.savez(self._folder / START, x, y, *arrays)
-        context = multiprocessing.get_context("spawn")
+        context = _context()
         threads = max(1, _available_cores() // workers)
         self._pipes: list[Connection] = []
         for rank in range(workers):
@@ -110,14 +118,30 @@ class TorchWorkers(contextlib.ExitStack):
 
     def _each(self, command: str, arguments: Sequence[tuple]) -> list[Any]:
         """Tells every process what to do, and waits for all answers."""
-        try:
-            for pipe, own in zip(self._pipes, arguments, strict=True):
+        answers = []
+        for pipe, own in zip(self._pipes, arguments, strict=True):
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 pipe.send((command, *own))
-            return [pipe.recv() for pipe in self._pipes]
-        except (EOFError, BrokenPipeError, ConnectionResetError) as error:
+        for pipe in self._pipes:
+            try:
+                answers.append(pipe.recv())
+            except (EOFError, ConnectionResetError):
+                answers.append(Failure("it ended without a word"))
+        failures = [answer.why for answer in answers if isinstance(answer, Failure)]
+        if failures:
             raise RuntimeError(
-                f"a PyTorch process ended while told {command!r}; what it printed says why"
-            ) from error
+                f"a PyTorch process failed while told {command!r}: {'; '.join(failures)}"
+            )
+        return answers
+
+
+def _context() -> Any:
+    """Starts processes: where it can, by forking one that has imported PyTorch, once for all."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 def _available_cores() -> int:
@@ -144,9 +168,15 @@ def _worker(
     with contextlib.suppress(EOFError):  # of a pipe that is closed: no more to do
         while True:
             command, *arguments = pipe.recv()
-            if command == "save" and rank == 0:
-                np.savez(f"{folder}/{ARRAYS}", *to_arrays(own.parameters))
-            pipe.send(float(getattr(own, command)(*arguments)) if hasattr(own, command) else None)
+            try:
+                if command == "save" and rank == 0:
+                    np.savez(f"{folder}/{ARRAYS}", *to_arrays(own.parameters))
+                known = hasattr(own, command)
+                answer = float(getattr(own, command)(*arguments)) if known else None
+            except Exception as error:
+                pipe.send(Failure(f"{type(error).__name__}: {error}"))
+                raise
+            pipe.send(answer)
     distributed.destroy_process_group()
 
 

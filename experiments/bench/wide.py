@@ -36,6 +36,7 @@ from jist.strategies import IST, DataParallel, LocalSGD, Strategy
 
 WIDE = (4096, 8192, 8192, 8192, 35)
 RELEASED = (4096, 4096, 4096, 35)
+QUICK = (12, 16, 8, 5)  # in place of either
 BATCH, EXAMPLES = 128, 4096
 WIDE_STEPS, RELEASED_STEPS = 10, 20
 # A worker's steps of the baselines, of which each trains the whole network.
@@ -46,19 +47,21 @@ WORKERS = (1, 2, 4, 8)
 # of them and jist take 9 GB.
 MOST_PROCESSES = 2
 WIDE_BASELINES, RELEASED_WORKERS = (2,), (2, 4)
+QUICK_WORKERS = (1,)
 BASELINES: dict[str, type[Strategy]] = {"data parallel": DataParallel, "local SGD": LocalSGD}
 
 
-def cases(device: str) -> Iterator[Case]:
+def cases(device: str, *, quick: bool = False) -> Iterator[Case]:
     """The wide network by IST and the baselines, then the smaller one.
 
     Args:
         device: "cpu" or "gpu".
+        quick: whether to take small networks, by one worker, and the baselines once.
     """
     on_cpu = device == "cpu"
-    work = wide_work(WIDE)
+    work = wide_work(QUICK if quick else WIDE)
     alone = subnet_flops(work, 1)
-    for workers in WORKERS:
+    for workers in QUICK_WORKERS if quick else WORKERS:
         with contextlib.ExitStack() as stack:
             variants = (PROCESSES,) if on_cpu and workers <= MOST_PROCESSES else (IN_TURN,)
             case = round_case(
@@ -66,15 +69,16 @@ def cases(device: str) -> Iterator[Case]:
             )
             predicted = {"predicted_speedup": alone / subnet_flops(work, workers)}
             yield dataclasses.replace(case, facts={**case.facts, **predicted})
-    yield from _baselines(work, device, WIDE_BASELINES)
-    work = wide_work(RELEASED)
-    for workers in RELEASED_WORKERS:
+    yield from _baselines(work, device, QUICK_WORKERS if quick else WIDE_BASELINES)
+    work = wide_work(QUICK if quick else RELEASED)
+    for workers in QUICK_WORKERS if quick else RELEASED_WORKERS:
         with contextlib.ExitStack() as stack:
             variants = (SERVER,) if on_cpu else (IN_TURN,)
             yield round_case(
                 *(stack, work, device, workers, RELEASED_STEPS, variants), check_steps=CHECK_STEPS
             )
-    yield from _baselines(work, device, RELEASED_WORKERS)
+    if not quick:
+        yield from _baselines(work, device, RELEASED_WORKERS)
 
 
 def wide_work(widths: tuple[int, ...]) -> Work:

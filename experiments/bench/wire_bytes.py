@@ -1,11 +1,11 @@
-"""What four workers send over the wire, against what `jist.costs` says they do.
+"""What workers send over the wire, against what `jist.costs` says they do.
 
     python -m experiments.bench.wire_bytes --out runs/wire_bytes.json
 
-On Linux, where /proc counts them. Starts four processes, one worker each, in a network namespace of
+On Linux, where /proc counts them. Starts a process for every worker, in a network namespace of
 their own where the system allows one, so that its loopback interface carries nothing else. After a
 round in which connections are made, reads the interface's count of received bytes before and after
-some rounds of every strategy; a worker's share is a quarter. What is beyond the payload are headers
+some rounds of every strategy; a worker's share is one of n. What is beyond the payload are headers
 and acknowledgements (Yuan et al., VLDB 2022, §2.3, count the payload). Writes a table and JSON,
 which says whether the namespace was their own. Expected on 2 CPU cores: two minutes, and every
 strategy within 5 % of its count.
@@ -31,12 +31,12 @@ from rich.table import Table
 
 from experiments.command import processes
 from experiments.command.cli import Options, run
+from experiments.command.errors import UsageError
 from experiments.command.options import ProcessOptions, pick
 from experiments.runs.directory import read_json, write_json
 from jist.models import MLP
 from jist.strategies import IST, DataParallel, LocalSGD, Strategy
 
-WORKERS = 4
 BATCH = 64
 STRATEGIES: dict[str, tuple[type[Strategy], dict[str, Any]]] = {
     "ist, replicated": (IST, {}),
@@ -56,6 +56,8 @@ class WireBytesOptions(Options, ProcessOptions):
 
     out: pathlib.Path = pathlib.Path("runs/wire_bytes.json")
     """Where the result is written."""
+    workers: int = 4
+    """Number of workers n, and of processes."""
     widths: tuple[int, ...] = (768, 1000, 1000, 10)
     """Widths of the network."""
     rounds: int = 4
@@ -66,6 +68,8 @@ class WireBytesOptions(Options, ProcessOptions):
 
 def main(options: WireBytesOptions) -> None:
     """Starts the processes, or is one of them."""
+    if options.workers < 2:
+        raise UsageError(f"workers must be at least 2, got {options.workers}")
     if options.coordinator is not None:
         jax.config.update("jax_platforms", "cpu")  # GPUs of one machine do not use its interfaces
         processes.join(pick(options, ProcessOptions))
@@ -73,9 +77,9 @@ def main(options: WireBytesOptions) -> None:
         if jax.process_index() == 0:
             print_table(measured)
             options.out.parent.mkdir(parents=True, exist_ok=True)
-            write_json(options.out, {"workers": WORKERS, "results": measured})
+            write_json(options.out, {"workers": options.workers, "results": measured})
         return
-    launcher = [sys.executable, "-m", "experiments.launch", "-n", str(WORKERS), "--"]
+    launcher = [sys.executable, "-m", "experiments.launch", "-n", str(options.workers), "--"]
     command = [*launcher, "experiments.bench.wire_bytes", *_own_arguments(options)]
     own_namespace = namespaces_allowed()
     if own_namespace:
@@ -103,6 +107,7 @@ def namespaces_allowed() -> bool:
 def _own_arguments(options: WireBytesOptions) -> list[str]:
     return [
         *("--out", str(options.out)),
+        *("--workers", str(options.workers)),
         *("--widths", *map(str, options.widths)),
         *("--rounds", str(options.rounds)),
         *("--local-steps", str(options.local_steps)),
@@ -121,7 +126,7 @@ def measure(name: str, options: WireBytesOptions) -> dict[str, Any]:
     kind, choices = STRATEGIES[name]
     model = MLP(options.widths, rngs=nnx.Rngs(0))
     strategy = kind(
-        model, optax.adam(1e-3), workers=WORKERS, local_steps=options.local_steps, **choices
+        model, optax.adam(1e-3), workers=options.workers, local_steps=options.local_steps, **choices
     )
     generator = np.random.default_rng(0)
     examples = {
@@ -130,7 +135,9 @@ def measure(name: str, options: WireBytesOptions) -> dict[str, Any]:
     }
     # Placed before, so that only the round itself is counted.
     examples = jax.device_put(examples, strategy.replicated)
-    order = generator.integers(0, 256, (WORKERS, options.local_steps, BATCH)).astype(np.int32)
+    order = generator.integers(0, 256, (options.workers, options.local_steps, BATCH)).astype(
+        np.int32
+    )
     order = jax.device_put(order, NamedSharding(strategy.mesh, P("workers")))
     state = strategy.init(0)
 
@@ -142,7 +149,7 @@ def measure(name: str, options: WireBytesOptions) -> dict[str, Any]:
         state, _ = strategy.round(state, examples, order)
     jax.block_until_ready(state)
     multihost_utils.sync_global_devices(f"{name}: done")
-    counted = (received_bytes() - before) / options.rounds / WORKERS
+    counted = (received_bytes() - before) / options.rounds / options.workers
     multihost_utils.sync_global_devices(f"{name}: counted again")
 
     expected = strategy.bytes_received(options.rounds, options.rounds * options.local_steps)

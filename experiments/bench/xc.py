@@ -34,24 +34,26 @@ from jist.tasks import multilabel, prior_logits
 
 TORCH = "torch eager"
 WIDTHS, CHECK_WIDTHS = (FEATURES, 512, LABELS), (FEATURES // 100, 64, LABELS // 100)
+QUICK_WIDTHS = (90, 12, 70)
 BATCH, EXAMPLES, STEPS, CHECK_STEPS = 128, 4096, 2, 5
 LR = 0.1
 
 
-def cases(device: str) -> Iterator[Case]:
+def cases(device: str, *, quick: bool = False) -> Iterator[Case]:
     """The one case.
 
     Args:
         device: "cpu" or "gpu"; on a GPU jist alone is measured.
+        quick: whether to take a small network, whose memory is not measured.
     """
     with_torch = device == "cpu" and has_torch()
     facts: dict[str, Any] = {"synthetic": True}
     if with_torch:
-        facts["differences"] = {TORCH: check(CHECK_WIDTHS)}
-    if device == "cpu":
+        facts["differences"] = {TORCH: check(QUICK_WIDTHS if quick else CHECK_WIDTHS)}
+    if device == "cpu" and not quick:
         names = (JIST, TORCH) if with_torch else (JIST,)
         facts["peak_bytes"] = {name: peak_bytes(name) for name in names}
-    yield timing_case(WIDTHS, facts, with_torch=with_torch)
+    yield timing_case(QUICK_WIDTHS if quick else WIDTHS, facts, with_torch=with_torch)
 
 
 def check(widths: tuple[int, int, int]) -> dict[str, float]:

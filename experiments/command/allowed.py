@@ -61,6 +61,7 @@ NUMBERS = {
     "base_lr": RATE,
     "batch_size": COUNT,
     "calibration": FROM_0,
+    "channels": COUNT,
     "checkpoint_every": COUNT,
     "chunk": COUNT,
     "cover": SHARE,

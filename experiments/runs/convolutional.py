@@ -27,6 +27,8 @@ class ConvnetOptions(EndToEndOptions):
     resize: str | None = None
     """How an image becomes a square: crop (by default) takes the central one, squash ignores the
     proportions, pad keeps the whole image and fills the rest with the mean colour."""
+    channels: int = 64
+    """Channels of the first stage; later ones have up to eight times as many."""
     neurons: tuple[str, ...] = ("channels",)
     """What of resnet18 is partitioned (ist, ensemble): channels of its last stage, blocks, or both.
     Of vgg12 it is the dense part."""
@@ -47,6 +49,8 @@ class ConvnetOptions(EndToEndOptions):
         EndToEndOptions.__post_init__(self)
         if self.model not in MODELS:
             raise UsageError(f"model must be one of {MODELS}, got {self.model!r}")
+        if self.channels < 1:
+            raise UsageError(f"channels must be at least 1, got {self.channels}")
 
 
 def build_network(options: ConvnetOptions, classes: int) -> ImageClassifier:
@@ -58,10 +62,17 @@ def build_network(options: ConvnetOptions, classes: int) -> ImageClassifier:
     rngs = nnx.Rngs(options.seed)
     network: nnx.Module
     if options.model == "vgg12":
-        network = VGG12(options.image_size, classes, hidden=options.hidden, rngs=rngs)
+        network = VGG12(
+            options.image_size, classes, hidden=options.hidden, width=options.channels, rngs=rngs
+        )
     else:
-        small = options.image_size <= SMALL
-        network = ResNet18(classes, neurons=options.neurons, small=small, rngs=rngs)
+        network = ResNet18(
+            classes,
+            neurons=options.neurons,
+            small=options.image_size <= SMALL,
+            width=options.channels,
+            rngs=rngs,
+        )
     views = Cropped(options.least_crop)
     preprocessing = Preprocessing(resize=options.resize or "crop")
     return ImageClassifier(network, views=views, preprocessing=preprocessing, rngs=rngs)

@@ -1,7 +1,7 @@
 """Cost as the work grows: images, widths, workers, local steps, and the largest network that fits.
 
     python -m experiments.scaling --out runs/scaling
-    python -m experiments.scaling --only memory --out runs/memory
+    python -m experiments.scaling --quick
 
 Writes `scaling.json` (all samples, the machine, the versions; of each part the command and the
 commit) and `scaling.png`. Parts that are not measured again stay as they are there, if the machine
@@ -30,6 +30,14 @@ from experiments.scaling import features, largest, picture, rounds
 
 PARTS = ("features", "widths", "workers", "steps", "memory")
 CLOCK = {"cpu": "processor time (s)", "gpu": "time (s)"}
+_PRODUCT = (64, 2)  # side and count
+QUICK: dict[str, dict[str, Any]] = {
+    "features": {"sizes": (40, 80)},
+    "widths": {"widths": (32,), "product": _PRODUCT},
+    "workers": {"workers": (1, 4), "width": 16, "steps": 2, "product": _PRODUCT},
+    "steps": {"steps": (1, 4), "width": 16},
+    "memory": {"dimensions": (512, 1024), "workers": (4,), "deep": ()},
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,6 +48,9 @@ class ScalingOptions(Options):
     """Which of them: features, widths, workers, steps, memory."""
     device: str = "cpu"
     """cpu or gpu."""
+    quick: bool = False
+    """Small sizes in place of the real ones: shows in half a minute whether everything runs here,
+    and measures nothing."""
     repeats: int = 3
     """Samples of every size; sizes take turns."""
     out: pathlib.Path = pathlib.Path("runs/scaling")
@@ -68,6 +79,7 @@ def main(options: ScalingOptions) -> None:
     measured_by = {
         "command": " ".join(["python -m experiments.scaling", *sys.argv[1:]]),
         "commit": commit(),
+        "quick": options.quick,
         "note": options.note,
     }
     for name in options.only:
@@ -81,8 +93,9 @@ def main(options: ScalingOptions) -> None:
 
 def measure(part: str, options: ScalingOptions) -> dict[str, Any]:
     """The results of a part."""
+    sizes = QUICK[part] if options.quick else {}
     if part == "memory":
-        return largest.measure()
+        return largest.measure(**sizes)
     measured = {
         "features": features.measure,
         "widths": rounds.measure_widths,
@@ -91,7 +104,7 @@ def measure(part: str, options: ScalingOptions) -> dict[str, Any]:
     }
     # Full float32 on a GPU too, as the products with which times are compared.
     with jax.default_matmul_precision("float32"):
-        return measured[part](options.repeats, options.device)
+        return measured[part](options.repeats, options.device, **sizes)
 
 
 def print_part(name: str, part: dict[str, Any]) -> None:

@@ -178,11 +178,15 @@ def _largest(rows: list[dict[str, Any]], by: str, which: tuple[str, int, str]) -
     return math.floor((BUDGET - line["at_zero"]) / line["slope"])
 
 
-def measure() -> dict[str, Any]:
-    """The table, by a process with so many devices; whatever the measured device, on the CPU."""
+def measure(**sizes: Any) -> dict[str, Any]:
+    """The table, by a process with so many devices; whatever the measured device, on the CPU.
+
+    Args:
+        **sizes: as of `table`.
+    """
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={DEVICES}"
     child = subprocess.run(
-        [sys.executable, "-m", "experiments.scaling.largest"],
+        [sys.executable, "-m", "experiments.scaling.largest", json.dumps(sizes)],
         env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
         capture_output=True,
         text=True,
@@ -194,4 +198,4 @@ def measure() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(table()))
+    print(json.dumps(table(**{name: tuple(of) for name, of in json.loads(sys.argv[1]).items()})))

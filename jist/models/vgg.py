@@ -12,8 +12,8 @@ from jaxtyping import Array, Float
 from jist.models.mlp import MLP
 from jist.models.resnet18 import batch_norm, convolution
 
-# Channels of the convolutions before each pooling.
-STEPS = ((64,), (128,), (256, 256), (512, 512), (512, 512, 512))
+# Channels of the convolutions before each pooling, in those of the first.
+STEPS = ((1,), (2,), (4, 4), (8, 8), (8, 8, 8))
 
 
 class VGG12(nnx.Module):
@@ -23,7 +23,8 @@ class VGG12(nnx.Module):
         image_size: side of the images in pixels, a multiple of 32.
         classes: number of classes C.
         hidden: widths of the dense part's hidden layers, `hidden1` and `hidden2`.
-        steps: channels of the convolutions before each halving of the image.
+        width: channels of the first convolution.
+        steps: how many times as many the convolutions before each halving of the image have.
         rngs: initialisation (He normal; the dense part LeCun normal).
 
     Raises:
@@ -36,6 +37,7 @@ class VGG12(nnx.Module):
         classes: int,
         *,
         hidden: tuple[int, ...] = (4096, 4096),
+        width: int = 64,
         steps: tuple[tuple[int, ...], ...] = STEPS,
         rngs: nnx.Rngs,
     ):
@@ -43,7 +45,7 @@ class VGG12(nnx.Module):
         if image_size < 1 or image_size % halved:
             raise ValueError(f"image_size must be a multiple of {halved}, got {image_size}")
         inputs, convolutions, norms = 3, [], []
-        for channels in (channels for step in steps for channels in step):
+        for channels in (width * times for step in steps for times in step):
             convolutions.append(convolution(inputs, channels, 3, rngs=rngs))
             norms.append(batch_norm(channels, rngs=rngs))
             inputs = channels

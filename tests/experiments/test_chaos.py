@@ -1,9 +1,10 @@
-"""The chaos script counts rightly: on a made-up training that survives, or does not."""
+"""The chaos script counts rightly: on a training that is killed, and on made-up ones."""
 
 import json
 import random
 
 import pytest
+from shown import commands_of, run_with_others
 
 from experiments import chaos
 
@@ -51,11 +52,20 @@ def test_a_damage_changes_one_file_and_says_where_there_is_none(tmp_path, name):
     ],
 )
 def test_outcomes_are_told_apart(tmp_path, monkeypatch, code, epochs, said, outcome):
-    def train(run_dir, killed_after=None):
+    def train(command, run_dir, killed_after=None):
         a_run(run_dir, 1 if killed_after else epochs)
         return code, said
 
     monkeypatch.setattr(chaos, "train", train)
-    trial = chaos.attempt(tmp_path / "r", "nothing", 1.0, EXPECTED, random.Random(0))
+    trial = chaos.attempt((), tmp_path / "r", "nothing", 1.0, EXPECTED, random.Random(0))
     assert trial["outcome"] == outcome
     assert trial["epochs_reached"] == 1
+
+
+def test_a_training_that_is_killed_and_damaged_loses_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (arguments,) = commands_of("chaos")
+    words = [*arguments, "--epochs", "3", "--minutes", "0.001", "--out", "chaos.json"]
+    run_with_others("chaos", words, monkeypatch)
+    (trial,) = json.loads((tmp_path / "chaos.json").read_text())["trials"]
+    assert trial["outcome"] in ("same bits", "told"), trial["said"]

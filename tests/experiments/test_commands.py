@@ -1,13 +1,7 @@
 """Every command that a document or a docstring shows is taken by its script, and works."""
 
-import ast
-import importlib
 import json
-import pathlib
-import re
-import shlex
 import shutil
-import sys
 import wave
 
 import numpy as np
@@ -16,58 +10,11 @@ import rasterio
 from flax import nnx
 from PIL import Image
 from rasterio.warp import transform_bounds
+from shown import ROOT, commands_of, options_of, run_shown, shown
 
 from experiments import example_scenes, ship
-from experiments.command import allowed, cli
 from experiments.example_scenes import ExampleScenesOptions
 from jist.models import MAE, DecoderConfig, ViTConfig, save_mae
-
-ROOT = pathlib.Path(__file__).parents[2]
-DOCUMENTS = [
-    *ROOT.glob("*.md"),
-    ROOT / "experiments" / "README.md",  # those of results are of their commits
-    *(ROOT / "experiments").rglob("*.py"),
-    *(ROOT / "jist").rglob("*.md"),
-]
-WITHOUT_OPTIONS = ("experiments.command.listing",)
-COMMAND = re.compile(r"python -m (experiments(?:\.\w+)+)((?:[^\n`\\]|\\\n)*)")
-
-
-def shown():
-    """(script, arguments) of every command, those behind `experiments.launch` included."""
-    found = set()
-    for document in DOCUMENTS:
-        text = document.read_text()
-        if document.suffix == ".py":
-            text = ast.get_docstring(ast.parse(text)) or ""
-        for script, rest in COMMAND.findall(in_one_line(text)):
-            if "{" in rest or "NAME" in script:  # a pattern
-                continue
-            arguments = shlex.split(rest.replace("\\\n", " ").replace(" ...", ""), comments=True)
-            if script == "experiments.launch":
-                script, *arguments = arguments[arguments.index("--") + 1 :]
-            if "--help" not in arguments and script not in WITHOUT_OPTIONS:
-                found.add((script, tuple(arguments)))
-    return sorted(found)
-
-
-def in_one_line(text):
-    """The text with the commands of its prose, between backticks, in one line each."""
-    parts = text.split("```")
-    parts[::2] = [re.sub(r"`[^`]*`", lambda m: m[0].replace("\n", " "), p) for p in parts[::2]]
-    return "```".join(parts)
-
-
-def options_of(script):
-    """The module that runs, and the class of its options, as its last line names them."""
-    if (ROOT / script.replace(".", "/")).is_dir():
-        script += ".__main__"
-    module = importlib.import_module(script)
-    (name,) = re.findall(
-        r"^    run\(main, (\w+), ", pathlib.Path(module.__file__).read_text(), re.M
-    )
-    return module, getattr(module, name)
-
 
 # What shortens the commands of a script: of an option that is given twice the last one counts. The
 # scripts stand in an order in which each finds what it reads.
@@ -103,22 +50,28 @@ SHORTER = {
     "dataset_size": "",
     "tune": "--epochs 1 --seeds 0 --workers 2 --batch-size 8 --validation 0.2 --learning-rates 3e-3"
     " --local-steps 50 --norms standardize --optimizer-states carry --no-wide",
-    "quickstart": "--epochs 1",
 }
-# What no option makes short: these have tests of their own, of their parts.
-LONG = {"bench", "bench.wire_bytes", "chaos", "convnet", "network", "scaling"}
+# Those whose commands other tests run, and look at what comes out.
+ELSEWHERE = {
+    "bench": "bench/test_bench_quick.py",
+    "bench.wire_bytes": "bench/test_wire_bytes.py",
+    "chaos": "test_chaos.py",
+    "convnet": "test_convnet.py",
+    "network": "network/test_cluster.py",
+    "quickstart": "test_scripts.py",
+    "scaling": "scaling/test_scaling.py",
+}
 READERS = {"evaluate", "predict", "export", "scene"}  # of the directory of a run
 SMALL = ("--encoder", "encoders/mae-base")
 WITH_ENCODER = {
     *("centralized", "clouds", "compare", "distributed", "extract", "finetune", "finetune_costs"),
-    *("mask_dataset", "probe", "quickstart", "sweep", "tune"),
+    *("mask_dataset", "probe", "sweep", "tune"),
 }
 
 
 def in_order():
-    """The commands that can be made short."""
-    of = {name: [a for script, a in shown() if script == f"experiments.{name}"] for name in SHORTER}
-    return [(name, arguments) for name, commands in of.items() for arguments in commands]
+    """The commands that are run here."""
+    return [(name, arguments) for name in SHORTER for arguments in commands_of(name)]
 
 
 @pytest.fixture(scope="module")
@@ -198,13 +151,12 @@ def test_every_command_that_is_shown_works(name, arguments, kitchen, done, monke
     """In the order of the file: some commands read what others have written."""
     monkeypatch.chdir(kitchen)
     monkeypatch.setattr(ship, "DIRECTORY", kitchen)
-    module, options = options_of(f"experiments.{name}")
     words = [*arguments, *SHORTER[name].split()]
     if "--preset" in words:  # it has widths of its own
         words = [w for w in words if w not in ("--hidden", "16")]
     if takes_a_small_encoder(name, words):
         words += SMALL
-    monkeypatch.setattr(sys, "argv", [name, *words])
+    module, _ = options_of(name)
 
     def once(parsed):  # made short, some are the same
         if parsed not in done:
@@ -213,29 +165,16 @@ def test_every_command_that_is_shown_works(name, arguments, kitchen, done, monke
                 shutil.rmtree(parsed.run_dir, ignore_errors=True)
             module.main(parsed)
 
-    cli.run(once, options, "")
+    run_shown(name, words, monkeypatch, once)
     assert done
 
 
-@pytest.mark.parametrize(
-    ("script", "arguments"),
-    [command for command in shown() if command[0].removeprefix("experiments.") in LONG],
-)
-def test_every_long_command_that_is_shown_is_taken(script, arguments, monkeypatch):
-    """All but the work itself: the options exist, are of their types, and are allowed."""
-    taken = []
-    monkeypatch.setattr(sys, "argv", [script, *arguments])
-    for what_is_read in ("READ", "READ_DIRECTORIES"):  # it need not be there
-        monkeypatch.setattr(allowed, what_is_read, ())
-    cli.run(taken.append, options_of(script)[1], "")
-    assert len(taken) == 1
-
-
 def test_every_script_is_shown_somewhere():
-    scripts = {f"experiments.{path.stem}" for path in (ROOT / "experiments").glob("[a-z]*.py")}
-    assert scripts - {script for script, _ in shown()} <= {"experiments.launch"}
+    scripts = {path.stem for path in (ROOT / "experiments").glob("[a-z]*.py")}
+    assert scripts - {script for script, _ in shown()} <= {"launch"}
 
 
-def test_every_command_that_is_shown_is_run_or_long():
-    names = {script.removeprefix("experiments.") for script, _ in shown()}
-    assert names == SHORTER.keys() | LONG
+def test_every_command_that_is_shown_is_run():
+    assert {script for script, _ in shown()} == SHORTER.keys() | ELSEWHERE.keys()
+    for script, file in ELSEWHERE.items():
+        assert f'commands_of("{script}")' in (ROOT / "tests/experiments" / file).read_text()

@@ -1,6 +1,5 @@
 """Networks of convolutions from scratch, by parts, on small images and with few channels."""
 
-import functools
 import json
 import shutil
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from PIL import Image
+from shown import commands_of, run_shown
 
 from experiments import convnet, evaluate, predict
 from experiments.command.errors import UsageError
@@ -16,7 +16,6 @@ from experiments.predict import PredictOptions
 from experiments.runs import convolutional
 from experiments.runs.convolutional import ConvnetOptions
 from jist.costs import count
-from jist.models import VGG12, ResNet18
 
 
 @pytest.fixture
@@ -30,29 +29,19 @@ def images(tmp_path):
     return tmp_path / "images"
 
 
-@pytest.mark.parametrize(
-    ("model", "narrow", "size"),
-    [
-        ("resnet18", functools.partial(ResNet18, width=2), 8),
-        ("vgg12", functools.partial(VGG12, steps=((4,), (4,), (4,), (4,), (4,))), 32),
-    ],
+SHORTER = (
+    "--channels 2 --hidden 8 8 --workers 2 --local-steps 1 --batch-size 4 --epochs 8 --run-dir run"
 )
-def test_a_network_is_trained_by_two_workers(
-    model, narrow, size, images, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.setattr(convolutional, {"resnet18": "ResNet18", "vgg12": "VGG12"}[model], narrow)
-    options = ConvnetOptions(
-        dataset=f"folder:{images}",
-        model=model,
-        image_size=size,
-        hidden=(8, 8),
-        strategy="ist",
-        workers=2,
-        local_steps=1,
-        batch_size=4,
-        epochs=8,
-        run_dir=tmp_path / "run",
-    )
+
+
+@pytest.mark.parametrize("arguments", commands_of("convnet"))
+def test_a_network_is_trained_by_two_workers(arguments, images, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    size = {"resnet18": 8, "vgg12": 32}[arguments[arguments.index("--model") + 1]]
+    data = ["--dataset", f"folder:{images}", "--data-dir", "None", "--image-size", str(size)]
+    given = []
+    run_shown("convnet", [*arguments, *data, *SHORTER.split()], monkeypatch, given.append)
+    (options,) = given
     shutil.copytree(images, tmp_path / "copy")
     convnet.main(options)
     (result,) = json.loads((tmp_path / "run" / "summary.json").read_text())["results"]
@@ -83,6 +72,13 @@ def test_a_network_is_trained_by_two_workers(
             predict.main(PredictOptions(**given, **wrong))
 
 
-def test_another_model_is_refused():
-    with pytest.raises(UsageError, match=r"model must be one of .*resnet18.*, got 'alexnet'"):
-        ConvnetOptions(model="alexnet")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "alexnet"}, r"model must be one of .*resnet18.*, got 'alexnet'"),
+        ({"channels": 0}, "channels must be at least 1, got 0"),
+    ],
+)
+def test_bad_options_are_told(options, message):
+    with pytest.raises(UsageError, match=message):
+        ConvnetOptions(**options)

@@ -18,18 +18,19 @@ from experiments.encoders import EncodersOptions
 from experiments.runs import images, inputs
 from jist.models import ResNet50, ViTConfig, resnet, save_resnet
 
-# Convolutions take far longer to compute where they are not optimised.
-# PM
-
-SIDE = 32  # a 49th of the work of 224
+SIDE = 32
 BATCH = 8  # shorter ones are padded
+STAGES = ((8, 1), (8, 1), (8, 1), (16, 2))  # channels and blocks
+FEATURES = 16 * resnet.EXPANSION
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small_images():
+def small_resnet():
+    """A narrow network for small images: its own size is another test's."""
+    small = functools.partial(resnet.WholeImage, image_size=SIDE, patch_size=SIDE, dim=FEATURES)
     with pytest.MonkeyPatch.context() as patched:
-        small = functools.partial(resnet.WholeImage, image_size=SIDE, patch_size=SIDE)
         patched.setattr(resnet, "WholeImage", small)
+        patched.setattr(resnet, "STAGES", STAGES)
         yield
 
 
@@ -66,7 +67,7 @@ def test_a_masked_autoencoder_and_a_resnet_are_compared(dataset, directory, tmp_
     results = json.loads((tmp_path / "summary.json").read_text())["results"]
     assert {(r["directory"], r["feature_dim"], r["ratio"]) for r in results} == {
         ("random-nano", ViTConfig.nano().dim, 0.0),
-        ("resnet50", 2048, 0.0),
+        ("resnet50", FEATURES, 0.0),
     }
     with Image.open(tmp_path / "figure-3.png") as picture:
         picture.verify()

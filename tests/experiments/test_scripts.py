@@ -1,6 +1,5 @@
 """The scripts as a user runs them, on small images on disk."""
 
-import dataclasses
 import json
 import shutil
 import sys
@@ -10,6 +9,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
+from shown import commands_of
 
 from experiments import (
     centralized,
@@ -422,18 +422,20 @@ def test_debug_shows_the_traceback(run, tmp_path):
         run(extract, "--dataset", "mnist", "--features-dir", tmp_path, "--debug")
 
 
-def test_quickstart_fills_its_table_and_finds_its_work_done(run, drawn, tmp_path, monkeypatch):
-    monkeypatch.setattr(quickstart, "RATIOS", (0.75,))
-    # Rounds of one step, which are one program.
-    methods = [dataclasses.replace(how, local_steps=1) for how in quickstart.STRATEGIES[:2]]
-    monkeypatch.setattr(quickstart, "STRATEGIES", methods)
-    arguments = ("--run-dir", tmp_path / "q", "--epochs", 1)
+def test_quickstart_fills_its_table_and_finds_its_work_done(run, drawn, tmp_path):
+    (arguments,) = commands_of("quickstart")
+    arguments += ("--run-dir", tmp_path / "q", "--epochs", 1, "--encoder", "random-nano")
     code, out, err = run(quickstart, *arguments)
     assert (code, err) == (0, "")
-    assert "351,010" in out  # parameters of one of two workers
+    assert f"{16 * 500 + 500 * 500 + 500 * 10 + 10:,}" in out  # parameters of one of two workers
     summary = json.loads((tmp_path / "q" / "summary.json").read_text())
-    central, two = ([[0.75, r["last_test_accuracy"]]] for r in summary["results"])
-    assert drawn() == [{"centralized": central, "ist, 2 workers": two}]
+    curves = {"centralized": [], "ist, 2 workers": [], "ist, 4 workers": []}
+    for result in summary["results"]:
+        name, workers = result["strategy"], result["workers"]
+        of = name if workers == 1 else f"{name}, {workers} workers"
+        curves[of].append([result["ratio"], result["last_test_accuracy"]])
+    assert drawn() == [curves]
+    assert [ratio for ratio, _ in curves["ist, 4 workers"]] == [0, 0.5, 0.75]
     assert {"accuracy.png", "config.json", "metrics.jsonl", "checkpoints", "summary.json"} <= {
         path.name for path in (tmp_path / "q").iterdir()
     }

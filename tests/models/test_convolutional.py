@@ -124,7 +124,7 @@ def test_blocks_are_trained_by_parts_on_any_number_of_devices():
 
 
 def test_of_vgg_the_dense_part_is_dealt():
-    model = VGG12(8, 3, hidden=(6, 4), steps=((2,), (4, 4)), rngs=nnx.Rngs(0))
+    model = VGG12(8, 3, hidden=(6, 4), width=2, steps=((1,), (2, 2)), rngs=nnx.Rngs(0))
     assignment = Assignment(model, 2, "uniform")
     assert assignment.widths == {"hidden1": 6, "hidden2": 4}
     convolutions = 9 * (3 * 2 + 2 * 4 + 4 * 4) + 2 * (2 + 4 + 4)

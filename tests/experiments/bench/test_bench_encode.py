@@ -12,20 +12,15 @@ import pytest
 from flax import nnx
 
 from experiments.bench import __main__ as bench
-from experiments.bench import encode, head, pipeline, roofline, timing
-from experiments.bench.hardware import has_torch
+from experiments.bench import encode, head, roofline, timing
 from experiments.command import cli
 from jist.costs import matmul_flops
-from jist.data import load_dataset
 from jist.features import cls_vectors
-from jist.models import ViTConfig
-
-SMALL = ViTConfig(32, 8, dim=16, depth=2, heads=2, mlp_dim=48)
 
 
 @pytest.fixture(scope="module")
 def encoder():
-    return encode.random_encoder(SMALL)
+    return encode.random_encoder(encode.QUICK)
 
 
 @pytest.fixture
@@ -33,30 +28,9 @@ def work(encoder):
     return encode.make_work(encoder, 0.5, 4, "cpu")
 
 
-@pytest.mark.parametrize(("dtype", "batches"), [("float32", (2, 4)), ("bfloat16", (4,))])
-def test_cls_vectors_agree_before_the_race(work, dtype, batches):
-    pytest.importorskip("transformers", reason="the other variant")
-    case = encode.case("small", work, dtype, batches, compiled=False)
-    tolerances = {encode.EAGER: encode.TOLERANCES[dtype]}
-    if dtype == "float32":
-        tolerances[encode.ROUNDED] = encode.TOLERANCES["bfloat16"]
-    # jist's own vectors are what the others are compared with.
-    assert tolerances.keys() == case.facts["difference"].keys()
-    assert {timing.JIST, *tolerances} == case.variants.keys()
-    for variant, tolerance in tolerances.items():
-        assert case.facts["difference"][variant] <= tolerance
-    for variant in case.variants:
-        rates = case.facts["images_per_s_of_batch"][variant]
-        assert case.variants[variant].items == max(rates, key=rates.get)
-    row = timing.measure(case, 2)
-    assert row["variants"][timing.JIST]["dtype"] == dtype
-    assert len(row["variants"][encode.EAGER]["samples_s"]) == 2
-    assert row["variants"][timing.JIST]["flops_per_item"] == case.flops
-
-
 def test_other_masks_are_other_work(work, monkeypatch):
     pytest.importorskip("transformers", reason="the other variant")
-    other = dataclasses.replace(work, keep=(work.keep + 1) % SMALL.patches)
+    other = dataclasses.replace(work, keep=(work.keep + 1) % encode.QUICK.patches)
     variant = encode.Work.torch
     monkeypatch.setattr(encode.Work, "torch", lambda self, dtype: variant(other, dtype))
     with pytest.raises(RuntimeError, match="CLS vectors of torch eager are .* away from jist's"):
@@ -78,7 +52,7 @@ def test_the_formula_counts_what_jax_multiplies(encoder, ratio):
         images, keep = jnp.asarray(work.images), jnp.asarray(work.keep)
         return cls_vectors(nnx.merge(graphdef, weights), images, keep)
 
-    flops = encode.image_flops(SMALL, work.keep.shape[1])
+    flops = encode.image_flops(encode.QUICK, work.keep.shape[1])
     assert 3 * flops == matmul_flops(vectors, weights)
 
 
@@ -112,22 +86,6 @@ def test_what_trains_is_held_in_full_float32_and_encoders_decide_themselves(monk
         name = module.__name__.rpartition(".")[2]
         (_,) = bench._results(name, bench.BenchOptions(repeats=1))
         assert precisions == [wanted] * 4  # built, run to compile and to warm up, raced
-
-
-def test_files_give_the_same_features_in_both_pipelines(encoder, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "WORKERS", (0,))  # starting a process takes seconds
-    pipeline.write_images(tmp_path / "images", 8, 40)
-    dataset = load_dataset(f"folder:{tmp_path / 'images'}", "train")
-    case = pipeline.case(encoder, dataset, "cpu", 3, "float32", str(tmp_path))
-    row = timing.measure(case, 2)
-    assert row["variants"][timing.JIST]["items"] == 8
-    torch = {f"{encode.EAGER}, workers: 0"} if has_torch() else set()
-    assert row["facts"]["difference"].keys() == {pipeline.DECODED} | torch
-    pairs = zip(
-        *(row["variants"][variant]["samples_s"] for variant in (timing.JIST, pipeline.DECODED)),
-        strict=True,
-    )
-    assert row["facts"]["idle_share"]["greatest"] == max(1 - alone / all_ for all_, alone in pairs)
 
 
 def variant(dtype, *rates, flops=1e9):

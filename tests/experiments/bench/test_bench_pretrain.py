@@ -13,25 +13,15 @@ from flax import nnx
 from experiments.bench import __main__ as bench
 from experiments.bench import pretrain as bench_pretrain
 from experiments.bench import pretrain_steps as bench_pretrain_steps
-from experiments.bench import roofline
 from experiments.bench.__main__ import BenchOptions
-from experiments.bench.hardware import commit, has_torch, take_device
+from experiments.bench.hardware import take_device
 from experiments.bench.pretrain import PretrainOptions
-from experiments.runs import pretraining
 from jist.costs import matmul_flops
-from jist.models import DecoderConfig, ViTConfig
-
-# Encoder and decoder differ in every size, so that none can stand for another.
-SIZE = (
-    ViTConfig(16, 4, dim=16, depth=1, heads=2, mlp_dim=48),
-    DecoderConfig(dim=8, depth=1, heads=4, mlp_dim=24),
-)
 
 
 @pytest.fixture
-def work(monkeypatch):
-    monkeypatch.setitem(pretraining.SIZES, "nano", SIZE)
-    return bench_pretrain_steps.make_work("nano", batch_size=8, steps=5)
+def work():
+    return bench_pretrain_steps.make_work(bench_pretrain.QUICK, batch_size=8, steps=5)
 
 
 def test_five_losses_agree_with_pytorch_and_fall(work):
@@ -77,57 +67,14 @@ def test_the_formula_counts_what_jax_multiplies(work):
 
     traced = matmul_flops(jax.value_and_grad(loss), params)
     # The jaxpr names a gradient of the patches that nobody reads; XLA drops it.
-    encoder = SIZE[0]
+    encoder, _ = bench_pretrain.QUICK
     unread = 2 * 8 * work.keep.shape[1] * 3 * encoder.patch_size**2 * encoder.dim
-    assert bench_pretrain_steps.step_flops(*SIZE, 8) == traced - unread
+    assert bench_pretrain_steps.step_flops(*bench_pretrain.QUICK, 8) == traced - unread
 
 
-def small(tmp_path, **options):
-    given = {"batch_size": 8, "steps": 2} | options
-    return BenchOptions(
-        only=("pretrain",),
-        repeats=3,
-        compile=False,
-        pretrain=PretrainOptions(**given),
-        out=tmp_path / "runs" / "bench.json",
-    )
-
-
-@pytest.fixture
-def small_products(monkeypatch):
-    monkeypatch.setitem(roofline.MATMUL, "cpu", (64, 1))
-    monkeypatch.setitem(roofline.MEMORY, "cpu", (1000, 1))
-    monkeypatch.setattr(roofline, "last_cache_bytes", lambda: 1000)
-
-
-def test_it_measures_and_writes_all_samples(work, small_products, tmp_path, capsys):
-    options = small(tmp_path)
-    bench.main(options)
-    report = json.loads(options.out.read_text())
-    (row,) = report["results"]["pretrain"]
-    assert row["variants"].keys() == ({"jist", "torch eager"} if has_torch() else {"jist"})
-    for variant in row["variants"].values():
-        assert len(variant["samples_s"]) == 3
-        assert variant["items"] == 16
-    assert report["commit"] == commit()
-    # As in the other benchmarks: of the faster of two products.
-    (products,) = [
-        found["variants"]
-        for found in report["results"]["roofline"]
-        if found["name"].startswith("product") and found["dtype"] == "float32"
-    ]
-    rate = 1e9 * max(variant["items_per_s"]["median"] for variant in products.values())
-    jist = row["variants"]["jist"]
-    flops = bench_pretrain.step_flops(*SIZE, 8) / 8
-    expected = flops * jist["items_per_s"]["median"] / rate
-    assert jist["share_of_matmul"]["median"] == pytest.approx(expected)
-    printed = capsys.readouterr()
-    assert "images" in printed.out
-    assert "repeat 3 of 3" in printed.err
-
-
-def test_what_is_measured_outlives_what_comes_later(work, small_products, monkeypatch, tmp_path):
-    options = small(tmp_path)
+def test_what_is_measured_outlives_what_comes_later(monkeypatch, tmp_path):
+    out = tmp_path / "runs" / "bench.json"
+    options = BenchOptions(only=("pretrain",), quick=True, repeats=3, compile=False, out=out)
     turns = iter(range(100))
 
     def stopped(self, *given):
@@ -155,8 +102,7 @@ def test_a_variant_that_does_not_compile_is_left_out(work, monkeypatch, capsys):
         return {"jist": lambda order: np.ones(len(order)), "torch compiled": fails}
 
     monkeypatch.setattr(bench_pretrain_steps.Work, "variants", variants)
-    options = PretrainOptions(batch_size=8, steps=1)
-    (case,) = bench_pretrain.cases("cpu", options=options)
+    (case,) = bench_pretrain.cases("cpu", quick=True)
     assert case.facts["left_out"] == {"torch compiled": "no C++ compiler"}
     assert case.facts["torch compiled is left out"] == "no C++ compiler"
     assert case.variants.keys() == {"jist"}

@@ -1,5 +1,6 @@
 """A real cluster of two nodes, where the system allows one."""
 
+import json
 import os
 import pathlib
 import signal
@@ -9,52 +10,67 @@ import time
 
 import numpy as np
 import pytest
+from shown import ROOT, commands_of, run_with_others
 
-from experiments.command.options import HeadOptions, StrategyOptions
-from experiments.network import cells, cluster, curves, groups, linkcheck, namespaces
+from experiments.bench.hardware import has_torch
+from experiments.network import cells, cluster, groups, linkcheck, namespaces
 from experiments.network.links import Link
-from experiments.network.training import Training
 
-ROOT = pathlib.Path(__file__).parents[3]
 REASON = namespaces.refusal()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
+
+
+SHORTER = (
+    "--dataset features:examples.npz --mask-ratio None --preset None --hidden 8 --batch-size 4"
+    " --epochs 4 --local-steps 4 --nodes 2 --bandwidth 50mbit --delay 0ms --targets 1"
+    " --timed-rounds 4 --strategies ist"
+)
 
 
 @pytest.fixture(autouse=True)
 def our_modules(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("XLA_FLAGS", "")  # one device per process
 
 
-def test_nodes_train_what_one_process_trains_over_links_that_reach_their_rate(tmp_path):
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The directory of a run: of jist by the first command, with PyTorch beside it by the other."""
+    root = tmp_path_factory.mktemp("network")
     generator = np.random.default_rng(0)
-    examples = {
-        "x": generator.standard_normal((64, 12), np.float32),
-        "y": generator.integers(0, 3, 64).astype(np.int32),
-    }
-    training = Training(
-        head=HeadOptions(hidden=(8,), optimizer="sgd", batch_size=4, epochs=4),
-        how=StrategyOptions(
-            strategy="ist", workers=2, local_steps=4, partition="stratified", exchange="sharded"
-        ),
-        seed=0,
-        classes=3,
-        examples=examples,
-    )
-    np.savez(tmp_path / "examples.npz", **examples)
-    file = tmp_path / "curves" / "ist-2.json"
-    curve = curves.curve(training, examples, 1.1, file)
+    y = generator.integers(0, 3, 80).astype(np.int32)
+    np.savez(root / "examples.npz", x=generator.standard_normal((80, 12), np.float32), y=y)
+    first, other = sorted(commands_of("network"), key=lambda words: "--torch" in words)
+    run_dir = root / "run"
+    words = [*SHORTER.split(), "--run-dir", str(run_dir)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        run_with_others("network", [*first, *words], patch)
+        before = {file: file.read_bytes() for file in run_dir.glob("cells/*.json")}
+        assert len(before) == 2  # without shaping and with it
+        if has_torch():
+            run_with_others("network", [*other, *words, "--torch", "ist"], patch)
+    assert {file: file.read_bytes() for file in before} == before  # not measured again
+    return run_dir
+
+
+def test_nodes_train_what_one_process_trains_over_links_that_reach_their_rate(run):
+    results = json.loads((run / "results.json").read_text())
+    curve = results["curves"]["ist-2"]
     assert len(curve["losses"]) == len(curve["accuracies"]) == 8
-    nodes = cluster.Cluster(nodes=2, link=Link(50e6))
-    cell = cells.Cell("jist", "ist", 2, "50mbit")
-    found = cells.measure(cell, nodes, training, curve, tmp_path, most_rounds=4)
-    assert len(found["seconds"]) == 4
-    assert found["losses"] == pytest.approx(curve["losses"][:4], rel=1e-4)
-    assert linkcheck.wrong(found["checked_rates"], 50e6) is None
-    # At the interface there are headers besides.
-    assert cells.typical(found, "received") > curve["bytes_received"]
-    again = cells.measure(cell, nodes, training, curve, tmp_path, most_rounds=4)
-    assert again == found
+    of = {(cell["variant"], cell["bandwidth"]): cell for cell in results["cells"]}
+    assert of.keys() == {("jist", "none"), ("jist", "50mbit")} | (
+        {("torch", "50mbit")} if has_torch() else set()
+    )
+    for (_, bandwidth), cell in of.items():
+        if bandwidth == "50mbit":
+            assert len(cell["seconds"]) == 4
+            assert linkcheck.wrong(cell["checked_rates"], 50e6) is None
+            # At the interface there are headers besides.
+            assert cells.typical(cell, "received") > curve["bytes_received"]
+        known = curve["losses"][: len(cell["losses"])]
+        assert cell["losses"] == pytest.approx(known, rel=1e-4)
+    for name in ("figure-2.png", "map.png"):
+        assert (run / name).read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_node_that_fails_ends_the_others_and_is_named(tmp_path):

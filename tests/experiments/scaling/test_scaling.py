@@ -1,6 +1,5 @@
 """Scaling: what is fitted, counted and written, on tiny sizes; times themselves prove nothing."""
 
-import functools
 import json
 import pathlib
 
@@ -10,6 +9,7 @@ import optax
 import pytest
 from flax import nnx
 from matplotlib.figure import Figure
+from shown import commands_of, run_shown
 
 from experiments.scaling import __main__ as scaling
 from experiments.scaling import features, largest, picture, rounds
@@ -50,15 +50,6 @@ def test_variants_take_turns_after_a_run_to_warm_up():
     samples = take_turns({n: lambda n=n: calls.append(n) for n in "ab"}, 2, "cpu")
     assert calls == list("ababab")
     assert {name: len(found) for name, found in samples.items()} == {"a": 2, "b": 2}
-
-
-@pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="reads Linux's /proc")
-def test_a_process_of_its_own_extracts_and_knows_its_memory():
-    found = features._in_a_process(40, "cpu")
-    assert found["peak_bytes"] >= found["warm_bytes"] > 100e6
-    # What this process once held does not count as the child's.
-    assert found["peak_bytes"] < 4e9
-    assert found["seconds"] > 0
 
 
 def test_the_process_that_extracts_is_set_up_as_scripts_are(monkeypatch, capsys):
@@ -133,20 +124,35 @@ def test_what_fits_is_read_off_a_line(monkeypatch):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """A run of all that trains, on tiny sizes."""
-    tiny = {
-        "measure_widths": {"widths": (32,), "product": (64, 2)},
-        "measure_workers": {"workers": (1, 4), "width": 16, "steps": 2, "product": (64, 2)},
-        "measure_steps": {"steps": (1, 4), "width": 16},
-    }
+    """What the first command writes, which measures all; the others then measure one part again."""
     out = tmp_path_factory.mktemp("scaling")
+    memory_is_known = pathlib.Path("/proc/self/status").exists()
+    parts = scaling.PARTS if memory_is_known else scaling.PARTS[1:]
     with pytest.MonkeyPatch.context() as patch:
-        for name, sizes in tiny.items():
-            patch.setattr(rounds, name, functools.partial(getattr(rounds, name), **sizes))
         patch.setattr(scaling, "take_device", lambda device: None)  # imports PyTorch
-        options = ScalingOptions(only=("widths", "workers", "steps"), repeats=2, out=out, note="?")
-        scaling.main(options)
+        for number, arguments in enumerate(sorted(commands_of("scaling"), key=len)):
+            only = parts if number == 0 else ("steps",)
+            last = f"--quick --repeats 1 --device cpu --note ? --out {out}".split()
+            run_shown("scaling", [*arguments, "--only", *only, *last], patch)
     return out
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="reads Linux's /proc")
+def test_a_process_of_its_own_extracts_and_knows_its_memory(written):
+    results = json.loads((written / "scaling.json").read_text())["results"]
+    for point in results["features"]["points"]:
+        warm, peak = point["warm_bytes"]["median"], point["peak_bytes"]["median"]
+        assert peak >= warm > 100e6
+        assert peak < 4e9  # what this process once held does not count as the child's
+        assert min(point["samples_s"]) > 0
+
+
+def test_the_largest_network_is_asked_of_a_process_of_many_devices(written):
+    results = json.loads((written / "scaling.json").read_text())["results"]
+    compiled = [row for row in results["memory"]["amazon_670k"] if "compiled" in row]
+    assert {row["way"] for row in compiled} == {*largest.WAYS}
+    for row in compiled:
+        assert row["compiled"]["total"] >= row["counted"]["at_home"]
 
 
 def test_rounds_stand_beside_their_operations(written):
@@ -167,9 +173,10 @@ def test_rounds_stand_beside_their_operations(written):
 def test_it_writes_the_machine_all_samples_and_a_picture(written):
     report = json.loads((written / "scaling.json").read_text())
     assert report["machine"]["device"] == "cpu"
-    assert {part["note"] for part in report["results"].values()} == {"?"}
-    samples = [p["samples_s"] for part in report["results"].values() for p in part["points"]]
-    assert {len(found) for found in samples} == {2}
+    assert {(part["note"], part["quick"]) for part in report["results"].values()} == {("?", True)}
+    timed = [part for part in report["results"].values() if "points" in part]
+    samples = [point["samples_s"] for part in timed for point in part["points"]]
+    assert {len(found) for found in samples} == {1}
     assert (written / "scaling.png").read_bytes().startswith(b"\x89PNG")
 
 
