@@ -10,13 +10,15 @@ subnet training without the standardisation of §2.2, which the paper says is ne
 At equal examples in total, n workers share `--epochs` passes through the data; at equal examples
 per worker, each makes that many passes itself. No schedule depends on the number of epochs, so one
 training gives both: n workers train for n times `--epochs` epochs, and both accuracies are read
-from the same curve. Ends with a table and `comparison.png`; run again, it resumes where it stopped,
-and with more `--epochs` it extends every training. Expected on 2 CPU cores and JPEG copies of
-CIFAR-10: 25 minutes with `--epochs 3`.
+from the same curve. With `--worker-data sharded` each worker has examples of its own, with
+`--alpha 0.3` another mix of classes; `--seeds 0 1 2` gives means and deviations. Ends with a table
+and `comparison.png`; run again, it resumes where it stopped, and with more `--epochs` it extends
+every training. Expected on 2 CPU cores and JPEG copies of CIFAR-10: 25 minutes with `--epochs 3`.
 """
 
 import dataclasses
 import pathlib
+import statistics
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -40,6 +42,7 @@ from experiments.runs import heads
 from experiments.runs.classification import run_plan
 from experiments.runs.plan import Plan, Training
 from experiments.runs.recipes import EACH, TOTAL
+from experiments.runs.series import run_plans
 from jist.metrics import read_metrics
 
 STRATEGIES = ("ist", "data_parallel", "local_sgd", "diloco", "ensemble")
@@ -62,9 +65,20 @@ class CompareOptions(Options, RoundOptions, ExperimentOptions):
     those."""
     partition: str = "uniform"
     """How neurons are assigned: uniform or stratified (ist and ensemble), or rolling (ist)."""
+    worker_data: str = "shared"
+    """Examples of each of several workers: shared, every worker sees all; or sharded, each has its
+    own."""
+    alpha: float | None = None
+    """Concentration of the Dirichlet distribution that skews sharded examples by label: the
+    smaller, the more skewed. By default all workers have the same mix of classes."""
+    seeds: tuple[int, ...] = ()
+    """Seeds, in the place of --seed: each has a run directory of its own below --run-dir, and the
+    table shows mean and deviation."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.seeds and self.seed != ImageOptions.seed:
+            raise UsageError(f"--seed {self.seed} has no effect beside --seeds {self.seeds}")
         for name in self.strategies:
             if name not in STRATEGIES:
                 raise UsageError(f"strategies must be some of {STRATEGIES}, got {name!r}")
@@ -76,6 +90,8 @@ class CompareOptions(Options, RoundOptions, ExperimentOptions):
         taken = {name: getattr(self, name) for name in shared if name in takes}
         if (strategy, self.partition) == ("ensemble", "rolling"):
             taken["partition"] = "uniform"  # that of an ensemble never moves
+        if workers > 1:  # one has all examples
+            taken |= {"worker_data": self.worker_data, "alpha": self.alpha}
         return StrategyOptions(
             strategy=strategy, workers=workers, local_steps=self.local_steps, **taken
         )
@@ -83,7 +99,18 @@ class CompareOptions(Options, RoundOptions, ExperimentOptions):
 
 def main(options: CompareOptions) -> None:
     """Trains every strategy on every number of workers, and reports."""
-    results = run_plan(make_plan(options), options.run_dir, features_dir=options.features_dir)
+    plan = make_plan(options)
+    if options.seeds:
+        plans = {
+            f"seed-{seed}": dataclasses.replace(
+                plan, images=dataclasses.replace(plan.images, seed=seed)
+            )
+            for seed in options.seeds
+        }
+        every = run_plans(plans, options.run_dir, features_dir=options.features_dir)
+        results = [result for result in every if result["directory"] in plans]
+    else:
+        results = run_plan(plan, options.run_dir, features_dir=options.features_dir)
     lines = accuracies(results, options.run_dir, options.epochs)
     metric = metric_of(results[0]).replace("_", " ")
     print_accuracies(lines, metric)
@@ -121,7 +148,7 @@ def make_plan(options: CompareOptions) -> Plan:
     )
 
 
-Lines = dict[str, dict[str, dict[int, float]]]
+Lines = dict[str, dict[str, dict[int, tuple[float, ...]]]]
 
 
 def accuracies(results: list[dict[str, Any]], run_dir: pathlib.Path, epochs: int) -> Lines:
@@ -129,15 +156,20 @@ def accuracies(results: list[dict[str, Any]], run_dir: pathlib.Path, epochs: int
 
     Args:
         results: the results of the run.
-        run_dir: its directory.
+        run_dir: its directory, or the one above those of several seeds.
         epochs: the passes to compare at: of all workers together, and of each.
 
     Returns:
         Comparison -> training method -> number of workers -> test accuracy, or the metric that
-        stands in its place.
+        stands in its place, of every seed.
     """
     metric = f"test_{metric_of(results[0])}"
-    curves = {(r["run"], r["epoch"]): r[metric] for r in read_metrics(run_dir)}
+    directories = dict.fromkeys(result.get("directory", "") for result in results)
+    curves = {
+        (directory, r["run"], r["epoch"]): r[metric]
+        for directory in directories
+        for r in read_metrics(run_dir / directory)
+    }
     lines: Lines = {TOTAL: {}, EACH: {}}
     for result in results:
         workers, method = result["workers"], result["strategy"]
@@ -145,7 +177,8 @@ def accuracies(results: list[dict[str, Any]], run_dir: pathlib.Path, epochs: int
             method += ", no norm"
         for comparison, epoch in ((TOTAL, epochs), (EACH, workers * epochs)):
             line = lines[comparison].setdefault(method, {})
-            line[workers] = curves[result["run"], epoch]
+            found = curves[result.get("directory", ""), result["run"], epoch]
+            line[workers] = (*line.get(workers, ()), found)
     return lines
 
 
@@ -158,8 +191,15 @@ def print_accuracies(lines: Lines, metric: str) -> None:
         for workers in numbers:
             table.add_column(str(workers), justify="right", no_wrap=True)
         for method, line in methods.items():
-            table.add_row(method, *(f"{line[n]:.1%}" if n in line else "" for n in numbers))
+            table.add_row(method, *(percent(line[n]) if n in line else "" for n in numbers))
         Console().print(table)
+
+
+def percent(values: tuple[float, ...]) -> str:
+    """The mean of some shares and, if there are several, their deviation."""
+    if len(values) == 1:
+        return f"{values[0]:.1%}"
+    return f"{100 * statistics.fmean(values):.1f} ± {100 * statistics.stdev(values):.1f} %"
 
 
 def plot_accuracies(lines: Lines, metric: str, path: pathlib.Path) -> None:
@@ -175,7 +215,9 @@ def plot_accuracies(lines: Lines, metric: str, path: pathlib.Path) -> None:
     for axes, (comparison, methods) in zip(panels, lines.items(), strict=True):
         for method, line in methods.items():
             style = {"linestyle": "--"} if method.endswith("no norm") else {}
-            axes.plot([*line], [*line.values()], marker="o", label=method, **style)
+            means = [statistics.fmean(values) for values in line.values()]
+            spread = [statistics.stdev(v) if len(v) > 1 else 0.0 for v in line.values()]
+            axes.errorbar([*line], means, spread, marker="o", label=method, **style)
         axes.set_xscale("log", base=2)
         numbers = sorted({workers for line in methods.values() for workers in line})
         axes.set_xticks(numbers, [str(n) for n in numbers])

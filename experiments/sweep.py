@@ -6,10 +6,10 @@ r"""Every masking ratio, mask, number of workers and seed, for one data set.
 
 Kariotakis et al. (CPAL 2024), Table 4 and Figures 4 and 7: centralised training with fixed and with
 random masks, and IST with fixed masks on 1, 2 and 4 workers; as in the paper, only centralised
-training sees random masks. Each seed is a run directory of its own below `--run-dir`, whose
-`summary.json` holds all results. Killed at any moment, the same command resumes with the epoch at
-which it stopped; a command with further ratios, masks, workers or seeds adds those, and one with
-more `--epochs` extends all trainings.
+training sees random masks. `--strategies` adds others beside IST. Each seed is a run directory of
+its own below `--run-dir`, whose `summary.json` holds all results. Killed at any moment, the same
+command resumes with the epoch at which it stopped; a command with further ratios, masks,
+strategies, workers or seeds adds those, and one with more `--epochs` extends all trainings.
 Masks are drawn per seed; features are shared by all trainings of a ratio and a seed.
 
 Expected on 2 CPU cores, 50,000 + 10,000 images of 32 pixels and 30 epochs: about two minutes for
@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.command.cli import Options, run
+from experiments.command.errors import UsageError
 from experiments.command.options import (
     ExperimentOptions,
     HeadOptions,
@@ -35,6 +36,7 @@ from experiments.command.options import (
 from experiments.figures import paper
 from experiments.figures.summaries import Study, by_study
 from experiments.figures.summaries import Table as Cells
+from experiments.runs.heads import STRATEGIES
 from experiments.runs.plan import MASKS, Plan, Training
 from experiments.runs.series import run_plans
 
@@ -50,7 +52,10 @@ class SweepOptions(Options, ExperimentOptions):
     masks: tuple[str, ...] = MASKS
     """Masks of centralised training: fixed, random."""
     workers: tuple[int, ...] = (1, 2, 4)
-    """Numbers of workers of IST."""
+    """Numbers of workers of the strategies."""
+    strategies: tuple[str, ...] = ("ist",)
+    """Strategies of these workers, with fixed masks: ist, data_parallel, local_sgd, diloco,
+    ensemble."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds; each decides split, masks, initialisation, partitions and order."""
     local_steps: int = 50
@@ -71,8 +76,12 @@ def plans(options: SweepOptions) -> dict[str, Plan]:
     """One plan for each seed, with all ratios and training methods.
 
     Raises:
-        ValueError: an unknown mask.
+        ValueError: an unknown mask or strategy.
     """
+    for name in options.strategies:
+        if name not in STRATEGIES or name == "centralized":
+            allowed = tuple(sorted({*STRATEGIES} - {"centralized"}))
+            raise UsageError(f"strategies must be some of {allowed}, got {name!r}")
     central = StrategyOptions(strategy="centralized", workers=1, local_steps=options.local_steps)
     trainings = tuple(
         training
@@ -82,8 +91,11 @@ def plans(options: SweepOptions) -> dict[str, Plan]:
             *(
                 Training(
                     mask_ratio=ratio,
-                    how=StrategyOptions(workers=workers, local_steps=options.local_steps),
+                    how=StrategyOptions(
+                        strategy=strategy, workers=workers, local_steps=options.local_steps
+                    ),
                 )
+                for strategy in options.strategies
                 for workers in options.workers
             ),
         )

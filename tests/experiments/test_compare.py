@@ -3,9 +3,11 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
-from experiments.compare import STRATEGIES, CompareOptions, accuracies, make_plan
+from experiments import compare
+from experiments.compare import STRATEGIES, CompareOptions, accuracies, make_plan, percent
 from experiments.runs.plan import Plan
 from experiments.runs.recipes import EACH, TOTAL
 
@@ -80,6 +82,45 @@ def test_both_comparisons_are_read_off_one_curve(tmp_path):
                 record = {"run": run, "epoch": epoch, "test_accuracy": accuracy}
                 file.write(json.dumps(record) + "\n")
     assert accuracies(results, tmp_path, epochs=2) == {
-        TOTAL: {"ist": {1: 0.2, 2: 0.4}, "ist, no norm": {2: 0.8}},
-        EACH: {"ist": {1: 0.2, 2: 0.6}, "ist, no norm": {2: 1.0}},
+        TOTAL: {"ist": {1: (0.2,), 2: (0.4,)}, "ist, no norm": {2: (0.8,)}},
+        EACH: {"ist": {1: (0.2,), 2: (0.6,)}, "ist, no norm": {2: (1.0,)}},
     }
+    # Of several seeds there is one value each.
+    (tmp_path / "seed-1").mkdir()
+    text = (tmp_path / "metrics.jsonl").read_text()
+    (tmp_path / "seed-1" / "metrics.jsonl").write_text(text.replace("0.4", "0.6"))
+    both = [results[1], results[1] | {"directory": "seed-1"}]
+    lines = accuracies(both, tmp_path, epochs=2)
+    assert lines[TOTAL] == {"ist": {2: (0.4, 0.6)}}
+    assert percent(lines[TOTAL]["ist"][2]) == "50.0 ± 14.1 %"
+
+
+def test_examples_are_sharded_where_there_are_several_workers():
+    options = CompareOptions(workers=(1, 2), strategies=("ist",), worker_data="sharded", alpha=0.3)
+    hows = {t.how.workers: t.how for t in make_plan(options).trainings}
+    assert {n: (how.worker_data, how.alpha) for n, how in hows.items()} == {
+        1: ("shared", None),
+        2: ("sharded", 0.3),
+    }
+    with pytest.raises(ValueError, match="--seed 3 has no effect beside --seeds"):
+        CompareOptions(seed=3, seeds=(1, 2))
+
+
+def test_every_seed_is_a_run_of_its_own(tmp_path, capsys):
+    options = CompareOptions(
+        seeds=(0, 1),
+        workers=(2,),
+        strategies=("local_sgd",),
+        worker_data="sharded",
+        dataset="features:" + str(tmp_path / "x.npz"),
+        hidden=(4,),
+        epochs=1,
+        run_dir=tmp_path / "run",
+    )
+    y = np.arange(60) % 3
+    np.savez(tmp_path / "x.npz", x=np.eye(3)[y], y=y)
+    compare.main(options)
+    results = json.loads((tmp_path / "run" / "summary.json").read_text())["results"]
+    assert [(r["seed"], r["worker_data"]) for r in results] == [(0, "sharded"), (1, "sharded")]
+    assert capsys.readouterr().out.count("±") == 2
+    assert (tmp_path / "run" / "comparison.png").stat().st_size > 1000

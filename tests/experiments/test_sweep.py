@@ -122,3 +122,13 @@ def test_random_masks_are_for_centralised_training_as_in_the_paper(images, tmp_p
         *(("ist", workers, "fixed") for workers in (1, 2, 4)),
     ]
     assert methods == [(ratio, *method) for ratio in (0.0, 0.5) for method in each]
+
+
+def test_other_strategies_stand_beside_the_first(images, tmp_path):
+    few = {"ratios": (0.5,), "masks": (), "workers": (2, 4), "seeds": (0,)}
+    given = options(images, tmp_path, strategies=("ist", "local_sgd"), **few)
+    (plan,) = sweep.plans(given).values()
+    methods = [(t.how.strategy, t.how.workers, t.how.local_steps) for t in plan.trainings]
+    assert methods == [(name, n, 2) for name in ("ist", "local_sgd") for n in (2, 4)]
+    with pytest.raises(ValueError, match="strategies must be some of .*, got 'centralized'"):
+        sweep.plans(options(images, tmp_path, strategies=("centralized",)))
