@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from flax import nnx
-from safetensors.numpy import save_file
 
 from conversion import VERSION, published
 from conversion.errors import ConversionError, some
@@ -17,7 +16,7 @@ from conversion.source import Source, open_source
 from conversion.time_steps import one_step
 from conversion.writer import blank, write_safetensors
 from jist.models import MAE, DecoderConfig, MAEEncoder, Preprocessing, ResNet50, weights
-from jist.models.storage import staged, tensors
+from jist.models.storage import staged, tensors, write_arrays
 
 Report = Callable[[str], None]
 
@@ -133,7 +132,7 @@ def _write_extra(source: Source, plan: Plan, directory: pathlib.Path) -> None:
             # NumPy itself has no bfloat16, and the file wants its numbers in order.
             dtype = np.float32 if array.dtype.name == "bfloat16" else array.dtype
             arrays[name] = np.array(array, dtype, order="C")
-        save_file(arrays, directory / "extra.safetensors")
+        write_arrays(arrays, directory / "extra.safetensors")
 
 
 def _config(plan: Plan) -> dict[str, Any]:

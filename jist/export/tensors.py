@@ -3,10 +3,10 @@
 import pathlib
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from jist.export.classify import Deployed
 from jist.models import MAEEncoder, ResNet50, save_encoder, save_resnet
+from jist.models.storage import write_arrays
 
 FILE = "head.safetensors"
 
@@ -24,7 +24,7 @@ def write_tensors(deployed: Deployed, directory: pathlib.Path) -> None:
     arrays: dict[str, np.ndarray] = {}
     for number, (kernel, bias) in enumerate(deployed.layers):
         arrays |= {f"{number}.kernel": np.ascontiguousarray(kernel), f"{number}.bias": bias}
-    save_file(arrays, directory / FILE)
+    write_arrays(arrays, directory / FILE)
     if isinstance(deployed.encoder, MAEEncoder):
         save_encoder(deployed.encoder, directory / "encoder")
     elif isinstance(deployed.encoder, ResNet50):

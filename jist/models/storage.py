@@ -6,14 +6,14 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx, traverse_util
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 # All files that are ever written into such a directory; any other file belongs to the user.
 FILES = {
@@ -117,6 +117,17 @@ def read_config(
     if not isinstance(config, dict):
         raise ModelFileError(f"{directory / 'config.json'} is damaged: it holds no JSON object")
     return config
+
+
+def write_arrays(arrays: Mapping[str, np.ndarray], file: pathlib.Path) -> None:
+    """Writes tensors to a safetensors file, which others may read as far as any new file.
+
+    The library (0.8) gives its files to their owner alone.
+    """
+    file.touch()
+    mode = file.stat().st_mode
+    save_file(dict(arrays), file)
+    file.chmod(mode)
 
 
 def read_arrays(file: pathlib.Path) -> dict[str, np.ndarray]:

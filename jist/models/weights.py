@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
-from safetensors.numpy import save_file
 
 from jist.models.decoder import DecoderConfig
 from jist.models.fields import of_json
@@ -30,6 +29,7 @@ from jist.models.storage import (
     read_arrays,
     read_config,
     staged,
+    write_arrays,
 )
 from jist.models.storage import tensors as tensors
 from jist.models.vit import MAEEncoder, ViTConfig
@@ -77,7 +77,7 @@ def _save(
     with staged(directory, overwrite=overwrite) as staging:
         for name, module in modules.items():
             arrays = {k: np.asarray(array, stored_dtype) for k, array in tensors(module).items()}
-            save_file(arrays, staging / f"{name}.safetensors")
+            write_arrays(arrays, staging / f"{name}.safetensors")
         (staging / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 

@@ -73,6 +73,12 @@ def test_mae_comes_back_and_so_does_its_encoder(mae, directory):
     assert digest(load_encoder(directory)) == digest(mae.encoder)
 
 
+def test_all_files_may_be_read_as_far_as_any_new_one(directory):
+    (directory / "new").write_text("")
+    modes = {file.name: oct(file.stat().st_mode) for file in directory.iterdir()}
+    assert len(set(modes.values())) == 1, modes
+
+
 def test_digest_knows_everything_that_enters_a_feature(mae):
     def with_(**changes):
         arguments = {"preprocessing": PREPROCESSING, "dtype": "float32", "seed": 0} | changes
