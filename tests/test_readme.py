@@ -22,7 +22,7 @@ RESULTS = ROOT / "experiments" / "results"
 DOCUMENTS = (
     README,
     ROOT / "BUILD_NOTES.md",
-    ROOT / "experiments" / "README.md",
+    *(ROOT / "experiments").glob("*.md"),
     RESULTS / "README.md",
 )
 

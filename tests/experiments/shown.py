@@ -18,7 +18,7 @@ from experiments.command import cli
 ROOT = pathlib.Path(__file__).parents[2]
 DOCUMENTS = [
     *ROOT.glob("*.md"),
-    ROOT / "experiments" / "README.md",  # those of results are of their commits
+    *(ROOT / "experiments").glob("*.md"),  # those of results are of their commits
     *(ROOT / "experiments").rglob("*.py"),
     *(ROOT / "jist").rglob("*.md"),
 ]

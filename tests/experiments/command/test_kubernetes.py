@@ -1,4 +1,4 @@
-"""The manifest in the README: what it tells the processes is what JAX would find out by itself."""
+"""The manifest of experiments/clusters.md: what it tells the processes is what JAX would find out by itself."""
 
 import pathlib
 import re
@@ -11,7 +11,7 @@ import yaml
 from jax._src.clusters.k8s_cluster import K8sCluster
 
 ROOT = pathlib.Path(__file__).parents[3]
-MANIFESTS = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+MANIFESTS = re.findall(r"```yaml\n(.*?)```", (ROOT / "experiments" / "clusters.md").read_text(), re.DOTALL)
 
 
 def dotted(tree):
