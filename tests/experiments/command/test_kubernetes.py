@@ -1,4 +1,4 @@
-"""The manifest of experiments/clusters.md: what it tells the processes is what JAX would find out by itself."""
+"""What the manifest of experiments/clusters.md tells processes is what JAX would find out."""
 
 import pathlib
 import re
@@ -11,7 +11,8 @@ import yaml
 from jax._src.clusters.k8s_cluster import K8sCluster
 
 ROOT = pathlib.Path(__file__).parents[3]
-MANIFESTS = re.findall(r"```yaml\n(.*?)```", (ROOT / "experiments" / "clusters.md").read_text(), re.DOTALL)
+DOCUMENT = ROOT / "experiments" / "clusters.md"
+MANIFESTS = re.findall(r"```yaml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
 
 
 def dotted(tree):
