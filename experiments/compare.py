@@ -216,8 +216,10 @@ def plot_accuracies(lines: Lines, metric: str, path: pathlib.Path) -> None:
         for method, line in methods.items():
             style = {"linestyle": "--"} if method.endswith("no norm") else {}
             means = [statistics.fmean(values) for values in line.values()]
-            spread = [statistics.stdev(v) if len(v) > 1 else 0.0 for v in line.values()]
-            axes.errorbar([*line], means, spread, marker="o", label=method, **style)
+            (drawn,) = axes.plot([*line], means, marker="o", label=method, **style)
+            if all(len(values) > 1 for values in line.values()):
+                spread = [statistics.stdev(values) for values in line.values()]
+                axes.errorbar([*line], means, spread, fmt="none", ecolor=drawn.get_color())
         axes.set_xscale("log", base=2)
         numbers = sorted({workers for line in methods.values() for workers in line})
         axes.set_xticks(numbers, [str(n) for n in numbers])
