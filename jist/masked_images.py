@@ -61,7 +61,7 @@ def write_masked(
     store.open_group(out, attributes, holds="masked images", free=("class_names",))
     width = attributes["kept"] or encoder.config.patches
     arrays = _create(out, len(dataset), width, encoder)
-    todo = store.chunks_to_do(out, "patches", arrays["patches"], CHUNK)
+    todo = store.incomplete_chunks(out, arrays, CHUNK)
     rows = [row for chunk in todo for row in chunk]
     bar = progress and progress.add_task(
         f"{dataset.split} images, masked",
@@ -85,7 +85,6 @@ def write_masked(
             "keep": np.maximum(some.keep, 0),
             "patches": _patches(some.images, some.keep, encoder.config.patch_size),
         }
-        # `patches` last: its presence says that the whole chunk is there.
         for name, values in written.items():
             store.write(arrays[name][chunk.start : chunk.stop], values)
         if progress is not None and bar is not None:

@@ -113,7 +113,9 @@ def create_array(
     chunk: int,
     compressed: bool = False,
 ) -> ts.TensorStore:
-    """An array of a group, to write; made if missing.
+    """An array of a group, to write; made if missing, with a checksum of every chunk.
+
+    An altered chunk is found when it is read. Arrays from before there were checksums stay without.
 
     Args:
         path: directory of the group.
@@ -123,7 +125,10 @@ def create_array(
         chunk: rows of a chunk.
         compressed: whether chunks are compressed, by Zstandard.
     """
-    codec = {"driver": "zarr3", "codecs": [{"name": "bytes"}, {"name": "zstd"}]}
+    if (path / name / "zarr.json").exists():
+        return open_array(path, name, dtype=ts.dtype(np.dtype(dtype).name), shape=list(shape))
+    names = ["bytes", *(["zstd"] if compressed else []), "crc32c"]
+    codec = {"driver": "zarr3", "codecs": [{"name": name} for name in names]}
     return open_array(
         path,
         name,
@@ -131,7 +136,7 @@ def create_array(
         dtype=ts.dtype(np.dtype(dtype).name),
         shape=list(shape),
         chunk_layout=ts.ChunkLayout(chunk_shape=[chunk, *shape[1:]]),
-        **({"codec": ts.CodecSpec(codec)} if compressed else {}),
+        codec=ts.CodecSpec(codec),
     )
 
 
@@ -223,9 +228,21 @@ def check_whole(path: pathlib.Path, name: str) -> None:
 
 def _damaged(path: pathlib.Path, name: str, reason: str) -> StoreError:
     return StoreError(
-        f"{path} is damaged, its array {name!r} cannot be read: {reason}; remove the directory to "
-        "have it written again"
+        f"{path} is damaged, its array {name!r} cannot be read: {reason}; what wrote it writes "
+        "again what is missing: remove a file that is named here, or the directory"
     )
+
+
+def incomplete_chunks(
+    path: pathlib.Path, arrays: Mapping[str, ts.TensorStore], chunk: int
+) -> list[range]:
+    """The chunks of some arrays of which any has no file yet, as ranges of their rows."""
+    found = {
+        rows.start: rows
+        for name, array in arrays.items()
+        for rows in chunks_to_do(path, name, array, chunk)
+    }
+    return [found[start] for start in sorted(found)]
 
 
 def chunks_to_do(path: pathlib.Path, name: str, array: ts.TensorStore, chunk: int) -> list[range]:

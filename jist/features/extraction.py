@@ -90,7 +90,7 @@ def extract(
     out, natural = pathlib.Path(out), isinstance(keep_for, NaturalMasks)
     attributes = describe(encoder, dataset, keep_for, pool)
     arrays = create(out, len(dataset), dim, attributes, natural=natural)
-    todo = store.chunks_to_do(out, "cls", arrays["cls"], CHUNK)
+    todo = store.incomplete_chunks(out, arrays, CHUNK)
     rows = [row for chunk in todo for row in chunk]
     shown = "the visible ones" if isinstance(keep_for, NaturalMasks) else attributes["kept"]
     bar = progress and progress.add_task(
@@ -100,7 +100,6 @@ def extract(
     )
     encoded = _chunks(_shown(encode(rows), progress, bar))
     for chunk, found in zip(todo, encoded, strict=True):
-        # `cls` last: its presence says that the whole chunk is there.
         for name in ("label", "example_id", "keep", *(("missing",) if natural else ()), "cls"):
             store.write(arrays[name][chunk.start : chunk.stop], found[name])
     finish(out, dataset, natural=natural, skip_unreadable=skip_unreadable, skip_empty=skip_empty)

@@ -36,7 +36,7 @@ def extract_speech(
         "versions": store.versions("jist", "numpy", "scipy"),
     }
     arrays = create(out, len(clips), BANDS * FRAMES, attributes)
-    todo = store.chunks_to_do(out, "cls", arrays["cls"], CHUNK)
+    todo = store.incomplete_chunks(out, arrays, CHUNK)
     bar = progress and progress.add_task(
         f"{clips.split} clips",
         total=len(clips),
@@ -53,7 +53,6 @@ def extract_speech(
         for chunk in todo:
             rows = slice(chunk.start, chunk.stop)
             cls = np.stack(list(pool.map(features, chunk)))
-            # `cls` last: its presence says that the whole chunk is there.
             store.write(arrays["label"][rows], clips.labels[rows])
             store.write(arrays["example_id"][rows], clips.example_ids[rows])
             store.write(arrays["cls"][rows], cls)

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import json
 import shutil
 
@@ -159,6 +160,22 @@ def test_a_missing_chunk_is_never_read_as_zeros(encoder, tmp_path, name):
     shutil.rmtree(tmp_path / "f" / name)
     with pytest.raises(StoreError, match=rf"f is damaged, its array '{name}' cannot be read"):
         assert features.load(tmp_path / "f").cls is None
+
+
+@pytest.mark.parametrize("name", ["label", "cls"])
+def test_an_altered_chunk_is_named_and_extracted_again(encoder, tmp_path, name):
+    extract = functools.partial(features.extract, encoder, noise(5), keep_for=masks(), batch_size=8)
+    before = extract(out=tmp_path / "f").cls
+    (chunk,) = (path for path in (tmp_path / "f" / name / "c").rglob("*") if path.is_file())
+    altered = bytearray(chunk.read_bytes())
+    altered[3] ^= 1
+    chunk.write_bytes(altered)
+    with pytest.raises(StoreError, match=rf"f/{name}/c/0.*: Digest mismatch"):
+        _ = features.load(tmp_path / "f").cls
+    chunk.unlink()
+    found = extract(out=tmp_path / "f")
+    np.testing.assert_array_equal(found.cls, before)
+    np.testing.assert_array_equal(found.label, noise(5).labels)
 
 
 def test_features_that_cannot_be_written_are_told_in_one_line(encoder, tmp_path):
