@@ -2,8 +2,8 @@
 
 A checkpoint is written in the background under a temporary name and renamed when it is whole, so a
 run that is killed at any moment leaves only whole checkpoints behind (`jist.recovery` removes what
-it had no time to remove). The digests of its files are
-noted then, and checked before Orbax reads them (`jist.digests`).
+it had no time to remove). The digests of its files are noted then, and checked before Orbax reads
+them (`jist.digests`).
 """
 
 import contextlib
@@ -16,12 +16,11 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tensorstore as ts
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
-from jist.digests import check_digests, has_digests, write_digests
-from jist.recovery import epochs_in, read_metrics, set_right
+from jist.digests import write_digests
+from jist.recovery import check_whole, epochs_in, read_metrics, set_right
 
 Tree = TypeVar("Tree")
 
@@ -92,7 +91,7 @@ class Checkpoints:
         """Undoes what a kill or damage left behind, by the first of many processes."""
         if jax.process_index() == 0:
             merit = None if self._metric is None else self._merit
-            self._checked = set_right(self.directory, keep=keep, merit=merit, check=_check_whole)
+            self._checked = set_right(self.directory, keep=keep, merit=merit)
         multihost_utils.sync_global_devices("checkpoints are set right")
 
     @property
@@ -187,7 +186,7 @@ class Checkpoints:
         damaged = f"the checkpoint {directory} is damaged or of another model"
         if epoch != self._checked:
             with _errors_of(self.directory, damaged):
-                _check_whole(directory)
+                check_whole(directory)
         self._check_origin(epoch)
         target = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding),
@@ -268,30 +267,6 @@ def _damaged_metrics(directory: pathlib.Path) -> pathlib.Path | None:
         except (OSError, ValueError):
             return directory / str(epoch) / "metrics" / "metrics"
     return None
-
-
-def _check_whole(directory: pathlib.Path) -> None:
-    """Raises if a file of a checkpoint is missing or damaged."""
-    if has_digests(directory):
-        check_digests(directory)
-    else:
-        _check_files(directory / "state")
-
-
-def _check_files(directory: pathlib.Path) -> None:
-    """Raises if any file that holds an array is missing or cut short, and reads next to nothing.
-
-    Orbax reads all arrays at once, gives up at the first failure and closes its event loop; each
-    array that fails later then prints the traceback of a closed loop, whenever that is.
-    """
-    base = {"driver": "file", "path": f"{directory}/"}
-    store = ts.KvStore.open({"driver": "ocdbt", "base": base}).result()
-    keys = store.list().result()
-    if not keys:
-        raise FileNotFoundError(f"there are no arrays in {directory}")
-    for key in keys:
-        if not store.read(key, byte_range=slice(-1, None)).result().value:
-            raise FileNotFoundError(f"the file that holds {key.decode()} is missing")
 
 
 def _is_key(leaf: Any) -> bool:

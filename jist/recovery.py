@@ -12,6 +12,10 @@ import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import tensorstore as ts
+
+from jist.digests import check_digests, has_digests
+
 logger = logging.getLogger(__name__)
 
 
@@ -20,7 +24,6 @@ def set_right(
     *,
     keep: int,
     merit: Callable[[Mapping[str, Any]], float] | None,
-    check: Callable[[pathlib.Path], None],
 ) -> int | None:
     """Sets damaged last checkpoints aside, and removes what should have been removed.
 
@@ -32,7 +35,6 @@ def set_right(
         keep: how many of the last are kept.
         merit: how good metrics are, the higher the better; the best checkpoint is kept as well,
             the first of equals. None if none is.
-        check: raises if a checkpoint is not whole.
 
     Returns:
         The newest whole epoch; None if there is none.
@@ -41,7 +43,7 @@ def set_right(
     damaged: dict[int, str] = {}
     for epoch in reversed(found):
         try:
-            check(directory / str(epoch))
+            check_whole(directory / str(epoch))
             read_metrics(directory / str(epoch))
             break
         except Exception as error:  # of a damaged file any reader raises anything
@@ -104,3 +106,31 @@ def read_metrics(checkpoint: pathlib.Path) -> dict[str, float]:
         return {name: float(of) for name, of in dict(json.loads(file.read_text())).items()}
     except (ValueError, TypeError):
         raise ValueError(f"{file} is no JSON object of numbers") from None
+
+
+def check_whole(directory: pathlib.Path) -> None:
+    """Raises if a file of a checkpoint is missing or damaged.
+
+    Raises:
+        Exception: one is; of a damaged file any reader raises anything.
+    """
+    if has_digests(directory):
+        check_digests(directory)
+    else:
+        _check_files(directory / "state")
+
+
+def _check_files(directory: pathlib.Path) -> None:
+    """Raises if any file that holds an array is missing or cut short, and reads next to nothing.
+
+    Orbax reads all arrays at once, gives up at the first failure and closes its event loop; each
+    array that fails later then prints the traceback of a closed loop, whenever that is.
+    """
+    base = {"driver": "file", "path": f"{directory}/"}
+    store = ts.KvStore.open({"driver": "ocdbt", "base": base}).result()
+    keys = store.list().result()
+    if not keys:
+        raise FileNotFoundError(f"there are no arrays in {directory}")
+    for key in keys:
+        if not store.read(key, byte_range=slice(-1, None)).result().value:
+            raise FileNotFoundError(f"the file that holds {key.decode()} is missing")
