@@ -10,6 +10,7 @@ Runtime, of at most as many visible patches as the run saw. `safetensors` writes
 and `encoder/`, for programs of one's own. In all of them the deployed statistics are folded into
 the head's linear layers, and `config.json` says the rest: classes, temperature, size, resizing,
 filter, mean and deviation of images, masks, and how far a program's probabilities are from jist's.
+`--weights bfloat16` makes it half as large, `int8` a quarter; it computes in float32 all the same.
 
 Takes runs of every script that trains heads, on images, clips or vectors, and of
 `experiments.finetune`. Expected: half a minute.
@@ -38,15 +39,21 @@ from experiments.runs.network_images import NetworkInputs
 from experiments.runs.trained import open_run
 from jist.data import Dataset, batches
 from jist.evaluation import predict
-from jist.export import Deployed, folded_layers, write_onnx, write_stablehlo, write_tensors
+from jist.export import WEIGHTS, Deployed, folded_layers, write_onnx, write_stablehlo, write_tensors
 from jist.features import cls_vectors
 from jist.masking import FixedMask, patches_kept
 from jist.models import MLP, Classifier, ImageClassifier, SparseMLP
 from jist.probabilities import log_probabilities
 
-FORMATS = ("stablehlo", "safetensors", "onnx")
+# By format, as what weights are stored. A graph of ONNX with others could not be checked where this
+# was written; and 8-bit numbers with their scales are no encoder that scripts could read.
+TYPES = {"stablehlo": WEIGHTS, "safetensors": WEIGHTS[:2], "onnx": WEIGHTS[:1]}
+FORMATS = tuple(TYPES)
 CHECKED = 100  # examples on which a program is compared with jist
-MOST = 1e-4  # relative difference of a probability
+MOST = 1e-4  # relative difference of a probability, of a program that computes as jist does
+# Difference of a probability where weights were rounded: 16 times what a weight may move by, as a
+# share of itself (bfloat16, 8 bits with the first) or of the largest of its output (int8).
+ROUNDED = {"bfloat16": 16 * 2**-9, "int8": 16 / 254}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,6 +66,9 @@ class ExportOptions(Options):
     """The directory to write; must not exist."""
     format: str = "stablehlo"
     """stablehlo, safetensors, or onnx."""
+    weights: str = "float32"
+    """Stored as float32, bfloat16, or int8 with a scale for every output; not of onnx, and of
+    safetensors not as int8."""
     training: str | None = None
     """Which training of the run, if it has several; by default the one with the best accuracy."""
     checkpoint: str = "last"
@@ -90,6 +100,11 @@ def main(options: ExportOptions) -> None:
     """Restores, writes and compares."""
     if options.format not in FORMATS:
         raise UsageError(f"format must be one of {FORMATS}, got {options.format!r}")
+    if options.weights not in TYPES[options.format]:
+        raise UsageError(
+            f"weights of format={options.format} must be one of {TYPES[options.format]}, got "
+            f"{options.weights!r}"
+        )
     if options.out.exists():
         raise UsageError(f"out={options.out} exists; exports are written to a new directory")
     trained = restored(options)
@@ -107,8 +122,10 @@ def main(options: ExportOptions) -> None:
     print(f"written: {options.out}, {size / 1e6:.1f} MB in {len(files)} files")
     if "checked_on" in config:
         print(
-            f"its probabilities are jist's up to {config['largest_relative_difference']:.1e} of "
-            f"their size, on {config['checked_on']} test examples"
+            f"on {config['checked_on']} test examples its probabilities are jist's up to "
+            f"{config['largest_relative_difference']:.1e} of their size (by "
+            f"{config['largest_difference']:.1e} at most), {config['same_class']:.0%} of the "
+            "classes the same"
         )
 
 
@@ -119,7 +136,7 @@ def write(trained: Trained, form: str, directory: pathlib.Path) -> dict[str, Any
         RuntimeError: the program finds other probabilities than jist.
     """
     deployed, patches = trained.deployed, trained.config["patches"]
-    noted: dict[str, Any] = {"format": form, "most_visible": None}
+    noted: dict[str, Any] = {"format": form, "weights": deployed.weights, "most_visible": None}
     if form == "safetensors":
         write_tensors(deployed, directory)
         return noted
@@ -133,13 +150,34 @@ def write(trained: Trained, form: str, directory: pathlib.Path) -> dict[str, Any
         found = _by_onnx(directory, trained.arguments)
     resized = trained.config.get("preprocessing", {}).get("resize", "crop")
     (directory / "predict.py").write_text(example_script(form, resized))
-    difference = float(np.max(np.abs(found / trained.probabilities - 1)))
-    if not difference <= MOST:
+    return noted | compared(found, trained.probabilities, deployed.weights)
+
+
+def compared(found: np.ndarray, wanted: np.ndarray, weights: str) -> dict[str, Any]:
+    """How far a program's probabilities [N, C] are from jist's, which has float32 weights.
+
+    Raises:
+        RuntimeError: farther than rounding explains.
+    """
+    relative = float(np.max(np.abs(found / wanted - 1)))
+    absolute = float(np.max(np.abs(found - wanted)))
+    said = {
+        "checked_on": len(found),
+        "largest_relative_difference": relative,
+        "largest_difference": absolute,
+        "same_class": float(np.mean(found.argmax(axis=1) == wanted.argmax(axis=1))),
+    }
+    if weights in ROUNDED and not absolute <= ROUNDED[weights]:
+        raise RuntimeError(
+            f"with weights={weights} a probability differs from jist's by {absolute:.1e}, "
+            f"{ROUNDED[weights]:.1e} is allowed: this network does not stand the rounding"
+        )
+    if weights not in ROUNDED and not relative <= MOST:
         raise RuntimeError(
             f"the exported program is wrong: its probabilities differ from jist's by "
-            f"{difference:.1e} of their size, {MOST:g} is allowed"
+            f"{relative:.1e} of their size, {MOST:g} is allowed"
         )
-    return noted | {"checked_on": len(found), "largest_relative_difference": difference}
+    return said
 
 
 def _by_jax(directory: pathlib.Path, arguments: list[np.ndarray]) -> np.ndarray:
@@ -178,7 +216,7 @@ def restored(options: ExportOptions) -> Trained:
         head, encoder = model, inputs.encoder if isinstance(inputs, ImageInputs) else None
     if encoder is not None:
         encoder.eval()
-    deployed = Deployed(folded_layers(head), temperature or 1.0, encoder, pool)
+    deployed = Deployed(folded_layers(head), temperature or 1.0, encoder, pool, options.weights)
     arguments, features = some_examples(inputs, deployed, ratio, options)
     logits = np.asarray(predict(model, features))
     probabilities = np.exp(log_probabilities(logits, temperature or 1.0))

@@ -5,8 +5,10 @@ from jist.export.folded import folded_layers
 from jist.export.onnx import ConversionError, write_onnx
 from jist.export.stablehlo import write_stablehlo
 from jist.export.tensors import write_tensors
+from jist.export.weights import WEIGHTS
 
 __all__ = [
+    "WEIGHTS",
     "ConversionError",
     "Deployed",
     "classify",

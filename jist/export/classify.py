@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jist.export.folded import Layer
+from jist.export.weights import widened, with_widened
 from jist.features.encoding import exact_products
 from jist.models import Encoder, MAEEncoder
 
@@ -22,12 +23,14 @@ class Deployed:
         temperature: by which logits are divided.
         encoder: that sees the images, in evaluation mode; None if the head takes features.
         pool: what the head sees of its tokens: cls, mean or both.
+        weights: the type in which kernels are stored: float32, bfloat16 or int8.
     """
 
     layers: list[Layer]
     temperature: float = 1.0
     encoder: Encoder | None = None
     pool: str = "cls"
+    weights: str = "float32"
 
     @property
     def sees_patches(self) -> bool:
@@ -69,13 +72,13 @@ def classify(
             x = _features(deployed, x, keep)
         for number, (kernel, bias) in enumerate(deployed.layers):
             x = jax.nn.relu(x) if number else x
-            x = x @ jnp.asarray(kernel) + jnp.asarray(bias)
+            x = x @ widened(kernel, deployed.weights) + jnp.asarray(bias)
         return jax.nn.softmax(x / np.float32(deployed.temperature))
 
 
 def _features(deployed: Deployed, images: Array, keep: Array | None) -> Array:
-    encoder = deployed.encoder
-    assert encoder is not None
+    assert deployed.encoder is not None
+    encoder = with_widened(deployed.encoder, deployed.weights)
     pixels = encoder.preprocessing.normalize(images)
     if not isinstance(encoder, MAEEncoder):
         return encoder(pixels).astype(jnp.float32)

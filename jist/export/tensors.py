@@ -2,6 +2,7 @@
 
 import pathlib
 
+import jax.numpy as jnp
 import numpy as np
 
 from jist.export.classify import Deployed
@@ -16,16 +17,18 @@ def write_tensors(deployed: Deployed, directory: pathlib.Path) -> None:
 
     The head's arrays are `0.kernel` [inputs, outputs], `0.bias` [outputs], `1.kernel` and so on;
     between two layers is a ReLU. `encoder/` is as every script and `python -m conversion` take it.
+    As bfloat16, the head's kernels and all of the encoder are.
 
     Args:
-        deployed: the classifier.
+        deployed: the classifier, with weights as float32 or bfloat16.
         directory: where both are written; must exist.
     """
+    stored = jnp.dtype(deployed.weights)
     arrays: dict[str, np.ndarray] = {}
     for number, (kernel, bias) in enumerate(deployed.layers):
-        arrays |= {f"{number}.kernel": np.ascontiguousarray(kernel), f"{number}.bias": bias}
+        arrays |= {f"{number}.kernel": np.ascontiguousarray(kernel, stored), f"{number}.bias": bias}
     write_arrays(arrays, directory / FILE)
     if isinstance(deployed.encoder, MAEEncoder):
-        save_encoder(deployed.encoder, directory / "encoder")
+        save_encoder(deployed.encoder, directory / "encoder", stored_dtype=stored)
     elif isinstance(deployed.encoder, ResNet50):
-        save_resnet(deployed.encoder, directory / "encoder")
+        save_resnet(deployed.encoder, directory / "encoder", stored_dtype=stored)

@@ -95,7 +95,7 @@ def save_encoder(
         encoder: the encoder.
         directory: the directory to create.
         source: where the weights come from, recorded in `config.json`.
-        stored_dtype: type in the file, float32 or float16 to halve it.
+        stored_dtype: type in the file, float32, or float16 or bfloat16 to halve it.
         overwrite: whether an existing directory is replaced, if it holds nothing but models.
 
     Raises:
@@ -128,10 +128,15 @@ def save_mae(
 
 
 def save_resnet(
-    resnet: ResNet50, directory: str | os.PathLike, *, source: dict[str, Any] | None = None
+    resnet: ResNet50,
+    directory: str | os.PathLike,
+    *,
+    source: dict[str, Any] | None = None,
+    stored_dtype: DTypeLike = np.float32,
 ) -> None:
     """Writes a ResNet-50, as `save_encoder` writes an encoder."""
-    _save(directory, _config(resnet) | {"source": source or {}}, encoder=resnet)
+    config = _config(resnet) | {"source": source or {}}
+    _save(directory, config, stored_dtype=stored_dtype, encoder=resnet)
 
 
 def load_encoder(

@@ -130,6 +130,13 @@ def test_a_head_on_vectors_is_exported(tmp_path, arrays):
     program = export.deserialize((tmp_path / "stablehlo" / "model.stablehlo").read_bytes())
     np.testing.assert_allclose(program.call(jnp.asarray(x)), expected, rtol=1e-4)
 
+    for weights, allowed in experiments.export.ROUNDED.items():
+        out = tmp_path / weights
+        experiments.export.main(ExportOptions(run_dir=run_dir, out=out, weights=weights))
+        config = json.loads((out / "config.json").read_text())
+        assert config["weights"] == weights
+        assert 0 < config["largest_difference"] < allowed
+
 
 def test_an_onnx_graph_is_what_jist_is(of_images, arrays, tmp_path):
     pytest.importorskip("jax2onnx", reason="jax2onnx is not installed (it asks for an old Orbax)")
@@ -158,6 +165,8 @@ def test_an_onnx_graph_is_what_jist_is(of_images, arrays, tmp_path):
     ("given", "message"),
     [
         ({"format": "torch"}, "format must be one of"),
+        ({"weights": "int4"}, "weights of format=stablehlo must be one of"),
+        ({"weights": "int8", "format": "onnx"}, "weights of format=onnx must be one of"),
         ({"training": "ist-9"}, "training must be one of"),
         ({"out": "there"}, "exists; exports are written to a new directory"),
     ],
