@@ -68,7 +68,7 @@ def run(options: Options) -> None:
     # Imported late: `--help` and mistyped options need no JAX.
     from conversion.convert import convert
     from conversion.export import export
-    from conversion.plan import Overrides
+    from conversion.overrides import Overrides
 
     if options.to is not None:
         source = pathlib.Path(options.src)

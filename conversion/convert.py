@@ -11,7 +11,8 @@ from flax import nnx
 from conversion import VERSION, published
 from conversion.errors import ConversionError, some
 from conversion.names import Rule
-from conversion.plan import Overrides, Plan, make_plan
+from conversion.overrides import Overrides
+from conversion.plan import Plan, make_plan
 from conversion.source import Source, open_source
 from conversion.time_steps import one_step
 from conversion.writer import blank, write_safetensors

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from conversion.errors import ConversionError, some
 from conversion.names import VIT_NAMINGS, Naming, Rule
-from conversion.plan import RESAMPLING
+from conversion.preprocessing import RESAMPLING
 from conversion.resnet_names import RESNET_NAMINGS
 from conversion.writer import blank, write_safetensors
 from jist.models import weights

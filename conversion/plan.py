@@ -8,6 +8,8 @@ from typing import Any
 from conversion.errors import ConversionError, some
 from conversion.layouts import PATCHES, Layout, patches
 from conversion.names import VIT_NAMINGS, Naming, Rule
+from conversion.overrides import Overrides, valid
+from conversion.preprocessing import read_preprocessing
 from conversion.resnet_names import RESNET_NAMINGS
 from conversion.source import Source
 from jist.models import Preprocessing, ViTConfig
@@ -19,35 +21,6 @@ KNOWN_DECODER_HEADS = {512: 16}
 FACEBOOK_EPSILON = 1e-6
 # The default of `transformers` for a ViT whose config does not set it.
 HUGGINGFACE_EPSILON = 1e-12
-RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Overrides:
-    """Settings of a source that the user gives, because its tensors do not show them.
-
-    Attributes:
-        heads: attention heads of the encoder.
-        decoder_heads: attention heads of the decoder.
-        layer_norm_eps: epsilon of every LayerNorm.
-        mean: mean of each channel of the images, in [0, 1].
-        std: their standard deviation, likewise.
-        bands: names of the channels, where they are bands.
-        scale: the values that become 0 and 1 before: a pair, or one for each channel in turn.
-        resize: how images become squares, as of `jist.models.Preprocessing`.
-        ground_resolution: of Scale-MAE: metres that a pixel of its images is wide; positions are
-            made for it.
-    """
-
-    heads: int | None = None
-    decoder_heads: int | None = None
-    layer_norm_eps: float | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    bands: tuple[str, ...] | None = None
-    scale: tuple[float, ...] | None = None
-    resize: str | None = None
-    ground_resolution: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +62,7 @@ def make_plan(source: Source, overrides: Overrides) -> Plan:
     extra = _check_names(source, naming, rules)
     if naming in RESNET_NAMINGS:
         _check_resnet_config(source.config or {})
-        preprocessing = _preprocessing(source, "bilinear", overrides)
+        preprocessing = read_preprocessing(source, "bilinear", overrides)
         return Plan(naming, rules, extra, None, None, preprocessing)
     encoder = _encoder(source, naming, rules["encoder"], overrides)
     rules["encoder"] = [
@@ -99,7 +72,7 @@ def make_plan(source: Source, overrides: Overrides) -> Plan:
         for rule in rules["encoder"]
     ]
     decoder = _decoder(source, naming, rules["decoder"], overrides) if "decoder" in rules else None
-    preprocessing = _preprocessing(source, "bicubic", overrides, encoder.channels)
+    preprocessing = read_preprocessing(source, "bicubic", overrides, encoder.channels)
     metres = overrides.ground_resolution
     if metres is not None:
         rules["encoder"] = _positions_for(metres, encoder, rules["encoder"], decoder is not None)
@@ -203,7 +176,7 @@ def _encoder(source: Source, naming: Naming, rules: list[Rule], overrides: Overr
             f"the number of attention heads is needed (--heads): no tensor shows it, and an "
             f"encoder {dim} wide is none of the known sizes ({', '.join(map(str, KNOWN_HEADS))})"
         )
-    return _valid(
+    return valid(
         ViTConfig, **sizes, heads=heads, layer_norm_eps=_epsilon(naming, config, overrides)
     )
 
@@ -273,59 +246,5 @@ def _check_resnet_config(config: Mapping[str, Any]) -> None:
             )
 
 
-def _preprocessing(
-    source: Source, interpolation: str, overrides: Overrides, channels: int = 3
-) -> Preprocessing:
-    default = Preprocessing.of(channels, interpolation)
-    said = source.preprocessor or {}
-    timm = (source.config or {}).get("pretrained_cfg") or {}
-    resized = RESAMPLING.get(said.get("resample", -1), timm.get("interpolation", interpolation))
-    mean = said.get("image_mean", timm.get("mean", default.mean))
-    std = said.get("image_std", timm.get("std", default.std))
-    if not said.get("do_normalize", True):
-        mean, std = 0.0, 1.0
-    # (f x - mean) / std of pixels x in [0, 255] is (x / 255 - mean / s) / (std / s) with s = 255 f.
-    scale = 255 * said.get("rescale_factor", 1 / 255) if said.get("do_rescale", True) else 255
-    mean = _each(overrides.mean or mean, 1 if overrides.mean else scale, channels)
-    std = _each(overrides.std or std, 1 if overrides.std else scale, channels)
-    if {len(mean), len(std)} != {channels}:
-        raise ConversionError(
-            f"the encoder takes {channels} channels; --mean and --std need a number for each, got "
-            f"{len(mean)} and {len(std)}"
-        )
-    pairs = overrides.scale or ()
-    if len(pairs) % 2 or not all(
-        low < high for low, high in zip(pairs[::2], pairs[1::2], strict=True)
-    ):
-        raise ConversionError(
-            f"--scale must be pairs of a lower value and a higher one, got {pairs}"
-        )
-    scales = tuple(
-        (float(low), float(high)) for low, high in zip(pairs[::2], pairs[1::2], strict=True)
-    )
-    return _valid(
-        Preprocessing,
-        mean=mean,
-        std=std,
-        interpolation=resized,
-        bands=overrides.bands or (),
-        scale=scales * channels if len(scales) == 1 else scales,
-        resize=overrides.resize or "crop",
-    )
-
-
-def _each(value: Any, scale: float, channels: int) -> tuple[float, ...]:
-    """Over `scale`, for every channel; transformers takes one number for all."""
-    values = (value,) * channels if isinstance(value, int | float) else value
-    return tuple(float(v) if abs(scale - 1) < 1e-6 else v / scale for v in values)
-
-
 def _first(*values: int | None) -> int | None:
     return next((value for value in values if value is not None), None)
-
-
-def _valid(kind: type, **values: Any) -> Any:
-    try:
-        return kind(**values)
-    except (TypeError, ValueError) as error:
-        raise ConversionError(str(error)) from None

@@ -11,7 +11,8 @@ from transformers import ViTImageProcessor
 from conversion.convert import _describe_resizing
 from conversion.errors import ConversionError
 from conversion.export import _preprocessor
-from conversion.plan import Overrides, _preprocessing
+from conversion.overrides import Overrides
+from conversion.preprocessing import read_preprocessing
 from conversion.source import Source
 from jist.data import resize as resize_image
 from jist.models import Preprocessing
@@ -38,7 +39,7 @@ PLAIN = {
 def test_pixels_are_normalised_as_the_processor_does(change):
     settings = json.loads(json.dumps(PLAIN | change))
     expected = ViTImageProcessor(**settings)(PIXELS, return_tensors="np")["pixel_values"][0]
-    found = _preprocessing(Source((), "", {}, None, settings), "bicubic", Overrides())
+    found = read_preprocessing(Source((), "", {}, None, settings), "bicubic", Overrides())
     ours = np.asarray(found.normalize(jnp.asarray(PIXELS[None])))[0]
     np.testing.assert_allclose(ours, np.moveaxis(expected, 0, -1), rtol=1e-4, atol=1e-5)
 
