@@ -79,6 +79,14 @@ class CompareOptions(Options, RoundOptions, ExperimentOptions):
         super().__post_init__()
         if self.seeds and self.seed != ImageOptions.seed:
             raise UsageError(f"--seed {self.seed} has no effect beside --seeds {self.seeds}")
+        if self.alpha is not None and self.worker_data != "sharded":
+            raise UsageError(
+                f"--alpha {self.alpha:g} needs --worker-data sharded, got {self.worker_data}"
+            )
+        if self.worker_data != "shared" and max(self.workers, default=1) == 1:
+            raise UsageError(
+                f"--worker-data {self.worker_data} has no effect with --workers {self.workers}"
+            )
         for name in self.strategies:
             if name not in STRATEGIES:
                 raise UsageError(f"strategies must be some of {STRATEGIES}, got {name!r}")

@@ -9,8 +9,8 @@ Prints accuracy, loss and the accuracy of every class, and writes them to `evalu
 run directory, with precision, recall and F1 of every class and the confusion matrix (rows are true
 classes). Says how true the probabilities of classes are: expected calibration error (ECE, 15 bins),
 negative log-likelihood in nats and Brier score, of the logits as they are, divided by the number of
-workers, and by the temperature that was fitted on held-out training examples, which is what
-`predict` uses. `reliability.png` shows it.
+workers, and by the temperature that was fitted on validation or held-out training examples, which
+is what `predict` uses. `reliability.png` shows it.
 
 Without further options the accuracy of the last checkpoint equals that of the training's last line
 in `metrics.jsonl`. With some, heads and temperatures stay as they are and the test images change:

@@ -136,7 +136,7 @@ def _own_index(hosts: Sequence[str]) -> int | None:
     """Which of the hosts this machine is; None if that cannot be told."""
     own = []
     for index, host in enumerate(hosts):
-        with contextlib.suppress(OSError), socket.create_server((host, 0)):
+        with contextlib.suppress(OSError, UnicodeError), socket.create_server((host, 0)):
             own.append(index)
     return own[0] if len(own) == 1 else None
 

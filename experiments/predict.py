@@ -17,9 +17,9 @@ classes are scored, which is said on the error output.
 
 Fixed masks are drawn from an image's pixels, whatever its file is called, so an image of the run
 may show other patches here: `--draws 8` averages over several masks, `--mask-ratio 0` uses none.
-Probabilities are those of the temperature that was fitted on held-out training examples. A run
-without one (--calibration 0, few examples) is over-confident, the more the more workers it had.
-Expected: seconds, and as long as the images take to encode.
+Probabilities are those of the temperature that was fitted on the validation split, or on held-out
+training examples. A run without one (--calibration 0, few examples) is over-confident, the more the
+more workers it had. Expected: seconds, and as long as the images take to encode.
 """
 
 import dataclasses

@@ -141,6 +141,8 @@ def _say_here(address: str, index: int, timeout: float, hosts: Sequence[str]) ->
             why = "it waits for others"
         except OverflowError:
             raise JoinError(f"port {port} of {address} is above 65535") from None
+        except UnicodeError:  # of a name as in DNS: an empty part, or one of above 63 bytes
+            raise JoinError(f"{host!r} cannot be the name of a host") from None
         except OSError as error:
             why = error.strerror or str(error)
         if waited > PATIENCE and not said:

@@ -47,7 +47,7 @@ class ClipInputs(Classified):
         def extract(split: str, path: pathlib.Path) -> None:
             features.extract_speech(self.examples(split), path, progress=progress)
 
-        return shared(paths, extract, self.options.resident_gb)
+        return shared(paths, self.examples, extract, self.options.resident_gb)
 
     def renewed(self, mask: str, mask_ratio: float) -> Callable[[int], np.ndarray] | None:
         """Clips augmented anew for every epoch."""

@@ -21,6 +21,8 @@ DIGEST = "_sha256"
 FEATURES = "features_dir"
 COMMAND = "command"
 WORKING_DIRECTORY = "working_directory"
+# Why no run is resumed with another value.
+REASONS = {"own_validation": "data of only one of them bring a validation split"}
 # Descriptors of the locks that this process holds; any end of the process releases them.
 _locks: dict[pathlib.Path, int] = {}
 
@@ -62,7 +64,9 @@ class RunDirectory:
         if file.exists() and (self.path / "metrics.jsonl").exists():
             there = without_notes(read_json(file))
             grown = [name for name in growing if grows(there, self.config, name)]
-            differ = differences(there, self.config, besides=grown, reasons=reasons)
+            differ = differences(
+                there, self.config, besides=grown, reasons=REASONS | dict(reasons or {})
+            )
             if differ:
                 raise UsageError(
                     f"run_dir={self.path} belongs to another configuration; choose another "

@@ -124,6 +124,7 @@ def read_options(
     """
     config = without_notes(read_part(run_dir, "config.json"))
     del config["experiment"]
+    config.pop("own_validation", None)  # of the data, no option
     config = {"calibration": 0} | config | {"data_dir": data_dir, "run_dir": run_dir}
     options = of_json(kind, config, f"{run_dir / 'config.json'}")
     found = located(run_dir, options.images)

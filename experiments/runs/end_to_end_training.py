@@ -75,6 +75,8 @@ def train_end_to_end(
         UsageError: the directory is of another configuration; or as `jist.trainer.train`.
     """
     config, how = configuration(options), pick(options, StrategyOptions)
+    if "validation" in others:
+        config["own_validation"] = True  # chooses the epoch; runs without one do not mention it
     say_exchange(how, strategy)
     directory = RunDirectory(options.run_dir, {"experiment": name} | config, reasons=REASONS)
     directory.pin(dict(pinned))

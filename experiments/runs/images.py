@@ -143,7 +143,7 @@ class ImageInputs(Classified):
         def extract(split: str, path: pathlib.Path) -> None:
             extract_images(self.options, mask_ratio, self.encoder, split, path, progress)
 
-        return shared(paths, extract, self.options.resident_gb)
+        return shared(paths, self.examples, extract, self.options.resident_gb)
 
     def renewed(self, mask: str, mask_ratio: float) -> Callable[[int], np.ndarray] | None:
         """The images encoded again for every epoch under random masks.

@@ -122,7 +122,8 @@ class NetworkInputs:
         if isinstance(self.model, Classifier):
             return self._masked(dataset, noted, mask_ratio)
         if mask_ratio or self.options.natural:
-            raise UsageError("the run's network sees images whole, so masks cannot be used")
+            given = f"--mask-ratio {mask_ratio:g}" if mask_ratio else "a natural mask"
+            raise UsageError(f"{given} cannot be used: the run's network sees images whole")
         found = batches(
             dataset,
             image_size=self.image_size,

@@ -68,15 +68,20 @@ def store_paths(
 
 def shared(
     paths: dict[str, pathlib.Path],
+    examples: Callable[[str], Examples],
     extract: Callable[[str, pathlib.Path], None],
     resident_gb: float,
 ) -> dict[str, DenseSplit]:
     """The features at some paths, extracted by the first of many processes.
 
+    All splits are opened first: what is wrong with the last is told before hours go into the first.
+
     The others wait for the files, which are on a file system that all share: a collective operation
     would time out after half a minute.
     """
     if jax.process_index() == 0:
+        for split in paths:
+            examples(split)
         for split, path in paths.items():
             extract(split, path)
     while True:

@@ -102,6 +102,12 @@ def test_examples_are_sharded_where_there_are_several_workers():
         1: ("shared", None),
         2: ("sharded", 0.3),
     }
+    for wrong, message in (
+        ({"alpha": 0.3}, "--alpha 0.3 needs --worker-data sharded, got shared"),
+        ({"worker_data": "sharded", "workers": (1,)}, "sharded has no effect with --workers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            CompareOptions(**wrong)
     with pytest.raises(ValueError, match="--seed 3 has no effect beside --seeds"):
         CompareOptions(seed=3, seeds=(1, 2))
 

@@ -15,6 +15,8 @@ from experiments.evaluate import EvaluateOptions
 from experiments.predict import PredictOptions
 from experiments.runs import convolutional
 from experiments.runs.convolutional import ConvnetOptions
+from experiments.runs.directory import write_json
+from experiments.runs.trained import open_run
 from jist.costs import count
 
 
@@ -65,11 +67,21 @@ def test_a_network_is_trained_by_two_workers(arguments, images, tmp_path, monkey
     (found,) = json.loads((options.run_dir / "evaluation.json").read_text()).values()
     assert f"of 24 in folders of their classes {found['test_accuracy']:.1%} are right" in said
     for wrong in ({"mask_ratio": (0.5,)}, {"simulate_clouds": (0.5,)}):
-        with pytest.raises(UsageError, match="sees images whole, so masks cannot be used"):
+        with pytest.raises(UsageError, match="cannot be used: .* sees images whole"):
             evaluate.main(EvaluateOptions(run_dir=options.run_dir, **wrong))
     for wrong in ({"mask_ratio": 0.5}, {"draws": 2}):
         with pytest.raises(UsageError, match="need a run with drawn masks: its network sees"):
             predict.main(PredictOptions(**given, **wrong))
+    # A validation split that comes later makes it another run, which is told at once.
+    for split in ("train", "val", "test"):
+        shutil.copytree(tmp_path / "copy", images / split)
+    for name in ("dark", "light"):
+        shutil.rmtree(images / name)
+    with pytest.raises(UsageError, match="own_validation is None there and True here .data of"):
+        convnet.main(options)
+    config = json.loads((options.run_dir / "config.json").read_text())
+    write_json(options.run_dir / "config.json", config | {"own_validation": True})
+    assert open_run(options.run_dir).images.dataset == options.dataset
 
 
 @pytest.mark.parametrize(

@@ -420,12 +420,16 @@ def test_a_launcher_finds_out_which_host_it_is_on(capsys):
     for given, message in (
         (["--hosts", "127.0.0.1,127.0.0.2"], "--host-index must say which of"),
         (["--hosts", "a,b", "--host-index", "2"], "--host-index must be 0 to 1, got 2"),
+        (["--hosts", "a..b,c"], "--host-index must say which of a..b,c this machine is"),
         (["--hosts", "a,a"], "--hosts must be different names between commas, got a,a"),
         (["--elastic"], "--elastic needs --max-restarts, and goes with one host"),
     ):
         with pytest.raises(SystemExit):
             launch.main([*given, "-n", "2", "--", "child"])
         assert message in capsys.readouterr().err
+    hosts = ["--hosts", "a..b,c", "--host-index", "1"]
+    assert launch.main([*hosts, "-n", "2", "--", "child"]) == 1
+    assert capsys.readouterr().err == "error: 'a..b' cannot be the name of a host\n"
 
 
 def test_a_process_that_is_killed_is_named_by_the_other_in_one_line(tmp_path):

@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from experiments import table1
+from jist.data import load_dataset
 
 
 def test_what_is_found_stands_beside_the_paper_and_what_is_not_is_told(tmp_path, capsys):
@@ -39,3 +40,5 @@ def test_what_cannot_be_used_does_not_end_the_table_and_is_told_why(tmp_path, ca
 def test_a_name_that_is_none_is_an_error():
     with pytest.raises(ValueError, match="dataset must be digits, cifar10, resisc45, aid"):
         table1.main(table1.Table1Options(datasets=("mnist",)))
+    with pytest.raises(ValueError, match="NAME needs the name of a data set, 'tfds:' has none"):
+        load_dataset("tfds:", "train")

@@ -26,7 +26,7 @@ def load_tfds(
         test_share: share of every class held out for testing in that case.
 
     Raises:
-        ValueError: a share outside (0, 1).
+        ValueError: no name, or a share outside (0, 1).
         DataError: as `load_prepared`; or there is no split "train".
     """
     splits = tfds_splits(name, data_dir=data_dir)
@@ -47,8 +47,11 @@ def tfds_splits(name: str, *, data_dir: str | os.PathLike | None) -> dict[str, s
     """The splits of a data set: ours -> TFDS's.
 
     Raises:
+        ValueError: the name is empty.
         DataError: TFDS is not installed, knows no such data set, or has prepared none with "train".
     """
+    if not name.strip("/"):
+        raise ValueError(f"tfds:NAME needs the name of a data set, 'tfds:{name}' has none")
     there = [*open_builder(name, data_dir)[1].info.splits]
     if not there:  # not prepared; the message says how
         load_prepared(name, "train", split="train", data_dir=data_dir)

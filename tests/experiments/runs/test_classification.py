@@ -16,7 +16,7 @@ from experiments.runs.inputs import open_inputs
 from experiments.runs.plan import Plan, Training
 from experiments.runs.restored import restore_head
 from experiments.runs.splits import DenseSplit
-from jist.data import OnDisk
+from jist.data import DataError, OnDisk
 from jist.data.holdout import held_out, spared
 from jist.features import Features
 from jist.metrics import MetricsLog, read_metrics
@@ -178,6 +178,13 @@ def test_a_validation_split_is_what_held_out_images_are(images, run, tmp_path):
     with pytest.raises(UsageError, match="--validation 0.1 holds out .* brings a validation split"):
         run(plan(own, dataclasses.replace(HEAD, validation=0.1), "fixed"), tmp_path / "both")
     assert not (tmp_path / "both").exists()
+
+    # What is wrong with the last split is told before the first is encoded.
+    for image in (tmp_path / "own" / "val" / "red").iterdir():
+        image.unlink()
+    with pytest.raises(DataError, match="val/red holds no image"):
+        classification.run_plan(plan(own, HEAD, "fixed"), tmp_path / "broken")
+    assert not (tmp_path / "broken" / "features").exists()
 
 
 def test_results_are_named_by_the_tasks_metric_and_chosen_in_its_direction():
