@@ -139,7 +139,7 @@ NUMBERS = {
 }
 # Directories that are read; and what is read, be it a file or a directory.
 READ_DIRECTORIES = ("data_dir", "pretrain_dir", "probe_dir")
-READ = ("images", "labels", "runs", "scene", "scenes")
+READ = ("exports", "images", "labels", "runs", "scene", "scenes")
 # Lists that may be empty: what a search tries beside the default, and trainings to leave out.
 MAY_BE_EMPTY = {
     *(f"TuneOptions.{name}" for name in ("learning_rates", "local_steps", "norms")),

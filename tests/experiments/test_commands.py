@@ -57,6 +57,7 @@ ELSEWHERE = {
     "bench.wire_bytes": "bench/test_wire_bytes.py",
     "chaos": "test_chaos.py",
     "convnet": "test_convnet.py",
+    "export_costs": "test_export_costs.py",
     "network": "network/test_cluster.py",
     "quickstart": "test_scripts.py",
     "scaling": "scaling/test_scaling.py",

@@ -1,0 +1,75 @@
+"""Exports of one run side by side, on images that a tiny network sees."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from flax import nnx
+from shown import commands_of, run_shown
+
+from experiments import export_costs
+from jist.export import Deployed, write_stablehlo
+from jist.models import MAEEncoder, ViTConfig
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Two programs with one network, images, and what the first says of all but one of them."""
+    root = tmp_path_factory.mktemp("exported")
+    encoder = MAEEncoder(ViTConfig(8, 4, 8, 1, 2, 16), rngs=nnx.Rngs(0))
+    encoder.eval()
+    layers = [(np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32), np.zeros(3, "f"))]
+    said = {"image_size": 8, "patch_size": 4, "patches": 4}
+    for weights in ("float32", "int8"):
+        out = root / "exported" / weights
+        out.mkdir(parents=True)
+        write_stablehlo(Deployed(layers, 1.0, encoder, weights=weights), out)
+        (out / "config.json").write_text(json.dumps(said | {"weights": weights}))
+    images = np.random.default_rng(1).integers(0, 255, (5, 8, 8, 3), np.uint8)
+    np.save(root / "x.npy", images)
+    call = export_costs.loaded(root / "exported" / "float32")
+    keep = np.arange(4, dtype=np.int32)[None].repeat(5, 0)
+    labels = np.asarray(call(images, keep)).argmax(axis=1)
+    labels[0] = (labels[0] + 1) % 3  # one of five is wrong
+    np.save(root / "y.npy", labels)
+    return root
+
+
+def test_every_program_is_measured_at_every_ratio(exported, monkeypatch):
+    monkeypatch.chdir(exported)
+    (arguments,) = commands_of("export_costs")
+    words = [*arguments, *["--repeats", "2", "--ratios", "0", "0.5", "--out", "costs.json"]]
+    run_shown("export_costs", words, monkeypatch)
+    rows = json.loads((exported / "costs.json").read_text())["rows"]
+    found = [(row["weights"], row["ratio"], row["visible_pixel_bytes"]) for row in rows]
+    assert found == [
+        *(("float32", 0, 192), ("int8", 0, 192)),
+        *(("float32", 0.5, 96), ("int8", 0.5, 96)),
+    ]
+    assert (rows[0]["accuracy"], rows[0]["time_over_first"]) == (0.8, 1)
+    for row in rows:
+        file = exported / row["export"] / "model.stablehlo"
+        assert row["program_bytes"] == file.stat().st_size
+        assert row["milliseconds_per_image"]["least"] > 0
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"exports": ("exported",)}, "holds no model.stablehlo"),
+        ({"images": "exported/int8/config.json"}, "config.json is no array"),
+        ({"images": "y.npy"}, "images must be u8"),
+        ({"labels": "two.npy"}, "labels must be .5."),
+    ],
+)
+def test_what_does_not_fit_is_told(exported, monkeypatch, given, message):
+    monkeypatch.chdir(exported)
+    np.save("two.npy", np.zeros(2, int))
+    given = {"exports": ("exported/int8",), "images": "x.npy", "labels": "y.npy"} | given
+    paths: dict[str, Any] = {
+        name: tuple(map(exported.joinpath, value)) if name == "exports" else exported / value
+        for name, value in given.items()
+    }
+    with pytest.raises(ValueError, match=message):
+        export_costs.main(export_costs.ExportCostsOptions(**paths))
