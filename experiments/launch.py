@@ -195,8 +195,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _hosts(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Hosts | None:
     if given.hosts is None:
-        if given.host_index is not None:
-            parser.error("--host-index needs --hosts")
+        for name in ("host_index", "port", "join_timeout"):
+            if getattr(given, name) != parser.get_default(name):
+                parser.error(f"--{name.replace('_', '-')} needs --hosts")
         return None
     names = given.hosts.split(",")
     if not all(names) or len(set(names)) < len(names):

@@ -422,6 +422,7 @@ def test_a_launcher_finds_out_which_host_it_is_on(capsys):
         (["--hosts", "a,b", "--host-index", "2"], "--host-index must be 0 to 1, got 2"),
         (["--hosts", "a..b,c"], "--host-index must say which of a..b,c this machine is"),
         (["--hosts", "a,a"], "--hosts must be different names between commas, got a,a"),
+        (["--port", "4000"], "--port needs --hosts"),
         (["--elastic"], "--elastic needs --max-restarts, and goes with one host"),
     ):
         with pytest.raises(SystemExit):
