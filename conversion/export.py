@@ -147,7 +147,7 @@ def _write_torch(destination: pathlib.Path, tensors: _Tensors, overwrite: bool) 
         import torch
     except ImportError:
         raise ConversionError(
-            "a .pth file is written by PyTorch, which is not installed: pip install 'jist[convert]'"
+            "a .pth file is written by PyTorch, which is not installed: pip install -e '.[convert]'"
         ) from None
     if destination.is_dir() or (destination.exists() and not overwrite):
         raise FileExistsError(f"{destination} exists")

@@ -201,7 +201,7 @@ def _load_torch(path: pathlib.Path) -> Any:
         import torch
     except ImportError:
         raise ConversionError(
-            f"{path} is a PyTorch file, and PyTorch is not installed: pip install 'jist[convert]'"
+            f"{path} is a PyTorch file, and PyTorch is not installed: pip install -e '.[convert]'"
         ) from None
     with path.open("rb") as file:
         mappable = file.read(2) == b"PK"  # the format before PyTorch 1.6 is no zip
@@ -246,7 +246,7 @@ def _download(name: str) -> pathlib.Path:
     except ImportError:
         raise ConversionError(
             f"{name} is a Hugging Face id, and huggingface_hub is not installed: "
-            "pip install 'jist[convert]'"
+            "pip install -e '.[convert]'"
         ) from None
     directory = None
     for weights in ("model*.safetensors", "pytorch_model*.bin"):

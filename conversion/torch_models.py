@@ -194,7 +194,7 @@ def _transformers() -> Any:
     except ImportError:
         raise ConversionError(
             "--verify of a Hugging Face source runs its own model, and transformers is not "
-            "installed: pip install 'jist[convert]'"
+            "installed: pip install -e '.[convert]'"
         ) from None
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

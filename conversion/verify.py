@@ -98,7 +98,7 @@ def verify(
     except ImportError:
         raise ConversionError(
             "--verify runs the PyTorch model, and PyTorch is not installed: "
-            "pip install 'jist[convert]'"
+            "pip install -e '.[convert]'"
         ) from None
     differences = compare(source, plan, directory)
     for line in differences:

@@ -7,7 +7,7 @@ r"""Scenes of 13 bands with clouds, shadows and no data, as GeoTIFFs: invented, 
 Writes `scenes/scene-0.tif` and so on: the bands of Sentinel-2 by name, 16 bits in units of
 1/10,000, no data as 0, a scene classification as the band SCL, in UTM with pixels of 10 metres; and
 `labels/scene-0.tif` with the class of every pixel, from 1. Nothing in them was measured. The same
-seed writes the same files. Needs `pip install 'jist[geo]'`. Expected: 2 seconds a scene.
+seed writes the same files. Needs `pip install -e '.[geo]'`. Expected: 2 seconds a scene.
 """
 
 import dataclasses

@@ -13,7 +13,7 @@ stride, each of them the middle of a tile:
 - `scene-probability.tif`: the probability of that class, with the run's temperature;
 - `scene.png`: both as a picture, with a legend.
 
-Needs `pip install 'jist[geo]'`. Expected: 400 tiles of 13 bands a second on 2
+Needs `pip install -e '.[geo]'`. Expected: 400 tiles of 13 bands a second on 2
 CPU cores, and less than 1 GB of memory for 20,000 × 20,000 pixels.
 """
 

@@ -16,7 +16,7 @@ class BandOptions:
     """Which bands of images are read, how their values become pixels, and these a square."""
 
     bands: str | None = None
-    """GeoTIFFs and other images of bands (pip install 'jist[geo]'): which are read, by number or
+    """GeoTIFFs and other images of bands (pip install -e '.[geo]'): which are read, by number or
     name, as in B4,B3,B2. By default those that the encoder names, else all."""
     scale: str | None = None
     """Bands: the values that become black and white, as in 0,10000, or such a pair for each band in

@@ -22,9 +22,10 @@ HEAD = """\
 Made from the docstrings by `python -m experiments.command.listing`; change those.
 
 `python -m experiments.NAME --help` lists the options of a script. Scripts that train write a run
-directory: `config.json`, `metrics.jsonl`, `checkpoints/`, `tensorboard/`, and `features/` and
-`summary.json` (classifiers) or `encoder/` (pre-training). The same command with the same
-`--run-dir` resumes where it stopped. A wrong option ends with exit code 2, a failure with 1.
+directory: `config.json`, `metrics.jsonl`, `checkpoints/`, `tensorboard/`; beside these `features/`
+(of heads), `summary.json` (of classifiers), `encoder/` (of pre-training and fine-tuning). The same
+command with the same `--run-dir` resumes where it stopped. A wrong option ends with exit code 2, a
+failure with 1.
 Measured results and their commands: [results/README.md](results/README.md).
 
 ## Data sets

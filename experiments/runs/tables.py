@@ -54,5 +54,5 @@ def _parquet() -> tuple[Any, Any]:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError as error:
-        raise DataError("Parquet needs the package pyarrow: jist[parquet]") from error
+        raise DataError("Parquet needs the package pyarrow: pip install -e '.[parquet]'") from error
     return pa, parquet

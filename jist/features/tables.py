@@ -67,7 +67,7 @@ def _write_parquet(splits: Mapping[str, Features], file: pathlib.Path) -> None:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError as error:
-        raise DataError("Parquet needs the package pyarrow: jist[parquet]") from error
+        raise DataError("Parquet needs the package pyarrow: pip install -e '.[parquet]'") from error
     dim = next(iter(splits.values())).cls.shape[1]
     x_type = pa.list_(pa.float32(), dim)
     kinds = {"x": x_type, "y": pa.string(), "split": pa.string(), "example_id": pa.uint32()}

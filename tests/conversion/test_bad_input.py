@@ -236,8 +236,8 @@ def test_without_pytorch(convert, mae, tmp_path, monkeypatch):
     torch.save(checkpoints.encoder_state(mae), tmp_path / "a.pth")
     save_file(checkpoints.encoder_state(mae), tmp_path / "a.safetensors")
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert "jist[convert]" in convert(tmp_path / "a.pth", "--heads", "4")
-    assert "jist[convert]" in convert(tmp_path / "a.safetensors", "--heads", "4", "--verify")
+    assert ".[convert]" in convert(tmp_path / "a.pth", "--heads", "4")
+    assert ".[convert]" in convert(tmp_path / "a.safetensors", "--heads", "4", "--verify")
     # safetensors need no PyTorch.
     assert main([str(tmp_path / "a.safetensors"), str(tmp_path / "out"), "--heads", "4"]) == 0
 

@@ -107,7 +107,7 @@ def open_builder(name: str, data_dir: str | os.PathLike | None) -> tuple[Any, An
     except ImportError as error:
         raise DataError(
             f"{name} is read through tensorflow-datasets: {error}; "
-            "install it with: pip install 'jist[tfds]'"
+            "install it with: pip install -e '.[tfds]'"
         ) from error
     # tfds.data_source without its download, so that the directory can be named in errors.
     directory = None if data_dir is None else os.path.expanduser(data_dir)
@@ -181,7 +181,7 @@ def _how_to_prepare(builder: Any, name: str, costs: str, error: Exception) -> st
         else f"{name} is not prepared in {root}; prepare it"
     )
     return (
-        f"{found}, once, with: pip install 'jist[tfds]' && python -c \"import tensorflow_datasets "
+        f"{found}, once, with: pip install -e '.[tfds]' && python -c \"import tensorflow_datasets "
         f"as tfds; tfds.builder({name!r}, data_dir={root!r}, file_format='array_record')"
         f'.download_and_prepare()" ({costs}; reading needs neither TensorFlow nor a network)'
     )

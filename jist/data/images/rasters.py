@@ -47,7 +47,7 @@ def load_rasterio(wanted_for: object) -> Any:
         from rasterio.errors import NotGeoreferencedWarning
     except ImportError as error:
         raise ImportError(
-            f"{wanted_for}: bands are read through rasterio: pip install 'jist[geo]'"
+            f"{wanted_for}: bands are read through rasterio: pip install -e '.[geo]'"
         ) from error
     # Pixels are wanted here, wherever on Earth they lie.
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)

@@ -1,7 +1,7 @@
 """The waveform of an audio file: one second, one channel, 16 kHz.
 
 WAV files are read by the standard library: it needs no package, and it shows where a file is cut
-short, which libsndfile reads as a shorter clip. Only FLAC needs `soundfile` (`jist[speech]`).
+short, which libsndfile reads as a shorter clip. Only FLAC needs `soundfile` (`.[speech]`).
 """
 
 import math
@@ -91,7 +91,9 @@ def _read_flac(path: str | os.PathLike) -> tuple[np.ndarray, int]:
     try:
         import soundfile
     except ImportError as error:
-        raise _unreadable(path, "FLAC needs the package soundfile: jist[speech]") from error
+        raise _unreadable(
+            path, "FLAC needs the package soundfile: pip install -e '.[speech]'"
+        ) from error
     try:
         return soundfile.read(path, dtype="float64", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:

@@ -26,7 +26,9 @@ def read_parquet(path: pathlib.Path, labels: str | None) -> Columns:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError as error:
-        raise DataError(f"{path}: Parquet needs the package pyarrow: jist[parquet]") from error
+        raise DataError(
+            f"{path}: Parquet needs the package pyarrow: pip install -e '.[parquet]'"
+        ) from error
     try:
         table = parquet.read_table(path)
     except (pa.ArrowException, OSError) as error:
