@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -54,10 +55,7 @@ class MetricsLog:
         text = "".join(line + "\n" for line in kept)
         if text != before:
             write_text(self.path, text)
-        # Here, because tensorboardX imports PyTorch where it is installed, which takes seconds.
-        from tensorboardX import SummaryWriter
-
-        self._writer = SummaryWriter(str(self._events), purge_step=epoch + 1)
+        self._writer = _summary_writer()(str(self._events), purge_step=epoch + 1)
         return own
 
     def append(self, metrics: Mapping[str, Any]) -> None:
@@ -140,3 +138,16 @@ def _lines(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for line in text.splitlines():
         with contextlib.suppress(json.JSONDecodeError):
             yield line, json.loads(line)
+
+
+def _summary_writer() -> "type[SummaryWriter]":
+    """The class, imported without PyTorch: that would take a second, and scalars need none of it."""
+    known = "torch" in sys.modules
+    if not known:
+        sys.modules["torch"] = None  # type: ignore[assignment]  # which means: not installed
+    try:
+        from tensorboardX import SummaryWriter
+    finally:
+        if not known:
+            del sys.modules["torch"]
+    return SummaryWriter

@@ -132,5 +132,5 @@ def test_another_format_says_so(tmp_path):
 
 def test_a_missing_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(DataError, match=r"pip install 'jist\[tfds\]'"):
+    with pytest.raises(DataError, match=r"pip install -e '.\[tfds\]'"):
         load_dataset("cifar10", "train")

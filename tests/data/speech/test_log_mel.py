@@ -1,12 +1,9 @@
-import os
-
 import numpy as np
 import pytest
 
 from jist.data.speech import BANDS, FRAMES, RATE, SAMPLES, log_mel
 from jist.data.speech.spectrogram import mel_filters
 
-os.environ["NUMBA_DISABLE_JIT"] = "1"  # compiling librosa's functions takes longer than all else
 librosa = pytest.importorskip("librosa")
 
 

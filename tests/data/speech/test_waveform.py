@@ -69,7 +69,7 @@ def test_flac_without_soundfile_says_what_to_install(tmp_path, monkeypatch):
 
     real = builtins.__import__
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(UnreadableClipError, match=r"a\.flac.*jist\[speech\]"):
+    with pytest.raises(UnreadableClipError, match=r"a\.flac.*pip install -e '.\[speech\]'"):
         read_clip(tmp_path / "a.flac")
 
 

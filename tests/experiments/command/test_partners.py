@@ -62,8 +62,8 @@ def test_what_the_first_process_tells_is_said_by_the_others(watch):
 
 
 def test_silence_is_told_when_the_time_is_over_and_not_before(watch):
-    made, (one, two), _ = watch(1, 2, timeout=0.6)
     begin = time.monotonic()
+    made, (one, two), _ = watch(1, 2, timeout=0.6)
     while not (said := made.lost(0.05)):
         one.send(partners.ALIVE)
     assert said == "nothing was heard of process 2 of 3 for 0.6 s (--partner-timeout)"
