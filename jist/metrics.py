@@ -141,7 +141,7 @@ def _lines(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _summary_writer() -> "type[SummaryWriter]":
-    """The class, imported without PyTorch: that would take a second, and scalars need none of it."""
+    """The class, imported without PyTorch, which takes a second and is of no use for scalars."""
     known = "torch" in sys.modules
     if not known:
         sys.modules["torch"] = None  # type: ignore[assignment]  # which means: not installed
