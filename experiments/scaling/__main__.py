@@ -36,7 +36,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "widths": {"widths": (32,), "product": _PRODUCT},
     "workers": {"workers": (1, 4), "width": 16, "steps": 2, "product": _PRODUCT},
     "steps": {"steps": (1, 4), "width": 16},
-    "memory": {"dimensions": (512, 1024), "workers": (4,), "deep": ()},
+    "memory": {"dimensions": (16, 32), "workers": (4,), "deep": (), "outer": (64, 128)},
 }
 
 
