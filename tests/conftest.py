@@ -14,9 +14,6 @@ os.environ["XLA_FLAGS"] = (
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-# Numba would compile librosa's functions, the oracle of a few clips, which takes ten seconds.
-os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
-
 # Compiling is what takes the time, of programs that run a few times on a few numbers. So most of
 # XLA's optimisations are left out (`fully_optimised` puts them back), and no program is compiled
 # twice in a run: worker processes and the scripts that tests start find it on disk. A cache of
