@@ -21,6 +21,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from experiments.bench.hardware import has_torch
+from experiments.bench.head import QUICK_WIDTHS
 from experiments.bench.ist import IN_TURN, PROCESSES, SERVER, round_case
 from experiments.bench.mlp_work import (
     OPTIMIZERS,
@@ -36,7 +37,6 @@ from jist.strategies import IST, DataParallel, LocalSGD, Strategy
 
 WIDE = (4096, 8192, 8192, 8192, 35)
 RELEASED = (4096, 4096, 4096, 35)
-QUICK = (12, 16, 8, 5)  # in place of either
 BATCH, EXAMPLES = 128, 4096
 WIDE_STEPS, RELEASED_STEPS = 10, 20
 # A worker's steps of the baselines, of which each trains the whole network.
@@ -59,7 +59,7 @@ def cases(device: str, *, quick: bool = False) -> Iterator[Case]:
         quick: whether to take small networks, by one worker, and the baselines once.
     """
     on_cpu = device == "cpu"
-    work = wide_work(QUICK if quick else WIDE)
+    work = wide_work(QUICK_WIDTHS if quick else WIDE)
     alone = subnet_flops(work, 1)
     for workers in QUICK_WORKERS if quick else WORKERS:
         with contextlib.ExitStack() as stack:
@@ -70,7 +70,7 @@ def cases(device: str, *, quick: bool = False) -> Iterator[Case]:
             predicted = {"predicted_speedup": alone / subnet_flops(work, workers)}
             yield dataclasses.replace(case, facts={**case.facts, **predicted})
     yield from _baselines(work, device, QUICK_WORKERS if quick else WIDE_BASELINES)
-    work = wide_work(QUICK if quick else RELEASED)
+    work = wide_work(QUICK_WIDTHS if quick else RELEASED)
     for workers in QUICK_WORKERS if quick else RELEASED_WORKERS:
         with contextlib.ExitStack() as stack:
             variants = (SERVER,) if on_cpu else (IN_TURN,)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from experiments.figures import png
 from jist.data.images.band_names import shown_channels
-from jist.models import MAE, Preprocessing
+from jist.models import MAE
 from jist.models.vit import patchify, unpatchify
 
 GREY = 0.5
@@ -24,11 +24,11 @@ def views(mae: MAE, pixels: np.ndarray, keep: jax.Array) -> tuple[np.ndarray, ..
     """
     preprocessing = mae.encoder.preprocessing
     images = preprocessing.normalize(jnp.asarray(pixels))
-    shown = to_display(images, preprocessing)
+    shown = np.asarray(preprocessing.colours(images))
     found = (
         shown,
         hide(shown, keep, mae),
-        to_display(_reconstruct(mae, images, keep), preprocessing),
+        np.asarray(preprocessing.colours(_reconstruct(mae, images, keep))),
     )
     if mae.encoder.config.channels == 3 and not preprocessing.bands:
         return found
@@ -41,12 +41,6 @@ def views(mae: MAE, pixels: np.ndarray, keep: jax.Array) -> tuple[np.ndarray, ..
 @nnx.jit
 def _reconstruct(mae: MAE, images: jax.Array, keep: jax.Array) -> jax.Array:
     return mae.reconstruct(images, keep)
-
-
-def to_display(images: jax.Array, preprocessing: Preprocessing) -> np.ndarray:
-    """Normalised images [B, H, W, C] as colours in [0, 1]."""
-    colours = images * jnp.asarray(preprocessing.std) + jnp.asarray(preprocessing.mean)
-    return np.asarray(jnp.clip(colours, 0, 1))
 
 
 def hide(images: np.ndarray, keep: jax.Array, mae: MAE) -> np.ndarray:

@@ -39,7 +39,7 @@ def filled(
 
 
 def nearest(image: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-    """An image [S, S, 3] whose hidden pixels have the colour of the nearest one that is not.
+    """An image [S, S, ...] whose hidden pixels are what the nearest one is that is not hidden.
 
     >>> nearest(np.array([[[1], [2], [9]]]), np.array([[False, True, True]]))[0, :, 0].tolist()
     [1, 1, 1]
@@ -92,10 +92,7 @@ def nearest_patches(
     gone = np.ones(grid * grid, bool)
     gone[keep[keep != NO_PATCH]] = False
     patches = image.reshape(grid, size, grid, size, -1).swapaxes(1, 2)
-    places: Any = distance_transform_edt(
-        gone.reshape(grid, grid), return_distances=False, return_indices=True
-    )
-    return patches[places[0], places[1]].swapaxes(1, 2).reshape(image.shape)
+    return nearest(patches, gone.reshape(grid, grid)).swapaxes(1, 2).reshape(image.shape)
 
 
 @nnx.jit
@@ -107,5 +104,4 @@ def _reconstruct(
 ) -> UInt8[Array, "batch side side channels"]:
     preprocessing = mae.encoder.preprocessing
     found = mae.reconstruct(preprocessing.normalize(images), keep, valid)
-    colours = found * jnp.asarray(preprocessing.std) + jnp.asarray(preprocessing.mean)
-    return jnp.clip(jnp.round(255 * colours), 0, 255).astype(jnp.uint8)
+    return jnp.round(255 * preprocessing.colours(found)).astype(jnp.uint8)

@@ -82,3 +82,9 @@ class Preprocessing:
         """(pixel / 255 - mean) / std, in float32, of pixels in [0, 255]."""
         mean, std = jnp.asarray(self.mean), jnp.asarray(self.std)
         return (images.astype(jnp.float32) / 255 - mean) / std
+
+    def colours(
+        self, images: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch height width channels"]:
+        """Normalised images as pixels in [0, 1], to which what lies outside is clipped."""
+        return jnp.clip(images * jnp.asarray(self.std) + jnp.asarray(self.mean), 0, 1)

@@ -149,12 +149,9 @@ def in_one_process(arguments, tmp_path_factory):
     return trained(run_dir)
 
 
-# A script as the launcher starts it. TensorBoard's writer would import PyTorch, for a second.
+# A script as the launcher starts it.
 SCRIPT = """
 import runpy
-sys.modules["torch"] = None
-import tensorboardX
-del sys.modules["torch"]
 
 joined = sys.argv[1:]
 sys.argv[1:] = {given!r} + joined

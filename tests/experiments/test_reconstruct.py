@@ -75,5 +75,5 @@ def test_only_png_is_written(directory, tmp_path):
 def test_colours_come_back_from_the_encoder_s_form():
     preprocessing = Preprocessing()
     pixels = jnp.arange(2 * 2 * 3, dtype=jnp.uint8).reshape(1, 2, 2, 3) * 20
-    shown = reconstruction.to_display(preprocessing.normalize(pixels), preprocessing)
+    shown = preprocessing.colours(preprocessing.normalize(pixels))
     np.testing.assert_allclose(shown, np.asarray(pixels) / 255, atol=1e-6)
