@@ -18,6 +18,7 @@ from rich.progress import Progress
 
 from jist import store
 from jist.data import Dataset, NaturalMasks
+from jist.features.stored import said_above
 from jist.features.visible import NO_PATCH, left_out, visible_batches
 from jist.masking import FixedMask
 from jist.models import MAEEncoder
@@ -49,7 +50,7 @@ def write_masked(
     Returns:
         The attributes of the group: `patches_kept` counts the patches of all images together,
         `bytes` holds the bytes of the kept patches and their indices (`raw`) and of all files
-        (`files`).
+        but the description of the group (`files`).
 
     Raises:
         ValueError: `out` holds another data set or other masks (the fields that differ are named).
@@ -61,7 +62,7 @@ def write_masked(
     store.open_group(out, attributes, holds="masked images", free=("class_names",))
     width = attributes["kept"] or encoder.config.patches
     arrays = _create(out, len(dataset), width, encoder)
-    todo = store.incomplete_chunks(out, arrays, CHUNK)
+    todo = store.chunks_to_write(out, arrays, CHUNK, said_above(progress))
     rows = [row for chunk in todo for row in chunk]
     bar = progress and progress.add_task(
         f"{dataset.split} images, masked",
@@ -95,7 +96,7 @@ def write_masked(
     )
     noted["patches_kept"] = int(counts.sum(dtype=np.int64))
     noted["bytes"] = _sizes(out, counts, arrays)
-    store.write_attributes(out, noted)
+    store.finish_group(out, noted, arrays, CHUNK)
     return noted
 
 
@@ -142,5 +143,6 @@ def _patches(images: np.ndarray, keep: np.ndarray, patch_size: int) -> np.ndarra
 
 def _sizes(path: pathlib.Path, counts: np.ndarray, arrays: dict[str, Any]) -> dict[str, int]:
     patch = arrays["patches"].shape[2] + arrays["keep"].dtype.numpy_dtype.itemsize
-    files = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    arrays_alone = (file for file in path.glob("*/**/*") if file.is_file())
+    files = sum(file.stat().st_size for file in arrays_alone)
     return {"raw": int(counts.sum(dtype=np.int64)) * patch, "files": files}

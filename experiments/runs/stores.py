@@ -16,6 +16,7 @@ from experiments.runs.splits import DenseSplit, dense_splits
 from jist import features
 from jist.data import Examples
 from jist.models import MLP
+from jist.store import StoreError
 
 SPLITS = ("train", "test")
 
@@ -77,7 +78,7 @@ def shared(
     All splits are opened first: what is wrong with the last is told before hours go into the first.
 
     The others wait for the files, which are on a file system that all share: a collective operation
-    would time out after half a minute.
+    would time out after half a minute. What is damaged they find whole once it is extracted again.
     """
     if jax.process_index() == 0:
         for split in paths:
@@ -88,7 +89,7 @@ def shared(
         try:
             found = {split: features.load(path) for split, path in paths.items()}
             return dense_splits(found, resident_gb)
-        except FileNotFoundError:
+        except (FileNotFoundError, StoreError):
             if jax.process_index() == 0:
                 raise
             time.sleep(1)

@@ -20,7 +20,7 @@ from jist import store
 from jist.data import Dataset, MaskedImages, NaturalMasks, batches
 from jist.features.by_length import ByLength
 from jist.features.encoding import cls_vectors, encode_batches, feature_dim, place_weights
-from jist.features.stored import CHUNK, Features, create, describe, finish, load
+from jist.features.stored import CHUNK, Features, create, describe, finish, load, said_above
 from jist.features.visible import KeepFor, visible_batches
 from jist.models import Encoder, MAEEncoder
 
@@ -69,6 +69,7 @@ def extract(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     dim, length = feature_dim(encoder, pool), None
+    skip = {"skip_unreadable": skip_unreadable, "skip_empty": skip_empty}
     if isinstance(dataset, MaskedImages):
         channels = len(encoder.preprocessing.mean)
         dataset.check(encoder.config.image_size, encoder.config.patch_size, channels)
@@ -81,7 +82,6 @@ def extract(
         if not isinstance(encoder, MAEEncoder):
             raise ValueError(f"keep_for={keep_for} needs an encoder that can leave patches out")
         by_length = ByLength(encoder, batch_size, length, pool)
-        skip = {"skip_unreadable": skip_unreadable, "skip_empty": skip_empty}
         encode = functools.partial(_encode_natural, dataset, keep_for, by_length, skip)
     else:
         encode = functools.partial(
@@ -90,7 +90,7 @@ def extract(
     out, natural = pathlib.Path(out), isinstance(keep_for, NaturalMasks)
     attributes = describe(encoder, dataset, keep_for, pool)
     arrays = create(out, len(dataset), dim, attributes, natural=natural)
-    todo = store.incomplete_chunks(out, arrays, CHUNK)
+    todo = store.chunks_to_write(out, arrays, CHUNK, said_above(progress))
     rows = [row for chunk in todo for row in chunk]
     shown = "the visible ones" if isinstance(keep_for, NaturalMasks) else attributes["kept"]
     bar = progress and progress.add_task(
@@ -102,7 +102,7 @@ def extract(
     for chunk, found in zip(todo, encoded, strict=True):
         for name in ("label", "example_id", "keep", *(("missing",) if natural else ()), "cls"):
             store.write(arrays[name][chunk.start : chunk.stop], found[name])
-    finish(out, dataset, natural=natural, skip_unreadable=skip_unreadable, skip_empty=skip_empty)
+    finish(out, dataset, arrays, natural=natural, **skip)
     return load(out)
 
 

@@ -10,7 +10,7 @@ from rich.progress import Progress
 
 from jist import store
 from jist.data.speech import BANDS, FRAMES, Clips, log_mel
-from jist.features.stored import CHUNK, Features, create, load
+from jist.features.stored import CHUNK, Features, create, load, said_above
 
 
 def extract_speech(
@@ -36,7 +36,7 @@ def extract_speech(
         "versions": store.versions("jist", "numpy", "scipy"),
     }
     arrays = create(out, len(clips), BANDS * FRAMES, attributes)
-    todo = store.incomplete_chunks(out, arrays, CHUNK)
+    todo = store.chunks_to_write(out, arrays, CHUNK, said_above(progress))
     bar = progress and progress.add_task(
         f"{clips.split} clips",
         total=len(clips),
@@ -56,5 +56,6 @@ def extract_speech(
             store.write(arrays["label"][rows], clips.labels[rows])
             store.write(arrays["example_id"][rows], clips.example_ids[rows])
             store.write(arrays["cls"][rows], cls)
-    store.write_attributes(out, store.read_attributes(out) | {"skipped": [], "empty": []})
+    attributes = store.read_attributes(out) | {"skipped": [], "empty": []}
+    store.finish_group(out, attributes, arrays, CHUNK)
     return load(out)

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import tensorstore as ts
 from jaxtyping import Float, Int, UInt32
+from rich.progress import Progress
 
 from jist import store
 from jist.data import Dataset, MaskedImages, NaturalMasks, OnDisk
@@ -112,6 +113,7 @@ def create(
 def finish(
     path: pathlib.Path,
     dataset: Dataset,
+    arrays: dict[str, ts.TensorStore],
     *,
     natural: bool,
     skip_unreadable: bool,
@@ -122,6 +124,7 @@ def finish(
     Args:
         path: the store.
         dataset: the images.
+        arrays: the arrays of the store.
         natural: whether the masks are natural; the shares of missing patches and pixels, of images
             that are not left out, are then noted.
         skip_unreadable: as for `left_out`.
@@ -141,7 +144,12 @@ def finish(
         with contextlib.suppress(store.StoreError):  # stores from before it was written
             share = store.read(path, "missing")[store.read(path, "label") >= 0]
             attributes["missing_pixels"] = float(share.mean()) if len(share) else 0.0
-    store.write_attributes(path, attributes)
+    store.finish_group(path, attributes, arrays, CHUNK)
+
+
+def said_above(progress: Progress | None) -> Callable[[str], None] | None:
+    """Prints lines above a bar; None if there is no bar, and so nobody to tell."""
+    return progress and functools.partial(progress.console.print, soft_wrap=True)
 
 
 def load(path: str | os.PathLike) -> Features:

@@ -9,6 +9,7 @@ import pytest
 import tensorstore
 from flax import nnx
 from PIL import Image
+from rich.progress import Progress
 
 from jist import features
 from jist.data import Dataset, UnreadableImageError
@@ -100,6 +101,15 @@ def test_a_killed_extraction_goes_on_without_computing_a_chunk_twice(encoder, tm
     nothing = noise(count)
     features.extract(encoder, nothing, tmp_path / "killed", keep_for=masks())
     assert nothing.opened == []
+    # Two whole chunks change places: each can be decoded, and neither is where it belongs.
+    first, second = (tmp_path / "killed" / "cls" / "c" / number / "0" for number in "01")
+    first.rename(tmp_path / "first")
+    second.rename(first)
+    (tmp_path / "first").rename(second)
+    with pytest.raises(StoreError, match="'cls' .*: rows 0 to 1023 are not those that were writ"):
+        _ = features.load(tmp_path / "killed").cls
+    mended = features.extract(encoder, noise(count), tmp_path / "killed", keep_for=masks())
+    np.testing.assert_array_equal(mended.cls, whole.cls)
 
 
 def test_unreadable_images_are_left_out_and_listed(encoder, tmp_path):
@@ -163,17 +173,20 @@ def test_a_missing_chunk_is_never_read_as_zeros(encoder, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["label", "cls"])
-def test_an_altered_chunk_is_named_and_extracted_again(encoder, tmp_path, name):
+def test_an_altered_chunk_is_named_and_extracted_again(encoder, tmp_path, name, capsys):
     extract = functools.partial(features.extract, encoder, noise(5), keep_for=masks(), batch_size=8)
     before = extract(out=tmp_path / "f").cls
     (chunk,) = (path for path in (tmp_path / "f" / name / "c").rglob("*") if path.is_file())
     altered = bytearray(chunk.read_bytes())
     altered[3] ^= 1
     chunk.write_bytes(altered)
+    (tmp_path / "f" / "keep" / "zarr.json").write_text("{")
     with pytest.raises(StoreError, match=rf"f/{name}/c/0.*: Digest mismatch"):
         _ = features.load(tmp_path / "f").cls
-    chunk.unlink()
-    found = extract(out=tmp_path / "f")
+    found = extract(out=tmp_path / "f", progress=Progress(disable=True))
+    assert capsys.readouterr().out == (
+        f"{chunk} is missing or altered: 5 examples are computed again\n"
+    )
     np.testing.assert_array_equal(found.cls, before)
     np.testing.assert_array_equal(found.label, noise(5).labels)
 

@@ -1,92 +1,17 @@
-"""Arrays on disk, written chunk by chunk to a Zarr v3 group; writing can be resumed at any time.
+"""Arrays of a group: each chunk is a file that is written whole, then renamed."""
 
-The attributes of the group, in `zarr.json`, say what it holds; opening it to write something else
-is refused. Each chunk of an array is a file that is written whole, then renamed.
-"""
-
-import contextlib
 import functools
-import importlib.metadata
-import json
-import os
+import itertools
 import pathlib
-from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 import numpy as np
 import tensorstore as ts
 
-from jist.staging import write_text
+from jist.store import chunks
+from jist.store.groups import StoreError
 
 CACHE_BYTES = 512 * 2**20  # of decoded chunks
-
-
-class StoreError(Exception):
-    """An array cannot be written, or is missing, incomplete or damaged."""
-
-
-def versions(*packages: str) -> dict[str, str]:
-    """The versions of those packages that are installed; jist itself may run from a checkout.
-
-    >>> versions("there is no such package")
-    {}
-    """
-    found = {}
-    for name in packages:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
-
-
-def open_group(
-    path: pathlib.Path, attributes: Mapping[str, Any], *, holds: str, free: Collection[str] = ()
-) -> None:
-    """Makes a group, or checks that the existing one has the same attributes.
-
-    Args:
-        path: its directory; made if missing.
-        attributes: its attributes.
-        holds: what it holds, for the error message.
-        free: attributes that may differ.
-
-    Raises:
-        ValueError: attributes differ (they are named).
-    """
-    if not (path / "zarr.json").exists():
-        path.mkdir(parents=True, exist_ok=True)
-        write_attributes(path, attributes)
-        return
-    found = read_attributes(path)
-    differ = [
-        f"{name} is {found.get(name)!r} there and {wanted!r} here"
-        for name, wanted in json.loads(json.dumps(attributes)).items()
-        if name not in free and found.get(name) != wanted
-    ]
-    if differ:
-        raise ValueError(
-            f"out={path} holds other {holds}; choose another directory or remove it: "
-            + "; ".join(differ)
-        )
-
-
-def read_attributes(path: str | os.PathLike) -> dict[str, Any]:
-    """The attributes of a group.
-
-    Raises:
-        StoreError: its `zarr.json` is damaged.
-        OSError: it cannot be read.
-    """
-    file = pathlib.Path(path) / "zarr.json"
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8"))["attributes"])
-    except (ValueError, TypeError, KeyError):
-        raise StoreError(f'{file} is damaged: no JSON object with "attributes"') from None
-
-
-def write_attributes(path: pathlib.Path, attributes: Mapping[str, Any]) -> None:
-    """Writes the attributes of a group, whole or not at all."""
-    group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    write_text(path / "zarr.json", json.dumps(group, indent=2) + "\n")
 
 
 def open_array(path: pathlib.Path, name: str, **options: Any) -> ts.TensorStore:
@@ -116,6 +41,7 @@ def create_array(
     """An array of a group, to write; made if missing, with a checksum of every chunk.
 
     An altered chunk is found when it is read. Arrays from before there were checksums stay without.
+    Where the description of an array is damaged it is written anew; its chunks are left alone.
 
     Args:
         path: directory of the group.
@@ -126,7 +52,10 @@ def create_array(
         compressed: whether chunks are compressed, by Zstandard.
     """
     if (path / name / "zarr.json").exists():
-        return open_array(path, name, dtype=ts.dtype(np.dtype(dtype).name), shape=list(shape))
+        try:
+            return open_array(path, name, dtype=ts.dtype(np.dtype(dtype).name), shape=list(shape))
+        except ValueError:
+            (path / name / "zarr.json").unlink()
     names = ["bytes", *(["zstd"] if compressed else []), "crc32c"]
     codec = {"driver": "zarr3", "codecs": [{"name": name} for name in names]}
     return open_array(
@@ -211,54 +140,32 @@ class StoredRows:
 
 
 def check_whole(path: pathlib.Path, name: str) -> None:
-    """Checks that an array of a group and all its chunks are there.
+    """Checks that an array of a group is there, with every chunk in its place.
 
     Raises:
-        StoreError: the array or a chunk is missing.
+        StoreError: the array or a chunk is missing, or a chunk has not the checksum that was noted.
     """
     try:
         array = open_array(path, name)
         layout: Any = array.chunk_layout.write_chunk  # as it was created
     except (ValueError, OSError) as error:
         raise _damaged(path, name, " ".join(str(error).split())[:300]) from error
-    missing = chunks_to_do(path, name, array, layout.shape[0])
-    if missing:
-        raise _damaged(path, name, f"rows {missing[0].start} to {missing[0].stop - 1} are missing")
+    chunk = layout.shape[0]
+    found = [chunks.checksum(file) for file in chunks.files(path, name, array, chunk)]
+    noted = chunks.noted_checksums(path).get(name, found)
+    for rows, there, expected in itertools.zip_longest(
+        chunks.ranges(array.shape[0], chunk), found, noted
+    ):
+        if not there:
+            where = f"rows {rows.start} to {rows.stop - 1}" if rows else "some rows"
+            raise _damaged(path, name, f"{where} are missing")
+        if there != expected:
+            which = f"rows {rows.start} to {rows.stop - 1} are not those that were written"
+            raise _damaged(path, name, which)
 
 
 def _damaged(path: pathlib.Path, name: str, reason: str) -> StoreError:
     return StoreError(
-        f"{path} is damaged, its array {name!r} cannot be read: {reason}; what wrote it writes "
-        "again what is missing: remove a file that is named here, or the directory"
+        f"{path} is damaged, its array {name!r} cannot be read: {reason}; what wrote it, "
+        "started again, writes again what is damaged or missing"
     )
-
-
-def incomplete_chunks(
-    path: pathlib.Path, arrays: Mapping[str, ts.TensorStore], chunk: int
-) -> list[range]:
-    """The chunks of some arrays of which any has no file yet, as ranges of their rows."""
-    found = {
-        rows.start: rows
-        for name, array in arrays.items()
-        for rows in chunks_to_do(path, name, array, chunk)
-    }
-    return [found[start] for start in sorted(found)]
-
-
-def chunks_to_do(path: pathlib.Path, name: str, array: ts.TensorStore, chunk: int) -> list[range]:
-    """The chunks of an array that have no file yet, as ranges of its rows.
-
-    Args:
-        path: directory of the group.
-        name: the array's.
-        array: as `create_array` gives it.
-        chunk: rows of a chunk.
-    """
-    rows, *others = array.shape
-    chunks = [range(start, min(start + chunk, rows)) for start in range(0, rows, chunk)]
-    files = pathlib.Path(path, name, "c")
-    return [
-        found
-        for number, found in enumerate(chunks)
-        if not files.joinpath(str(number), *["0"] * len(others)).exists()
-    ]
