@@ -153,6 +153,7 @@ def _provenance(source: Source, plan: Plan, name: str, sha: str) -> dict[str, An
         "format": plan.naming.family,
         "naming": plan.naming.name,
         "name": pathlib.Path(name).name if pathlib.Path(name).exists() else name,
+        **({} if source.revision is None else {"revision": source.revision}),
         "kind": source.kind,
         "files": [file.name for file in source.files],
         "sha256": sha,

@@ -52,6 +52,7 @@ class Source:
         config: Hugging Face's `config.json`, where there is one.
         preprocessor: Hugging Face's `preprocessor_config.json`, likewise.
         sequence: the source as it is, where one time step of it stands here.
+        revision: the commit on the hub that it is of, if it comes from there.
     """
 
     files: tuple[pathlib.Path, ...]
@@ -60,6 +61,7 @@ class Source:
     config: dict[str, Any] | None = None
     preprocessor: dict[str, Any] | None = None
     sequence: "Source | None" = None
+    revision: str | None = None
 
 
 def open_source(name: str) -> Source:
@@ -74,9 +76,14 @@ def open_source(name: str) -> Source:
         return _open_directory(path, "Hugging Face directory")
     if path.is_file():
         return _open_beside_config(path)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and path.suffix not in (".pth", ".pt", ".tar"):
-        return _open_directory(_download(name), "Hugging Face id")
-    raise ConversionError(f"{name}: no such file or directory, nor a Hugging Face id (owner/name)")
+    hub = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:@([\w.-]+))?", name)
+    if hub and path.suffix not in (".pth", ".pt", ".tar"):
+        snapshot = _download(hub[1], hub[2])
+        source = _open_directory(snapshot, "Hugging Face id")
+        return dataclasses.replace(source, revision=snapshot.name)
+    raise ConversionError(
+        f"{name}: no such file or directory, nor a Hugging Face id (owner/name[@revision])"
+    )
 
 
 def _open_beside_config(path: pathlib.Path) -> Source:
@@ -240,7 +247,8 @@ def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
-def _download(name: str) -> pathlib.Path:
+def _download(name: str, revision: str | None) -> pathlib.Path:
+    """The snapshot of a repository of the hub, whose directory is called by its commit."""
     try:
         from huggingface_hub import snapshot_download
     except ImportError:
@@ -252,13 +260,16 @@ def _download(name: str) -> pathlib.Path:
     for weights in ("model*.safetensors", "pytorch_model*.bin"):
         patterns = ["config.json", "preprocessor_config.json", weights, "*.index.json"]
         try:
-            directory = pathlib.Path(snapshot_download(name, allow_patterns=patterns))
+            found = snapshot_download(name, revision=revision, allow_patterns=patterns)
         except Exception as error:
-            line = str(error).strip().splitlines()[0] if str(error).strip() else ""
+            of = f" --revision {revision}" if revision else ""
             raise ConversionError(
-                f"{name} is neither a file here nor to be had from Hugging Face or its cache: "
-                f"{type(error).__name__}: {line[:200]}"
+                f"{name} is neither here nor in Hugging Face's cache, and the hub does not give it "
+                f"({type(error).__name__}). On a machine with a network: hf download {name}{of} "
+                f"--local-dir {name.rpartition('/')[2]}; bring that directory here, and "
+                "python -m conversion DIRECTORY DST makes a directory that --encoder takes"
             ) from error
+        directory = pathlib.Path(found)
         if list(directory.glob(weights)):
             break
     assert directory is not None

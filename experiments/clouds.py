@@ -32,6 +32,7 @@ from experiments.command.cli import Options, run
 from experiments.command.errors import UsageError
 from experiments.command.options import BANDS, ImageOptions
 from experiments.figures import png
+from experiments.runs import hub
 from experiments.runs.bands import in_full
 from experiments.runs.directory import write_json
 from experiments.runs.filling import filled, reconstructed
@@ -127,7 +128,8 @@ def methods_of(options: CloudsOptions) -> tuple[tuple[str, ...], MAE | None]:
     unknown = [name for name in options.methods if name not in METHODS]
     if unknown:
         raise UsageError(f"methods must be some of {METHODS}, got {unknown[0]!r}")
-    has_decoder = (pathlib.Path(options.encoder) / "decoder.safetensors").is_file()
+    encoder = pathlib.Path(hub.local(options.encoder))
+    has_decoder = (encoder / "decoder.safetensors").is_file()
     if DECODED in options.methods and not has_decoder:
         raise UsageError(
             f"methods: {DECODED} needs an encoder with its decoder, and encoder={options.encoder} "
@@ -135,7 +137,7 @@ def methods_of(options: CloudsOptions) -> tuple[tuple[str, ...], MAE | None]:
             "or of a conversion of a source with a decoder"
         )
     methods = options.methods or METHODS[: None if has_decoder else -1]
-    return methods, load_mae(options.encoder) if DECODED in methods else None
+    return methods, load_mae(encoder) if DECODED in methods else None
 
 
 def chosen(

@@ -44,7 +44,8 @@ class EncodersOptions(Options, ExperimentOptions):
     """Options of the comparison of encoders."""
 
     encoders: tuple[str, ...]
-    """Shipped encoders, directories of masked autoencoders or of a ResNet-50, or random-nano, …"""
+    """Shipped encoders, directories of masked autoencoders or of a ResNet-50, hf:OWNER/NAME, or
+    random-nano, …"""
     run_dir: pathlib.Path = pathlib.Path("runs/encoders")
     """Where results are written; the same directory resumes where it stopped."""
     encoder: tyro.conf.Suppress[str] = ""

@@ -28,6 +28,7 @@ from experiments.command.cli import run
 from experiments.command.cpu import has_matrix_unit
 from experiments.command.options import BANDS, ProcessOptions, pick
 from experiments.figures.results import print_results
+from experiments.runs import hub
 from experiments.runs.bands import in_full
 from experiments.runs.end_to_end import build_task, open_splits
 from experiments.runs.end_to_end_training import train_end_to_end
@@ -69,7 +70,10 @@ def main(options: FinetuneOptions) -> None:
         {split: images.fixed for split, images in seen.items()},
         labels=train_set.labels,
         class_names=train_set.class_names,
-        pinned={"encoder_sha256": digest(unnamed(model.encoder))},
+        pinned={
+            "encoder_sha256": digest(unnamed(model.encoder)),
+            **hub.revision(options.encoder),
+        },
         ratio=options.mask_ratio,
     )
     if jax.process_index() == 0:

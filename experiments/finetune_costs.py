@@ -45,7 +45,8 @@ class CostOptions(Options):
     """Options of the measurement."""
 
     encoder: str = "mae-nano-cifar10-long"
-    """Name of a shipped encoder, directory of another, or random-nano, -tiny, -small, -base."""
+    """Name of a shipped encoder, directory of another, hf:OWNER/NAME[@REVISION] of the Hugging Face
+    hub (converted once), or random-nano, -tiny, -small, -base."""
     mask_ratio: float = 0.75
     """Share of the patches of every image that is removed, in [0, 1)."""
     neurons: tuple[str, ...] = ("mlp", "heads")

@@ -37,7 +37,8 @@ class QuickstartOptions(Options):
     run_dir: pathlib.Path = pathlib.Path("runs/quickstart")
     """Where results are written; the same directory resumes where it stopped."""
     encoder: str = ENCODER
-    """Name of a shipped encoder, directory of another, or random-nano, -tiny, -small, -base."""
+    """Name of a shipped encoder, directory of another, hf:OWNER/NAME[@REVISION] of the Hugging Face
+    hub (converted once), or random-nano, -tiny, -small, -base."""
     epochs: int = 30
     """How often the examples are seen, by all workers together."""
     seed: int = 0

@@ -19,6 +19,7 @@ import numpy as np
 from experiments.command.cli import Options, run
 from experiments.command.errors import UsageError
 from experiments.figures.reconstruction import draw, views
+from experiments.runs import hub
 from jist.data import read_image, resize
 from jist.data.images.bands import Bands
 from jist.masking import fixed_keep
@@ -29,8 +30,9 @@ from jist.models import Preprocessing, load_mae
 class ReconstructOptions(Options):
     """Options of the reconstruction."""
 
-    encoder: pathlib.Path
-    """Directory of a masked autoencoder, decoder included."""
+    encoder: str
+    """Directory of a masked autoencoder, decoder included, or hf:OWNER/NAME[@REVISION] of one on
+    the Hugging Face hub."""
     images: tuple[pathlib.Path, ...]
     """Image files."""
     ratio: float = 0.75
@@ -45,7 +47,7 @@ def main(options: ReconstructOptions) -> None:
     """Reads, reconstructs and draws."""
     if options.out.suffix.lower() != ".png":
         raise UsageError(f"out must end in .png, got {options.out}")
-    mae = load_mae(options.encoder)
+    mae = load_mae(hub.local(options.encoder))
     config, preprocessing = mae.encoder.config, mae.encoder.preprocessing
     read = read_image
     if config.channels != 3 or preprocessing.scale:
@@ -58,7 +60,7 @@ def main(options: ReconstructOptions) -> None:
     print(f"written: {options.out}")
 
 
-def own_bands(preprocessing: Preprocessing, encoder: pathlib.Path) -> Bands:
+def own_bands(preprocessing: Preprocessing, encoder: str) -> Bands:
     """How images are read of whose bands the encoder keeps names and scale.
 
     Raises:

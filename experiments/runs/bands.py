@@ -13,6 +13,7 @@ from experiments.command.bands import (
 )
 from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions, NaturalOptions
+from experiments.runs import hub
 from jist.data import Dataset, MaskedImages, load_dataset
 from jist.data.images.band_names import number_of, plain_name
 from jist.data.images.band_values import moments, percentiles, some_values
@@ -117,7 +118,7 @@ def in_full(options: Given) -> Given:
         return options
     own = None
     if not options.encoder.startswith("random"):  # of which `build_encoder` knows the names
-        own = read_preprocessing(options.encoder)
+        own = read_preprocessing(hub.local(options.encoder))
     asked = are_asked(options)
     if not asked and (own is None or (len(own.mean) == 3 and not own.bands)):
         return options

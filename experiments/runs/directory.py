@@ -13,6 +13,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from experiments.command.errors import UsageError
+from experiments.runs.hub import REVISION
 from jist.models.fields import shown
 from jist.staging import write_text
 
@@ -83,7 +84,8 @@ class RunDirectory:
         Paths are not enough: pre-training replaces the encoder in its directory.
 
         Args:
-            digests: SHA-256 of the encoder ("encoder_sha256"), say.
+            digests: SHA-256 of the encoder ("encoder_sha256"), say; what else is among them, as the
+                encoder's revision, is recorded and not compared.
 
         Raises:
             ValueError: the run began with others.
@@ -122,7 +124,7 @@ class RunDirectory:
 
 def without_notes(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration in a `config.json`, without what is only noted there."""
-    notes = (FEATURES, COMMAND, WORKING_DIRECTORY)
+    notes = (FEATURES, COMMAND, WORKING_DIRECTORY, REVISION)
     return {n: of for n, of in config.items() if n not in notes and not n.endswith(DIGEST)}
 
 
@@ -152,7 +154,7 @@ def check_pinned(config: Mapping[str, Any], digests: Mapping[str, str]) -> None:
         ValueError: one is another.
     """
     for name, sha256 in digests.items():
-        if config.get(name, sha256) != sha256:
+        if name.endswith(DIGEST) and config.get(name, sha256) != sha256:
             raise UsageError(
                 f"{name.removesuffix('_sha256').replace('_', ' ')}: not what the run began with, "
                 f"though the name is the same: the SHA-256 is {sha256[:8]}..., the run's was "

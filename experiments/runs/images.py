@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from experiments.command.bands import parse_bands
 from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions
+from experiments.runs import hub
 from experiments.runs.bands import bands_of, fitted, with_bands
 from experiments.runs.masks import masks_of, masks_slug
 from experiments.runs.remarks import (
@@ -97,7 +98,7 @@ class ImageInputs(Classified):
     @property
     def pinned(self) -> Mapping[str, str]:
         """The encoder's digest: pre-training replaces the encoder in its directory."""
-        return {"encoder_sha256": self._digest}
+        return {"encoder_sha256": self._digest, **hub.revision(self.options.encoder)}
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -194,7 +195,7 @@ def _build(options: ImageOptions) -> Encoder:
             f"encoder must be a directory or one of {(*shipped_encoders(), *RANDOM_ENCODERS)}, "
             f"got {options.encoder!r}"
         )
-    encoder = load_any_encoder(options.encoder, dtype=dtype)
+    encoder = load_any_encoder(hub.local(options.encoder), dtype=dtype)
     return fitted(encoder, options) if isinstance(encoder, MAEEncoder) else encoder
 
 

@@ -22,7 +22,8 @@ class ProbeOptions(Options, BandOptions):
     data_dir: pathlib.Path | None = None
     """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45, aid, ..."""
     encoder: str = "mae-nano-cifar10"
-    """Name of a shipped encoder, directory of one, or random-nano, -tiny, -small, -base."""
+    """Name of a shipped encoder, directory of another, hf:OWNER/NAME[@REVISION] of the Hugging Face
+    hub (converted once), or random-nano, -tiny, -small, -base."""
     ratios: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 0.9)
     """Masking ratios."""
     seeds: tuple[int, ...] = (0,)

@@ -31,7 +31,7 @@ def test_picture_is_written(directory, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     options = reconstruct.ReconstructOptions(
-        encoder=directory, images=(tmp_path / "a.png",), out=tmp_path / "deep" / "out.png"
+        encoder=str(directory), images=(tmp_path / "a.png",), out=tmp_path / "deep" / "out.png"
     )
     reconstruct.main(options)
     with Image.open(tmp_path / "deep/out.png") as picture:
@@ -67,7 +67,9 @@ def test_further_pictures_are_not_compiled_anew(mae, monkeypatch):
 
 
 def test_only_png_is_written(directory, tmp_path):
-    options = reconstruct.ReconstructOptions(encoder=directory, images=(), out=tmp_path / "out.jpg")
+    options = reconstruct.ReconstructOptions(
+        encoder=str(directory), images=(), out=tmp_path / "out.jpg"
+    )
     with pytest.raises(ValueError, match=r"out must end in \.png, got .*out\.jpg"):
         reconstruct.main(options)
 

@@ -101,7 +101,8 @@ class ImageOptions(NaturalOptions):
     test_share: float = 0.2
     """Share of the examples held out for testing, if the data set comes without a split."""
     encoder: str = "mae-nano-cifar10"
-    """Name of a shipped encoder, directory of another, or random-nano, -tiny, -small, -base."""
+    """Name of a shipped encoder, directory of another, hf:OWNER/NAME[@REVISION] of the Hugging Face
+    hub (converted once), or random-nano, -tiny, -small, -base."""
     pool: str = "cls"
     """What represents an image: cls, mean (of its visible patch tokens), or both."""
     mask_ratio: float | None = None
