@@ -22,6 +22,13 @@ def test_rounds_are_carried_out_and_counted(tmp_path, capsys):
     assert all(0 < loss < 670 * np.log(2) for loss in found["train_loss"])  # of all chances even
     assert found["parameters"] == 136 * 16 + 16 * 670 + 670
     assert found["parameters_per_worker"] == 136 * 8 + 8 * 670 + 670
+    own = {"negatives": 40, "output_dtype": "bfloat16"}
+    amazon_rounds.main(AmazonRoundsOptions(out=out, **options, **small | own))
+    drawn = json.loads(out.read_text())
+    assert drawn | own == drawn
+    assert np.isfinite(drawn["train_loss"]).all()
+    with pytest.raises(ValueError, match="output_dtype must be one of"):
+        amazon_rounds.main(AmazonRoundsOptions(out=out, output_dtype="int8"))
     with pytest.raises(ValueError, match="rounds must be at least 2, got 1"):
         amazon_rounds.main(AmazonRoundsOptions(out=out, rounds=1))
     with pytest.raises(ValueError, match=r"scale must lie in \(0, 1\], got 0"):
