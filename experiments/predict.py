@@ -9,8 +9,8 @@ the rest, and prints the most likely class of every image with its probability, 
 
 Takes runs of every script that trains classifiers, `finetune` and `convnet` among them; a network
 of convolutions sees images whole. Of a run on speech, give audio files; of one on vectors, files of
-vectors; of one on xc:PATH, directories with `test.txt`: the five likeliest labels of each row are
-found.
+vectors; of one on xc:PATH, directories with `test.txt`. Where examples may have several labels, the
+five likeliest of each row are found.
 
 `--top-k 3` says more classes, `--out FILE` writes a table. Images in folders that are called like
 classes are scored, which is said on the error output.
@@ -35,9 +35,9 @@ from experiments.runs.clips import ClipInputs
 from experiments.runs.given_files import files_in, image_paths
 from experiments.runs.given_images import given_images
 from experiments.runs.images import ImageInputs
+from experiments.runs.many_labels import ManyLabelInputs
 from experiments.runs.network_images import NetworkInputs
 from experiments.runs.predictions import row_of, show, true_class
-from experiments.runs.sparse import SparseInputs
 from experiments.runs.tables import check_out, write_records
 from experiments.runs.trained import open_run
 from experiments.runs.vectors import VectorInputs
@@ -72,7 +72,7 @@ class PredictOptions(Options):
     """Share of the patches that fixed masks remove, in [0, 1); by default the run's."""
     top_k: int | None = None
     """How many classes to say of each image, the likeliest first; by default one as text, and all
-    as JSON lines; five labels of a run on xc:PATH."""
+    as JSON lines; five labels where examples may have several."""
     out: pathlib.Path | None = None
     """A file for the predictions in place of the terminal: .csv, .jsonl or .parquet, a row each."""
     draws: int = 1
@@ -104,14 +104,14 @@ def main(options: PredictOptions) -> None:
             batch_size=options.batch_size,
             skip_unreadable=options.skip_unreadable,
         )
-    elif isinstance(inputs, SparseInputs):
+    elif isinstance(inputs, ManyLabelInputs) and inputs.sparse_rows:
         found = map(inputs.read, options.images)
     else:
-        assert isinstance(inputs, ClipInputs | VectorInputs)
+        assert isinstance(inputs, ClipInputs | VectorInputs | ManyLabelInputs)
         found = map(inputs.read, files_in(options.images, inputs.takes, inputs.kind))
     rows, scored = [], {True: 0, False: 0}
     for names, x in found:
-        if class_names:
+        if not isinstance(inputs, ManyLabelInputs):
             drawn = np.exp(log_probabilities(np.asarray(predict(head, x)), temperature or 1.0))
             drawn = drawn.reshape(-1, len(names), drawn.shape[1])  # by draw of the masks
             probabilities = drawn.mean(axis=0)
@@ -119,7 +119,6 @@ def main(options: PredictOptions) -> None:
             probabilities = np.take_along_axis(probabilities, best, axis=1)
             spreads = np.take_along_axis(drawn.std(axis=0), best, axis=1)[:, 0]
         else:
-            assert isinstance(inputs, SparseInputs)
             most = min(options.top_k or LABELS, inputs.outputs)
             loss = inputs.options.multilabel_loss
             probabilities, best = predict_labels(head, x, k=most, loss=loss)

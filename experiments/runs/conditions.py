@@ -16,8 +16,8 @@ from experiments.command.errors import UsageError
 from experiments.command.options import NATURAL, ImageOptions
 from experiments.runs.images import ImageInputs
 from experiments.runs.inputs import Inputs, open_inputs
+from experiments.runs.many_labels import ManyLabelInputs
 from experiments.runs.network_images import NetworkInputs
-from experiments.runs.sparse import SparseInputs
 from experiments.runs.splits import ClassSplit, Split
 from jist.data.images.layout import find_splits
 from jist.tasks import Examples
@@ -121,7 +121,7 @@ def tested(
             the run does not know.
     """
     options = condition.applied(images)
-    if isinstance(inputs, SparseInputs):
+    if isinstance(inputs, ManyLabelInputs):
         raise UsageError("conditions need examples of one class each; the run has many labels")
     whole = isinstance(inputs, NetworkInputs)
     other = dataclasses.replace(inputs, options=options) if whole else open_inputs(options)

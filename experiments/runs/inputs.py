@@ -11,7 +11,7 @@ from rich.progress import Progress
 from experiments.command.options import ImageOptions
 from experiments.runs.clips import ClipInputs
 from experiments.runs.images import ImageInputs
-from experiments.runs.sparse import SparseInputs
+from experiments.runs.many_labels import ManyLabelInputs
 from experiments.runs.splits import Split
 from experiments.runs.vectors import VectorInputs
 from jist.data.vectors import have_many_labels, read_files
@@ -97,8 +97,8 @@ def open_inputs(options: ImageOptions) -> Inputs:
         return ClipInputs(options)
     if options.dataset.startswith("features:"):
         files = read_files(options.dataset.removeprefix("features:"), options.labels)
-        kind = SparseInputs if have_many_labels(files) else VectorInputs
+        kind = ManyLabelInputs if have_many_labels(files) else VectorInputs
         return kind(options, files)
     if options.dataset.startswith("xc:"):
-        return SparseInputs(options)
+        return ManyLabelInputs(options)
     return ImageInputs(options)

@@ -8,11 +8,12 @@ from typing import Any, Protocol
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from jist.data import OnDisk
 from jist.data.holdout import held_out, spared
 from jist.data.sparse import SparseExamples
-from jist.data.vectors import Vectors
+from jist.data.vectors import LabelledVectors, Vectors
 from jist.features import Features
 from jist.ragged import Ragged
 from jist.tasks import Examples
@@ -187,27 +188,52 @@ class SparseClassSplit(ClassSplit):
 
 
 @dataclasses.dataclass(frozen=True)
-class SparseSplit:
-    """Sparse rows with any number of labels each."""
+class ManyLabelSplit:
+    """Rows with any number of labels each.
 
-    sparse: SparseExamples
+    Attributes:
+        found: the rows, sparse or dense.
+        streamed: whether dense ones stay on disk.
+    """
+
+    found: SparseExamples | LabelledVectors
+    streamed: bool = False
     label = None
-    streamed = False
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """Labels have numbers, no names."""
-        return {"class_names": [], "left_out": self.sparse.left_out}
+        """What labels are called; those of many data sets have numbers alone."""
+        return {"class_names": [*self.found.label_names], "left_out": self.found.left_out}
 
     def __len__(self) -> int:
-        return len(self.sparse)
+        return len(self.found)
+
+    @functools.cached_property
+    def _vectors(self) -> Float[np.ndarray, "examples dim"]:
+        assert isinstance(self.found, LabelledVectors)
+        return self.found.vectors.read()
 
     def examples(self, rows: np.ndarray | None = None) -> Examples:
-        """Rows of unequal length {"x": {"indices", "values"}, "y"}."""
-        some = self.sparse if rows is None else self.sparse.rows(np.flatnonzero(rows))
-        return some.arrays
+        """{"x", "y"}: sparse rows {"indices", "values"} or vectors; and rows of labels."""
+        every = np.ones(len(self), bool) if rows is None else rows
+        which = np.flatnonzero(every)
+        if isinstance(self.found, SparseExamples):
+            return self.found.rows(which).arrays
+        if self.streamed:
+            x = self.found.vectors.on_disk().some(every)
+        else:
+            x = jnp.asarray(self._vectors if every.all() else self._vectors[which])
+        return {"x": x, "y": self.found.labels.rows(which)}
 
     def held_out(self, share: float, seed: int) -> np.ndarray:
         """A share of all examples."""
-        _, held = self.sparse.hold_out(share, seed)
-        return np.isin(self.sparse.numbers, held.numbers)
+        return self.found.held_out(share, seed)
+
+
+def many_label_splits(
+    found: Mapping[str, SparseExamples | LabelledVectors], resident_gb: float
+) -> dict[str, ManyLabelSplit]:
+    """The splits of a data set, as `dense_splits`; sparse rows are always in memory."""
+    dense = [of.vectors for of in found.values() if isinstance(of, LabelledVectors)]
+    streamed = sum(of.on_disk().nbytes for of in dense) > resident_gb * 1e9
+    return {name: ManyLabelSplit(of, streamed) for name, of in found.items()}

@@ -53,10 +53,7 @@ class VectorInputs(Classified):
                 continue
             given = f"--{option.replace('_', '-')}"
             raise UsageError(f"{given} needs examples with many labels; {options.dataset} has none")
-        for option, value in of_rows(options).items():
-            if value != getattr(ImageOptions, option) and not self.sparse_rows:
-                given = f"--{option.replace('_', '-')}"
-                raise UsageError(f"{given} needs sparse rows; {options.dataset} holds none")
+        check_of_rows(options, sparse=self.sparse_rows)
 
     @functools.cached_property
     def _splits(self) -> dict[str, Vectors]:
@@ -148,6 +145,18 @@ def of_rows(options: ImageOptions) -> dict[str, Any]:
     """The options of a network for sparse rows."""
     names = ("entry_dropout", "row_length", "output_dtype")
     return {name: getattr(options, name) for name in names}
+
+
+def check_of_rows(options: ImageOptions, *, sparse: bool) -> None:
+    """Refuses the options of sparse rows where vectors are dense.
+
+    Raises:
+        UsageError: as said.
+    """
+    for option, value in of_rows(options).items():
+        if value != getattr(ImageOptions, option) and not sparse:
+            given = f"--{option.replace('_', '-')}"
+            raise UsageError(f"{given} needs sparse rows; {options.dataset} holds none")
 
 
 def read_vectors(

@@ -9,6 +9,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from jist.models.label_sampler import LabelSampler
 from jist.models.standardize import Scale, Standardize
 
 NORMS = ("standardize", "scale", None)
@@ -23,8 +24,10 @@ class MLP(nnx.Module):
             pre-activation, "scale" each hidden activation, or None. Hidden layers have no bias
             where they are standardised.
         dropout: share of a hidden layer's activations that is dropped in training.
+        negatives: labels that are drawn in every training step, for a loss to compute in the place
+            of all (`jist.tasks.multilabel`); 0 for none.
         rngs: initialisation of the kernels (LeCun normal), biases are zero; and the random numbers
-            of dropout.
+            of dropout and of the drawn labels.
 
     Raises:
         ValueError: fewer than two widths, a width that is not positive, an unknown norm, a share
@@ -37,6 +40,7 @@ class MLP(nnx.Module):
         *,
         norm: str | None = "standardize",
         dropout: float = 0.0,
+        negatives: int = 0,
         rngs: nnx.Rngs,
     ):
         if len(widths) < 2 or min(widths) < 1:
@@ -73,6 +77,7 @@ class MLP(nnx.Module):
             if correction is not None
         )
         self.dropout = nnx.Dropout(dropout, rngs=rngs) if dropout else None
+        self.negatives = LabelSampler(negatives, widths[-1], rngs=rngs) if negatives else None
 
     def __call__(self, x: Float[Array, "batch features"]) -> Float[Array, "batch classes"]:
         """Logits [B, C] of the features x [B, D]."""

@@ -13,7 +13,6 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jist.models.label_sampler import LabelSampler
 from jist.models.mlp import MLP
 from jist.models.sparse_rows import sparse_product
 
@@ -33,9 +32,8 @@ class SparseMLP(MLP):
             example of many entries then counts no more than one of few.
         output_dtype: type of the output layer's kernel, most of the network where labels are many:
             float32, or bfloat16 (to be trained by `jist.strategies.stochastically_rounded`).
-        negatives: labels that are drawn in every training step, for a loss to compute in the place
-            of all (`jist.tasks.multilabel`); 0 for none.
-        rngs: as for `MLP`; and the drawn labels.
+        negatives: as for `MLP`.
+        rngs: as for `MLP`.
 
     Raises:
         ValueError: as for `MLP`; there is no hidden layer, a share outside [0, 1), or a length that
@@ -60,9 +58,8 @@ class SparseMLP(MLP):
             raise ValueError(f"entry_dropout must lie in [0, 1), got {entry_dropout}")
         if row_length is not None and not 0 < row_length < math.inf:
             raise ValueError(f"row_length must be above 0 and finite, got {row_length}")
-        super().__init__(widths, norm=norm, dropout=dropout, rngs=rngs)
+        super().__init__(widths, norm=norm, dropout=dropout, negatives=negatives, rngs=rngs)
         self.row_length = row_length
-        self.negatives = LabelSampler(negatives, widths[-1], rngs=rngs) if negatives else None
         self.last.kernel.set_value(self.last.kernel[...].astype(output_dtype))
         self.entry_dropout = nnx.Dropout(entry_dropout, rngs=rngs) if entry_dropout else None
 

@@ -5,6 +5,7 @@ import sys
 import wave
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse
 
@@ -232,6 +233,35 @@ def test_sparse_vectors_of_ones_own(run, vectors, sparse, tmp_path):
         given = ("--dataset", f"features:{vectors}", *option, "--run-dir", tmp_path / "w")
         code, _, err = run(centralized, centralized.CentralizedOptions, *given)
         assert (code, f"{option[0]} needs sparse rows" in err) == (2, True)
+
+
+def test_dense_vectors_with_many_labels(run, tmp_path):
+    """Three labels, each seen in two features; the vectors stay on disk."""
+    held = np.random.default_rng(0).random((ROWS, CLASSES)) < 0.6
+    held[~held.any(axis=1), 0] = True
+    x = np.tile(np.where(held, 2, -2), 2).astype(np.float32)
+    names = np.array(["sea", "ice", "sky"])
+    frame = pd.DataFrame({"x": list(x), "y": [names[row] for row in held]})
+    frame.to_parquet(tmp_path / "a.parquet")
+    own = ("--dataset", f"features:{tmp_path}/a.parquet", *SMALL, "--run-dir", tmp_path / "r")
+    more = ("--epochs", "8", "--learning-rate", "0.03", "--workers", "2", "--negatives", "2")
+    arguments = (*own, *more, "--resident-gb", "0")
+    code, out, err = run(distributed, distributed.DistributedOptions, *arguments)
+    assert (code, err, "features stay on disk" in out) == (0, "", True)
+    summary = json.loads((tmp_path / "r" / "summary.json").read_text())
+    assert summary["class_names"] == ["ice", "sea", "sky"]
+    (result,) = summary["results"]
+    assert (result["streamed"], result["negatives"]) == (True, 2)
+    assert (result["metric"], result["last_test_precision_at_1"]) == ("precision_at_1", 1.0)
+    code, out, err = run(evaluate, evaluate.EvaluateOptions, "--run-dir", tmp_path / "r")
+    assert (code, err, "ndcg at 3" in out) == (0, "", True)
+    np.save(tmp_path / "new.npy", 2 * np.tile(2 * np.eye(CLASSES) - 1, 2))
+    wanted = ("--run-dir", tmp_path / "r", "--images", tmp_path / "new.npy", "--top-k", "2")
+    code, out, err = run(predict, predict.PredictOptions, *wanted)
+    assert (code, err) == (0, "")
+    assert [line.split("\t")[1] for line in out.splitlines()] == [*names]
+    code, _, err = run(centralized, centralized.CentralizedOptions, *own, "--row-length", "1")
+    assert (code, "--row-length needs sparse rows" in err) == (2, True)
 
 
 def test_matrices_of_many_labels_are_what_their_text_is(sparse, tmp_path):

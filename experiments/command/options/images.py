@@ -81,9 +81,10 @@ class ImageOptions(NaturalOptions):
     data_dir: pathlib.Path | None = None
     """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45, aid, ..."""
     labels: str | None = None
-    """features:PATH: the column or array of the labels, or a .npy or .txt file of them; of sparse
-    vectors also a .npz file, a SciPy matrix of several labels each. By default y or label, or the
-    file beside it that is called y for x, or labels for features."""
+    """features:PATH: the column or array of the labels, or a .npy or .txt file of them. Rows may
+    have several labels each: a matrix of 0 and 1, also as a SciPy .npz file, or lists of numbers or
+    of names in Parquet. By default y or label, or the file beside it that is called y for x, or
+    labels for features."""
     multilabel_loss: str = "sigmoid"
     """Many labels: sigmoid (binary cross-entropy of every label), softmax (over all labels) or
     squared (squared error of every label)."""

@@ -8,18 +8,16 @@ Repository, 2016.
 """
 
 import dataclasses
-import functools
 import hashlib
 import os
 import pathlib
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, UInt32
+from jaxtyping import Bool, Int
 
-from jist.data.dataset import example_id
 from jist.data.errors import DataError
-from jist.data.holdout import held_out
+from jist.data.many_labels import ManyLabelled
 from jist.data.sparse.text import find, read_header, read_rows
 from jist.ragged import Ragged
 
@@ -29,46 +27,19 @@ _PAIR = {"train": "trn", "test": "tst"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class SparseExamples:
+class SparseExamples(ManyLabelled):
     """Examples with sparse features and any number of labels each.
 
     Attributes:
-        name: what they were loaded by.
-        split: "train" or "test".
         features: rows of {"indices": i32, "values": f32}.
-        labels: rows of i32 with padding -1.
-        feature_count: number of features F.
-        label_count: number of labels L.
-        numbers: which examples of the file these are, counted from 0 [N].
-        left_out: how many examples were left out because they had no feature or no label.
     """
 
-    name: str
-    split: str
     features: Ragged
-    labels: Ragged
-    feature_count: int
-    label_count: int
-    numbers: Int[np.ndarray, " examples"]
-    left_out: int = 0
-
-    def __len__(self) -> int:
-        return len(self.numbers)
 
     @property
     def arrays(self) -> dict[str, Ragged]:
         """Examples as `jist.trainer.train` and `jist.evaluation.evaluate` take them."""
         return {"x": self.features, "y": self.labels}
-
-    @property
-    def label_frequencies(self) -> Int[np.ndarray, " labels"]:
-        """How many of the examples have each label [L]."""
-        return np.bincount(self.labels.entries, minlength=self.label_count)
-
-    @functools.cached_property
-    def example_ids(self) -> UInt32[np.ndarray, " examples"]:
-        """Stable ids [N]: of the split and the place in the file."""
-        return np.array([example_id(key) for key in self._keys()], np.uint32)
 
     def rows(self, which: Int[np.ndarray, " some"]) -> "SparseExamples":
         """Some of the examples."""
@@ -78,30 +49,6 @@ class SparseExamples:
             labels=self.labels.rows(which),
             numbers=self.numbers[which],
         )
-
-    def without_empty(self) -> "SparseExamples":
-        """Those that have a feature and a label; the others are counted in `left_out`."""
-        some = [np.diff(rows.offsets) > 0 for rows in (self.features, self.labels)]
-        kept = np.flatnonzero(some[0] & some[1])
-        return dataclasses.replace(self.rows(kept), left_out=len(self) - len(kept))
-
-    def hold_out(self, share: float, seed: int) -> tuple["SparseExamples", "SparseExamples"]:
-        """Splits the examples, as `jist.data.holdout` does those of one class.
-
-        Args:
-            share: share that is held out, in (0, 1).
-            seed: decides which.
-
-        Returns:
-            The examples that are left to train on, and those held out.
-
-        Raises:
-            ValueError: a share outside (0, 1).
-            DataError: there is a single example.
-        """
-        one_class = np.zeros(len(self), np.int32)
-        held = held_out(self._keys(), one_class, ("any",), share=share, seed=seed)
-        return self.rows(np.flatnonzero(~held)), self.rows(np.flatnonzero(held))
 
     def describe(self) -> dict[str, Any]:
         """Description of the data, as JSON; equal for equal examples."""
@@ -120,8 +67,8 @@ class SparseExamples:
             "examples_sha256": digest.hexdigest(),
         }
 
-    def _keys(self) -> list[str]:
-        return [f"{self.split}/{number}" for number in self.numbers.tolist()]
+    def _has_features(self) -> Bool[np.ndarray, " examples"]:
+        return np.diff(self.features.offsets) > 0
 
 
 def load_xc(path: str | os.PathLike, split: str, *, skip_empty: bool = False) -> SparseExamples:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from jist.data.errors import DataError
 from jist.data.sparse.matrix import SparseTable, load_csr
@@ -17,6 +18,27 @@ Y = ("y", "label", "labels", "class", "target")
 SPLIT, KEY = ("split",), ("id", "key")
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class LabelLists:
+    """The labels of rows that may have several, as lists.
+
+    Attributes:
+        lengths: labels of each row [N].
+        values: whole numbers or text, those of a row after those of the one before.
+    """
+
+    lengths: Int[np.ndarray, " rows"]
+    values: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int]:
+        """Rows."""
+        return (len(self.lengths),)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Columns:
     """What a file holds, unchecked but for the shapes.
@@ -24,8 +46,8 @@ class Columns:
     Attributes:
         path: the file, for messages.
         x: vectors [N, D] of floats or integers, in memory or mapped; or sparse rows.
-        label: [N], of any type; sparse rows [N, L], which are not 0 where an example has a label;
-            None where the file names none.
+        label: [N], of any type; of rows that may have several labels [N, L] numbers or sparse
+            rows, which are not 0 where a row has a label, or lists; None where the file names none.
         split: [N], names of splits, if the file has them.
         key: [N], names of the rows, if the file has them.
         class_names: the names of the classes, if the file has them.
@@ -33,7 +55,7 @@ class Columns:
 
     path: pathlib.Path
     x: np.ndarray | SparseTable
-    label: np.ndarray | SparseTable | None
+    label: np.ndarray | SparseTable | LabelLists | None
     split: np.ndarray | None = None
     key: np.ndarray | None = None
     class_names: tuple[str, ...] | None = None
@@ -48,8 +70,8 @@ class Columns:
             column = getattr(self, name)
             if column is None:
                 continue
-            axes = 2 if isinstance(column, SparseTable) else 1
-            if column.shape[:1] != self.x.shape[:1] or len(column.shape) != axes:
+            most = 2 if name == "label" else 1
+            if column.shape[:1] != self.x.shape[:1] or len(column.shape) > most:
                 raise DataError(
                     f"{self.path}: there are {len(self.x)} rows of features, and {name}s "
                     f"{list(column.shape)}; there must be one for each row"
@@ -57,7 +79,7 @@ class Columns:
 
 
 def label_file(path: pathlib.Path) -> np.ndarray | SparseTable:
-    """Labels in a file: an array [N], a line of text for each row, or a sparse matrix [N, L]."""
+    """Labels in a file: an array [N] or [N, L], lines of text, or a sparse matrix [N, L]."""
     if not path.is_file():
         raise DataError(f"labels: {path} does not exist")
     if path.suffix.lower() == ".npy":
@@ -72,9 +94,9 @@ def label_file(path: pathlib.Path) -> np.ndarray | SparseTable:
 
 def find_labels(
     labels: str | None,
-    column: Callable[[str | None], np.ndarray | None],
+    column: Callable[[str | None], np.ndarray | LabelLists | None],
     there: tuple[str, ...],
-) -> np.ndarray | SparseTable | None:
+) -> np.ndarray | SparseTable | LabelLists | None:
     """The labels by their name in the file or, if it has no such column, by their file."""
     if labels is not None and labels not in there and os.path.splitext(labels)[1]:
         return label_file(pathlib.Path(labels).expanduser())

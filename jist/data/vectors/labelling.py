@@ -6,7 +6,6 @@ import numpy as np
 from jaxtyping import Int
 
 from jist.data.errors import DataError
-from jist.data.sparse.matrix import SparseTable
 from jist.data.vectors.columns import Columns, Y, listed
 
 
@@ -73,10 +72,9 @@ def _check(part: Columns) -> None:
             f"{part.path} has no labels, called {listed(Y)}, nor a file of them beside it (`y.npy` "
             "beside `x.npy`): name their column, array or file by --labels"
         )
-    if isinstance(label, SparseTable):
+    if not isinstance(label, np.ndarray) or label.ndim > 1:
         raise DataError(
-            f"{part.path}: several labels for each example need sparse features, a SciPy CSR .npz, "
-            f"got an array {list(part.x.shape)}"
+            f"{part.path}: one class of each row is needed here, its rows may have several labels"
         )
     if label.dtype.kind == "f":
         wrong = np.flatnonzero(label != np.floor(label))  # NaN differs from everything

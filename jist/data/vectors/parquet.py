@@ -10,6 +10,7 @@ from jist.data.vectors.columns import (
     KEY,
     SPLIT,
     Columns,
+    LabelLists,
     X,
     Y,
     find,
@@ -44,7 +45,13 @@ def read_parquet(path: pathlib.Path, labels: str | None) -> Columns:
             raise DataError(f"{path}, row {row}: column {name!r} has no value")
         return np.asarray(table[name].to_pylist())
 
-    label = find_labels(labels, lambda wanted: column(Y, wanted), there)
+    def label_column(wanted: str | None) -> np.ndarray | LabelLists | None:
+        name = find(path, there, Y, wanted)
+        if name is None or not _is_list(table.schema.field(name).type):
+            return column(Y, wanted)
+        return _label_lists(path, name, table[name])
+
+    label = find_labels(labels, label_column, there)
     split, key = column(SPLIT), column(KEY)
     taken = {find(path, there, names, None) for names in (SPLIT, KEY)}
     taken.add(find(path, there, Y, None if labels is None or labels not in there else labels))
@@ -79,6 +86,24 @@ def _numbers(path: pathlib.Path, name: str, column: Any) -> np.ndarray:
         row = column.is_null().to_pylist().index(True)
         raise DataError(f"{path}, row {row}: column {name!r} has no value")
     return column.to_numpy().astype(np.float32)
+
+
+def _label_lists(path: pathlib.Path, name: str, column: Any) -> LabelLists:
+    """A column of lists of any length, of whole numbers or of text."""
+    import pyarrow.types as types
+
+    kind = column.type.value_type
+    text = types.is_string(kind) or types.is_large_string(kind) or types.is_null(kind)
+    if not types.is_integer(kind) and not text:
+        raise DataError(
+            f"{path}: lists of labels must hold whole numbers or text, column {name!r} has {kind}"
+        )
+    rows = column.to_pylist()
+    lacking = [row is None or None in row for row in rows]
+    if any(lacking):
+        raise DataError(f"{path}, row {lacking.index(True)}: column {name!r} lacks a value")
+    values = np.array([value for row in rows for value in row], np.str_ if text else np.int64)
+    return LabelLists(np.array([len(row) for row in rows], np.int64), values)
 
 
 def _rows_of_lists(path: pathlib.Path, name: str, column: Any) -> np.ndarray:

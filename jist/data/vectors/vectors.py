@@ -1,87 +1,31 @@
 """Vectors with classes, and which of them are for testing."""
 
 import dataclasses
-import functools
-import hashlib
 import os
 import pathlib
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from jist.data.dataset import Examples
 from jist.data.errors import DataError
 from jist.data.holdout import held_out
-from jist.data.on_disk import OnDisk
 from jist.data.sparse.matrix import SparseTable
 from jist.data.vectors.columns import Columns
+from jist.data.vectors.label_rows import has_several
 from jist.data.vectors.labelling import classes_of, indices
 from jist.data.vectors.numpy_files import read_npz, splits_of_npz
 from jist.data.vectors.reading import SUFFIXES, read_columns
-from jist.ragged import Ragged
+from jist.data.vectors.table_rows import TableRows
 
 SPLITS = ("train", "test")
 WITH_VALIDATION = ("train", "validation", "test")
-_BLOCK_BYTES = 64e6  # read at a time, so that checking needs no memory
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Vectors(Examples):
-    """Vectors of one split, dense or sparse. Keys are the file's, or numbers of its rows.
-
-    Attributes:
-        path: their file.
-        rows: which rows of `table` they are, ascending [N].
-        table: the vectors of the file, numbers of any type, in memory or mapped; or sparse rows.
-    """
-
-    path: pathlib.Path
-    rows: np.ndarray
-    table: np.ndarray | SparseTable
-
-    @property
-    def dim(self) -> int:
-        """The length D of a vector."""
-        return self.table.shape[1]
-
-    def sparse(self) -> Ragged | None:
-        """All vectors as sparse rows {"indices", "values"}; None where the file has no such."""
-        return self.table.rows.rows(self.rows) if isinstance(self.table, SparseTable) else None
-
-    def read(self) -> Float[np.ndarray, "examples dim"]:
-        """All vectors [N, D] float32, in memory."""
-        assert isinstance(self.table, np.ndarray)
-        whole = len(self.rows) == len(self.table)
-        return np.asarray(self.table if whole else self.table[self.rows], np.float32)
-
-    def on_disk(self) -> OnDisk:
-        """The same vectors, read when they are used where their file is mapped."""
-        assert isinstance(self.table, np.ndarray)
-        return OnDisk(self.table, self.rows)
-
-    @functools.cached_property
-    def sha256(self) -> str:
-        """Digest of the vectors.
-
-        Raises:
-            DataError: a number is not finite; file and row are named.
-        """
-        if isinstance(self.table, SparseTable):
-            return self.table.digest(self.rows)
-        digest = hashlib.sha256(f"{self.table.dtype} {self.table.shape}".encode())
-        block = max(1, int(_BLOCK_BYTES / max(1, self.table.itemsize * self.dim)))
-        for start in range(0, len(self.rows), block):
-            rows = self.rows[start : start + block]
-            whole = rows[-1] - rows[0] + 1 == len(rows)
-            values = self.table[rows[0] : rows[-1] + 1] if whole else self.table[rows]
-            if values.dtype.kind == "f" and not np.isfinite(values).all():
-                row, column = np.argwhere(~np.isfinite(values))[0]
-                raise DataError(
-                    f"{self.path}, row {rows[row]}: feature {column} is {values[row, column]}"
-                )
-            digest.update(np.ascontiguousarray(values).data)
-        return digest.hexdigest()
+class Vectors(TableRows, Examples):
+    """Vectors of one split, dense or sparse. Keys are the file's, or numbers of its rows."""
 
     def describe(self) -> dict[str, Any]:
         """As of other examples; and the digest of the vectors."""
@@ -194,11 +138,13 @@ def read_files(path: str, labels: str | None) -> list[Columns]:
         raise DataError(
             f"{files[0].path} has {wide[0]} features in a row, {files[1].path} has {wide[1]}"
         )
-    for what in ("x", "label"):
-        if len({isinstance(getattr(part, what), SparseTable) for part in files}) > 1:
+    for both, what in (
+        ([isinstance(part.x, SparseTable) for part in files], "sparse features"),
+        ([has_several(part.label) for part in files], "several labels of a row"),
+    ):
+        if len({*both}) > 1:
             raise DataError(
-                f"{files[0].path} and {files[1].path} must both hold sparse "
-                f"{'features' if what == 'x' else 'labels'}, or neither"
+                f"{files[0].path} and {files[1].path} must both hold {what}, or neither"
             )
     return files
 

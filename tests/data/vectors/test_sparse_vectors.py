@@ -82,9 +82,9 @@ def test_what_does_not_fit_is_told(tmp_path):
     for path, given, message in (
         (sparse, None, "sparse.npz has no labels, called y, .* --labels"),
         (sparse, labels, r"there are 20 rows of features, and labels \[19, 4\]"),
-        (f"{sparse},{tmp_path}/dense.npz", None, "must both hold sparse features, or neither"),
+        (f"{sparse},{tmp_path}/dense.npz", whole, "must both hold sparse features, or neither"),
         (f"{tmp_path}/csc.npz", None, "must hold a matrix of format 'csr', got 'csc'"),
-        (f"{tmp_path}/dense.npz", whole, "several labels for each example need sparse features"),
+        (f"{tmp_path}/dense.npz", whole, "one class of each row is needed here"),
     ):
         with pytest.raises(DataError, match=message):
             load_vectors(path, "train", labels=given)

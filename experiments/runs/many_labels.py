@@ -1,4 +1,4 @@
-"""Sparse rows with many labels: the Repository's text, or matrices of SciPy."""
+"""Examples with many labels: the Repository's text, matrices of SciPy, and dense vectors."""
 
 import dataclasses
 import functools
@@ -12,32 +12,43 @@ from flax import nnx
 from rich.progress import Progress
 
 from experiments.command.options import ImageOptions
-from experiments.runs.splits import SparseSplit
+from experiments.runs.splits import ManyLabelSplit, many_label_splits
 from experiments.runs.stores import SPLITS
-from experiments.runs.vectors import of_rows, read_vectors
+from experiments.runs.vectors import check_of_rows, of_rows, read_vectors
 from jist.data import DataError
-from jist.data.sparse import SparseExamples, load_xc
-from jist.data.vectors import Columns, many_labelled, splits_in
-from jist.models import SparseMLP
+from jist.data.sparse import SparseExamples, SparseTable, load_xc
+from jist.data.vectors import SUFFIXES, Columns, LabelledVectors, many_labelled, splits_in
+from jist.models import MLP, SparseMLP
 from jist.ragged import Ragged
 from jist.tasks import Task, inverse_propensities, multilabel, prior_outputs
 
 
 @dataclasses.dataclass(frozen=True)
-class SparseInputs:
-    """Sparse rows as they are (VLDB 2022, §5: Amazon-670k).
+class ManyLabelInputs:
+    """Vectors as they are, sparse ones above all (VLDB 2022, §5: Amazon-670k).
 
     Attributes:
         options: the options.
         files: what the path of `features:PATH` holds; None of `xc:PATH`.
+
+    Raises:
+        UsageError: an option of sparse rows, and the vectors are dense.
     """
 
     options: ImageOptions
     files: list[Columns] | None = None
-    sparse_rows = True
+    kind = "file of vectors (.npy, .npz, .parquet)"
+
+    def __post_init__(self) -> None:
+        check_of_rows(self.options, sparse=self.sparse_rows)
+
+    @property
+    def sparse_rows(self) -> bool:
+        """Whether the vectors are sparse rows."""
+        return self.files is None or isinstance(self.files[0].x, SparseTable)
 
     @functools.cached_property
-    def _splits(self) -> dict[str, SparseExamples]:
+    def _splits(self) -> Mapping[str, SparseExamples | LabelledVectors]:
         options = self.options
         if self.files is None:
             path = options.dataset.removeprefix("xc:")
@@ -71,7 +82,9 @@ class SparseInputs:
         train, options = self._splits["train"], self.options
 
         def network(widths: tuple[int, ...], **how: Any) -> nnx.Module:
-            model = SparseMLP(widths, negatives=options.negatives, **of_rows(options), **how)
+            of = SparseMLP if self.sparse_rows else MLP
+            own = of_rows(options) if self.sparse_rows else {}
+            model = of(widths, negatives=options.negatives, **own, **how)
             assert model.last.bias is not None  # every output layer has one
             loss = options.multilabel_loss
             bias = prior_outputs(train.label_frequencies, len(train), loss)
@@ -95,15 +108,20 @@ class SparseInputs:
 
     @property
     def pinned(self) -> Mapping[str, str]:
-        """The digest of the examples: files may be written anew under their names."""
+        """The digests of the examples: files may be written anew under their names."""
         found = {split: examples.describe() for split, examples in self._splits.items()}
-        return {f"{split}_examples_sha256": of["examples_sha256"] for split, of in found.items()}
+        return {
+            f"{split}_{name}": digest
+            for split, of in found.items()
+            for name, digest in of.items()
+            if name.endswith("_sha256")
+        }
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """There is no encoder; how networks are trained on sparse rows."""
+        """There is no encoder; how networks are trained on many labels, and on sparse rows."""
         loss = {name: getattr(self.options, name) for name in ("multilabel_loss", "negatives")}
-        return {"encoder": "none"} | loss | of_rows(self.options)
+        return {"encoder": "none"} | loss | (of_rows(self.options) if self.sparse_rows else {})
 
     @property
     def train_labels(self) -> tuple[int, None]:
@@ -112,22 +130,26 @@ class SparseInputs:
 
     def splits(
         self, mask_ratio: float, directory: pathlib.Path, progress: Progress
-    ) -> dict[str, SparseSplit]:
+    ) -> dict[str, ManyLabelSplit]:
         """The rows; nothing is written."""
-        return {split: SparseSplit(examples) for split, examples in self._splits.items()}
+        return many_label_splits(self._splits, self.options.resident_gb)
 
     def renewed(self, mask: str, mask_ratio: float) -> Callable[[int], np.ndarray] | None:
         """Rows stay the same."""
         return None
 
+    def takes(self, name: str) -> bool:
+        """Whether a file holds vectors by its name."""
+        return pathlib.Path(name).suffix.lower() in SUFFIXES
+
     def read(self, path: pathlib.Path) -> tuple[list[str], np.ndarray | Ragged]:
-        """The test rows of another directory, or a sparse matrix; and the name of each row.
+        """The test rows of another directory, or the vectors of a file; and the name of each row.
 
         Raises:
             DataError: they cannot be read, or have other features than the run's.
         """
-        if path.suffix.lower() == ".npz":
-            return read_vectors(path, self.dim, sparse=True)
+        if self.takes(path.name) or not self.sparse_rows:
+            return read_vectors(path, self.dim, sparse=self.sparse_rows)
         found = load_xc(path, "test")
         if found.feature_count != self.dim:
             raise DataError(f"{path} has {found.feature_count} features, the run's {self.dim}")
