@@ -13,9 +13,8 @@ from experiments.runs.images import build_encoder, check_sees_patches
 from jist import strategies
 from jist.finetuning import Cropped, Mirrored, adamw_by_depth
 from jist.models import Classifier, name_neurons
+from jist.models.neurons import CORRECTIONS
 from jist.tasks import Task
-
-CORRECTIONS = ("scale", "none")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +32,8 @@ class FinetuneOptions(BandOptions, EndToEndOptions):
     neurons: tuple[str, ...] = ("mlp", "heads")
     """What of the encoder is partitioned (ist, ensemble): any of mlp, heads and blocks."""
     correction: str = "scale"
-    """What corrects a subnetwork for its missing neurons: scale or none."""
+    """What corrects a subnetwork for its missing neurons: reconstruct (they are estimated from its
+    own by least squares), scale or none."""
     pooling: str = "cls"
     """What the head sees: the cls token, or the mean of the visible patches' tokens."""
     least_crop: float = 0.6
@@ -81,7 +81,7 @@ def build_classifier(options: FinetuneOptions, classes: int) -> Classifier:
         ValueError: as `build_encoder` and `name_neurons`, or the encoder sees images whole.
     """
     encoder = check_sees_patches(options.images, build_encoder(options.images))
-    name_neurons(encoder, options.neurons, scaled=options.correction == "scale")
+    name_neurons(encoder, options.neurons, correction=options.correction)
     views = Cropped(options.least_crop) if options.random else Mirrored(encoder.config.grid)
     rngs = nnx.Rngs(options.seed)
     return Classifier(encoder, classes, pooling=options.pooling, views=views, rngs=rngs)

@@ -8,6 +8,7 @@ from jist.models.mlp import MLP
 from jist.models.neurons import name_neurons, unnamed
 from jist.models.preprocessing import Preprocessing
 from jist.models.probe import LinearProbe
+from jist.models.reconstruct import Reconstruct
 from jist.models.resnet import ResNet50
 from jist.models.resnet18 import ResNet18
 from jist.models.shipped import shipped_encoders
@@ -41,6 +42,7 @@ __all__ = [
     "LinearProbe",
     "MAEEncoder",
     "Preprocessing",
+    "Reconstruct",
     "ResNet18",
     "ResNet50",
     "Scale",

@@ -5,16 +5,18 @@ from collections.abc import Sequence
 import jax
 from flax import nnx
 
+from jist.models.reconstruct import Reconstruct
 from jist.models.stack import Stack
 from jist.models.standardize import Scale, Statistic
 from jist.models.transformer import Block
 from jist.models.vit import MAEEncoder
 
 KINDS = ("mlp", "heads", "blocks")
+CORRECTIONS = ("scale", "reconstruct", "none")
 
 
 def name_neurons(
-    encoder: MAEEncoder, kinds: Sequence[str] = ("mlp", "heads"), *, scaled: bool = False
+    encoder: MAEEncoder, kinds: Sequence[str] = ("mlp", "heads"), *, correction: str = "none"
 ) -> None:
     """Names the neurons of an encoder in the metadata of its parameters, in place.
 
@@ -27,23 +29,31 @@ def name_neurons(
     Args:
         encoder: of any values.
         kinds: which neurons are named, of `KINDS`; the others stay on every worker.
-        scaled: whether a subnetwork's activations are scaled up as `Scale` does, so that the sums
-            that they enter estimate the full network's; blocks are not. The full network is
-            unchanged.
+        correction: what corrects a subnetwork for the neurons and heads that it lacks: "scale", its
+            activations are scaled up as `Scale` does, so that the sums that they enter estimate the
+            full network's; "reconstruct", what the others give is estimated from its own by least
+            squares (`Reconstruct`), under IST; or "none". The full network is unchanged.
 
     Raises:
-        ValueError: an unknown kind, or none.
+        ValueError: an unknown kind, or none; an unknown correction; or "reconstruct" of blocks.
     """
+    if correction not in CORRECTIONS:
+        raise ValueError(f"correction must be one of {CORRECTIONS}, got {correction!r}")
+    if correction == "reconstruct" and "blocks" in kinds:
+        raise ValueError(
+            "correction='reconstruct' needs neurons of mlp and heads alone, got "
+            f"{tuple(kinds)}: what whole blocks give is not estimated"
+        )
     if not kinds or not set(kinds) <= set(KINDS):
         raise ValueError(f"neurons must be some of {KINDS}, got {tuple(kinds)}")
     stacked = "blocks" in kinds
     for number, block in enumerate(encoder.blocks):
-        name_block(block, "blocks" if stacked else f"block{number}", kinds, scaled=scaled)
+        name_block(block, "blocks" if stacked else f"block{number}", kinds, correction=correction)
     if stacked:
         encoder.blocks = Stack(list(encoder.blocks), "blocks?")
 
 
-def name_block(block: Block, name: str, kinds: Sequence[str], *, scaled: bool) -> None:
+def name_block(block: Block, name: str, kinds: Sequence[str], *, correction: str) -> None:
     """Names the neurons of one block, in place.
 
     A head has its columns in the fused projection to queries, keys and values. The residual
@@ -54,16 +64,22 @@ def name_block(block: Block, name: str, kinds: Sequence[str], *, scaled: bool) -
         block.mlp_in.kernel.set_metadata(neurons=(None, layer))
         _bias_of(block.mlp_in).set_metadata(neurons=(layer,))
         block.mlp_out.kernel.set_metadata(neurons=(layer, None))
-        if scaled:
-            block.correction = Scale(block.mlp_in.out_features, layer)
+        block.correction = _correction(correction, block.mlp_in.out_features, layer)
     if "heads" in kinds:
         layer, attention = f"{name}.heads?", block.attention
         fused, width = (3, layer, attention.width), attention.width
         attention.qkv.kernel.set_metadata(neurons=(None, fused))
         _bias_of(attention.qkv).set_metadata(neurons=(fused,))
         attention.out.kernel.set_metadata(neurons=((layer, width), None))
-        if scaled:
-            attention.correction = Scale(attention.out.in_features // width, layer)
+        heads = attention.out.in_features // width
+        attention.correction = _correction(correction, heads, layer)
+
+
+def _correction(correction: str, width: int, layer: str) -> Scale | Reconstruct | None:
+    """What a layer's activations meet on their way to the linear map that reads them."""
+    if correction == "scale":
+        return Scale(width, layer)
+    return Reconstruct() if correction == "reconstruct" else None
 
 
 def unnamed(encoder: MAEEncoder) -> MAEEncoder:

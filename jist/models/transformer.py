@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from jist.models.primitives import gelu, layer_norm, linear
+from jist.models.reconstruct import Reconstruct
 from jist.models.standardize import Scale
 
 
@@ -29,7 +30,7 @@ class Attention(nnx.Module):
     """Multi-head self-attention with one fused projection to queries, keys and values.
 
     How many heads there are is read from the kernels, so a subnetwork may have fewer. `correction`
-    scales what they give; `jist.models.name_neurons` sets it.
+    is for what a subnetwork lacks of them; `jist.models.name_neurons` sets it.
     """
 
     def __init__(self, dim: int, heads: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
@@ -37,7 +38,7 @@ class Attention(nnx.Module):
             nnx.Linear, kernel_init=nnx.initializers.xavier_uniform(), dtype=dtype, rngs=rngs
         )
         self.width = dim // heads  # of a head
-        self.correction: Scale | None = nnx.data(None)
+        self.correction: Scale | Reconstruct | None = nnx.data(None)
         self.qkv = new_linear(dim, 3 * dim)
         self.out = new_linear(dim, dim)
 
@@ -76,7 +77,7 @@ class Attention(nnx.Module):
     ) -> Float[Array, "batch tokens dim"]:
         """Projects the outputs of all heads."""
         x = x.reshape(*x.shape[:2], -1)
-        return linear(self.out, x if self.correction is None else self.correction(x))
+        return _read(self.out, x, self.correction)
 
     def _by_head(
         self, x: Float[Array, "batch tokens several"]
@@ -111,7 +112,8 @@ class Block(nnx.Module):
         self.norm2 = norm(dim)
         self.mlp_in = new_linear(dim, mlp_dim)
         self.mlp_out = new_linear(mlp_dim, dim)
-        self.correction: Scale | None = nnx.data(None)  # of the MLP, as that of `Attention`
+        # Of the MLP, as that of `Attention`.
+        self.correction: Scale | Reconstruct | None = nnx.data(None)
 
     def __call__(
         self,
@@ -133,9 +135,16 @@ class Block(nnx.Module):
         """
         x = x[:, :wanted] + self.attention(layer_norm(self.norm1, x), valid, wanted)
         hidden = gelu(linear(self.mlp_in, layer_norm(self.norm2, x)))
-        if self.correction is not None:
-            hidden = self.correction(hidden)
-        return x + linear(self.mlp_out, hidden)
+        return x + _read(self.mlp_out, hidden, self.correction)
+
+
+def _read(
+    reader: nnx.Linear, x: Float[Array, "*rows inputs"], correction: Scale | Reconstruct | None
+) -> Float[Array, "*rows outputs"]:
+    """The linear map of a layer's activations, corrected for those that are not there."""
+    if isinstance(correction, Reconstruct):
+        return correction(reader, x)
+    return linear(reader, x if correction is None else correction(x))
 
 
 def blocks(

@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
 from jist import ist
-from jist.models import Scale
+from jist.models import Reconstruct, Scale
 from jist.ragged import batch_shapes
 from jist.strategies.local import Examples, Loss, softmax_cross_entropy, worker_metrics
 from jist.strategies.strategy import State, Strategy
@@ -32,8 +32,9 @@ class Ensemble(Strategy):
     Args and errors as for `Strategy`; and as for `IST`, the model names its neurons.
 
     Raises:
-        ValueError: the model scales activations by how many of its neurons are there: all are in
-            the assembled network, of which each neuron sees those of its own subnet.
+        ValueError: the model scales activations by how many of its neurons are there, or has those
+            reconstructed that are not: all are in the assembled network, of which each neuron sees
+            those of its own subnet.
     """
 
     def __init__(
@@ -47,10 +48,12 @@ class Ensemble(Strategy):
         loss: Loss = softmax_cross_entropy,
         mesh: Mesh | None = None,
     ):
-        if any(isinstance(module, Scale) for _, module in nnx.iter_modules(model)):
+        corrections = (Scale, Reconstruct)
+        if any(isinstance(module, corrections) for _, module in nnx.iter_modules(model)):
             raise ValueError(
-                "model must not scale its subnets up (norm='scale'): they stay subnets when an "
-                "ensemble is put together"
+                "model must not correct its subnets for what they lack (norm='scale', "
+                "correction='scale' or 'reconstruct'): they stay subnets when an ensemble is put "
+                "together"
             )
         if partition == "rolling":
             raise ValueError("partition='rolling' moves every round, those of an ensemble never do")

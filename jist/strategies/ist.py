@@ -6,6 +6,9 @@ Networks using Independent Subnet Training. VLDB 2022.
 Every round the hidden neurons are assigned to the workers at random, each worker trains only the
 parameters between its own neurons for J local steps, the pieces are put back together, and the
 neurons are assigned anew. No parameter between neurons is on two workers, so nothing collides.
+
+What a subnetwork lacks may be reconstructed, where the model says so
+(`jist.strategies.reconstructing`).
 """
 
 import functools
@@ -13,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax.sharding import Mesh
@@ -27,6 +31,7 @@ from jist.strategies.fresh import FreshState
 from jist.strategies.local import Examples, Loss, softmax_cross_entropy, worker_metrics
 from jist.strategies.outer import outer_step_of_trained
 from jist.strategies.participation import participants
+from jist.strategies.reconstructing import Reconstructing
 from jist.strategies.strategy import OPTIMIZER_STATES, State, Strategy
 
 EXCHANGES = ("auto", "replicated", "sharded")
@@ -112,6 +117,7 @@ class IST(Strategy):
         if self._carry:
             params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
             self._opt_axes = ist.optimizer_axes(optimizer, params, self._assignment.axes)
+        self._reconstructing = Reconstructing(model, loss)
         super().__init__(
             model, optimizer, workers=workers, local_steps=local_steps, loss=loss, mesh=mesh
         )
@@ -159,6 +165,11 @@ class IST(Strategy):
             )
         if self._replicas > 1:
             raise ValueError(f"exchange='sharded' needs replicas=1, got {self._replicas}")
+        if self._reconstructing.layers:
+            raise ValueError(
+                "exchange='sharded' needs a model that reconstructs nothing: that takes the full "
+                f"network on every device, got {self._reconstructing.layers} layers that are"
+            )
         travel.check_owners(self._assignment.widths, self.mesh.size)
         for tree, axes, _ in self._travelling():
             travel.owner_specs(tree, axes)
@@ -185,6 +196,16 @@ class IST(Strategy):
             else costs.replicated_bytes(tree, axes, widths, self.workers, wire, self.participants)
             for tree, axes, wire in self._travelling()
         )
+
+    def flops_per_step(self, examples: Examples, batch_size: int) -> int:
+        """As of `Strategy`, with a step's share of what a round takes to reconstruct."""
+        once = self._reconstructing.flops(
+            self._worker_shapes(),
+            (self._params, self._rest),
+            examples,
+            (self.local_steps, batch_size),
+        )
+        return super().flops_per_step(examples, batch_size) + once // self.local_steps
 
     @property
     def _sharded(self) -> bool:
@@ -237,17 +258,26 @@ class IST(Strategy):
         else:
             opt_state = jax.vmap(lambda own: self._fresh.start(own, before))(params)
 
+        keys = self._worker_keys(state, len(order))
+        own_rest = ist.cut(rest, self._assignment.rest_axes, own)
+        added = self._reconstructing.added(
+            params, own_rest, state.params, rest, examples, order, keys, in_turn=self._on_cpu
+        )
+        if added is not None:
+            params = jax.tree.map(jnp.add, params, added)
         params, opt_state, losses = self._local.steps_of_all(
             params,
-            ist.cut(rest, self._assignment.rest_axes, own),
+            own_rest,
             opt_state,
             examples,
             order,
             self._assignment.mask(own),
-            self._worker_keys(state, len(order)),
+            keys,
             None if weights is None else travel.of_device(weights, len(order)) > 0,
             in_turn=self._on_cpu,
         )
+        if added is not None:
+            params = jax.tree.map(jnp.subtract, params, added)
 
         if self._carry:
             opt_state = self._give(

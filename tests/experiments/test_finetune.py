@@ -43,6 +43,7 @@ def options(tmp_path_factory):
         strategy="ist",
         workers=2,
         local_steps=1,  # all rounds are one program
+        correction="reconstruct",
         epochs=2,
         dtype="float32",
         run_dir=directory / "whole",
@@ -95,7 +96,7 @@ def test_a_killed_run_resumes_with_the_same_bits(options, result, tmp_path, monk
     ("wrong", "message"),
     [
         ({"mask": "none"}, "mask must be one of .*'fixed', 'random'"),
-        ({"correction": "standardize"}, "correction must be one of .*'scale', 'none'"),
+        ({"correction": "standardize"}, "correction must be one of .*'reconstruct', 'none'"),
         ({"least_crop": 0.0}, r"least_crop must lie in \(0, 1\], got 0"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"dataset": "masked:x"}, "comes with its masks"),

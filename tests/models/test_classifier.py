@@ -100,7 +100,7 @@ def block_of(p, x, heads, neurons, width, scaled):
 def test_a_subnetwork_of_a_block_is_the_sum_over_its_heads_and_neurons(scaled, workers):
     block = filled(lambda: Block(12, 3, 10, 1e-6, dtype=jnp.float32, rngs=nnx.Rngs(0)))
     p = {name: np.asarray(array, np.float64) for name, array in tensors(block).items()}
-    name_block(block, "block0", ("mlp", "heads"), scaled=scaled)
+    name_block(block, "block0", ("mlp", "heads"), correction="scale" if scaled else "none")
     assignment = Assignment(block, workers, "uniform")
     assert assignment.widths == {"block0.heads?": 3, "block0.mlp": 10}
     graphdef, params, rest = nnx.split(block, nnx.Param, ...)
@@ -121,10 +121,13 @@ def test_a_subnetwork_of_a_block_is_the_sum_over_its_heads_and_neurons(scaled, w
 DEEP = dataclasses.replace(CONFIG, depth=3)
 
 
-@pytest.mark.parametrize("kinds", [("mlp", "heads"), ("mlp", "heads", "blocks")])
-def test_naming_neurons_changes_neither_the_network_nor_its_tensors(kinds):
+@pytest.mark.parametrize(
+    ("kinds", "correction"),
+    [(("mlp", "heads"), "reconstruct"), (("mlp", "heads", "blocks"), "scale")],
+)
+def test_naming_neurons_changes_neither_the_network_nor_its_tensors(kinds, correction):
     plain, named = (filled(lambda: MAEEncoder(DEEP, rngs=nnx.Rngs(0))) for _ in range(2))
-    name_neurons(named, kinds, scaled=True)
+    name_neurons(named, kinds, correction=correction)
     np.testing.assert_allclose(tokens(named), tokens(plain), atol=1e-5)
     back, before = tensors(unnamed(named)), tensors(plain)
     assert back.keys() == before.keys()
@@ -137,6 +140,10 @@ def test_naming_neurons_changes_neither_the_network_nor_its_tensors(kinds):
 def test_unknown_neurons_are_refused(encoder):
     with pytest.raises(ValueError, match="neurons must be some of"):
         name_neurons(encoder, ("mlp", "tails"))
+    with pytest.raises(ValueError, match="correction must be one of"):
+        name_neurons(encoder, correction="standardize")
+    with pytest.raises(ValueError, match="'reconstruct' needs neurons of mlp and heads alone"):
+        name_neurons(encoder, ("blocks",), correction="reconstruct")
 
 
 def test_a_worker_encodes_with_its_own_blocks_in_their_order():

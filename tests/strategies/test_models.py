@@ -239,5 +239,5 @@ def test_the_model_that_is_given_keeps_its_mode():
 
 def test_an_ensemble_refuses_subnets_that_are_scaled():
     model = MLP((6, 12, 3), norm="scale", rngs=nnx.Rngs(0))
-    with pytest.raises(ValueError, match="model must not scale its subnets up"):
+    with pytest.raises(ValueError, match="model must not correct its subnets"):
         Ensemble(model, optax.sgd(0.1), workers=2, local_steps=3)
