@@ -7,13 +7,14 @@ r"""A trained run as a directory that other programs use: preprocessing, encoder
 `--format stablehlo` writes one program for any number of images and of visible patches;
 `predict.py` beside it runs it with NumPy, JAX and flatbuffers alone. `onnx` writes a graph for ONNX
 Runtime, of at most as many visible patches as the run saw. `safetensors` writes `head.safetensors`
-and `encoder/`, for programs of one's own. In all of them the deployed statistics are folded into
-the head's linear layers, and `config.json` says the rest: classes, temperature, size, resizing,
-filter, mean and deviation of images, masks, and how far a program's probabilities are from jist's.
+and `encoder/`, for programs of one's own; of a network of convolutions it is not written. In all of
+them the deployed statistics are folded into the head's linear layers, and `config.json` says the
+rest: classes, temperature, size, resizing, filter, mean and deviation of images, masks, and how far
+a program's probabilities are from jist's.
 `--weights bfloat16` makes it half as large, `int8` a quarter; it computes in float32 all the same.
 
-Takes runs of every script that trains heads, on images, clips or vectors, and of
-`experiments.finetune`. Expected: half a minute.
+Takes runs of every script that trains heads, on images, clips or vectors, of
+`experiments.finetune` and of `experiments.convnet`. Expected: half a minute.
 """
 
 import dataclasses
@@ -45,9 +46,9 @@ from jist.masking import FixedMask, patches_kept
 from jist.models import MLP, Classifier, ImageClassifier, SparseMLP
 from jist.probabilities import log_probabilities
 
-# By format, as what weights are stored. A graph of ONNX with others could not be checked where this
-# was written; and 8-bit numbers with their scales are no encoder that scripts could read.
-TYPES = {"stablehlo": WEIGHTS, "safetensors": WEIGHTS[:2], "onnx": WEIGHTS[:1]}
+# By format, as what weights are stored: 8-bit numbers with their scales are no encoder that scripts
+# could read.
+TYPES = {"stablehlo": WEIGHTS, "safetensors": WEIGHTS[:2], "onnx": WEIGHTS}
 FORMATS = tuple(TYPES)
 CHECKED = 100  # examples on which a program is compared with jist
 MOST = 1e-4  # relative difference of a probability, of a program that computes as jist does
@@ -67,8 +68,8 @@ class ExportOptions(Options):
     format: str = "stablehlo"
     """stablehlo, safetensors, or onnx."""
     weights: str = "float32"
-    """Stored as float32, bfloat16, or int8 with a scale for every output; not of onnx, and of
-    safetensors not as int8."""
+    """Stored as float32, bfloat16, or int8 with a scale for every output; of safetensors not as
+    int8."""
     training: str | None = None
     """Which training of the run, if it has several; by default the one with the best accuracy."""
     checkpoint: str = "last"
@@ -188,35 +189,46 @@ def _by_jax(directory: pathlib.Path, arguments: list[np.ndarray]) -> np.ndarray:
 def _by_onnx(directory: pathlib.Path, arguments: list[np.ndarray]) -> np.ndarray:
     import onnxruntime  # pyright: ignore[reportMissingImports]
 
+    onnxruntime.set_default_logger_severity(3)
     session = onnxruntime.InferenceSession(directory / "model.onnx")
     names = [given.name for given in session.get_inputs()]
     return np.asarray(session.run(None, dict(zip(names, arguments, strict=True)))[0])
 
 
 def restored(options: ExportOptions) -> Trained:
-    """A head on frozen features, or an encoder and its head that were trained together.
+    """A head on frozen features, or a network that was trained end to end.
 
     Raises:
-        UsageError: the run has many labels, and not one class for each example; or its network is
-            one of convolutions.
+        UsageError: the run has many labels, and not one class for each example.
     """
     opened = open_run(options.run_dir, options.data_dir)
     training = chosen_training(opened, options.run_dir, options.training, options.checkpoint)
     model, class_names, temperature = opened.restore(training, options.checkpoint)
     inputs, ratio, pool = opened.inputs, opened.ratio(training), opened.images.pool
+    trained = {"temperature": temperature or 1.0, "weights": options.weights}
     if isinstance(model, ImageClassifier):
-        raise UsageError(
-            f"run_dir={options.run_dir} is a network of convolutions, which is not exported"
+        assert isinstance(inputs, NetworkInputs)
+        if options.format == "safetensors":
+            raise UsageError(
+                f"format={options.format}: run_dir={options.run_dir} is a network of convolutions, "
+                "of which stablehlo and onnx are written"
+            )
+        network = ImageClassifier(  # without the views of training
+            model.network, preprocessing=model.preprocessing, rngs=nnx.Rngs(0)
         )
-    if isinstance(model, Classifier):
-        head, encoder, pool = model.head, model.encoder, model.pooling
+        network.eval()
+        deployed = Deployed([], **trained, network=network, image_size=inputs.image_size)
+    elif isinstance(model, Classifier):
+        model.encoder.eval()
+        layers = folded_layers(model.head)
+        deployed = Deployed(layers, **trained, encoder=model.encoder, pool=model.pooling)
     elif isinstance(model, SparseMLP) or not isinstance(model, MLP):
         raise UsageError(f"run_dir={options.run_dir} ranks many labels, which is not exported")
     else:
-        head, encoder = model, inputs.encoder if isinstance(inputs, ImageInputs) else None
-    if encoder is not None:
-        encoder.eval()
-    deployed = Deployed(folded_layers(head), temperature or 1.0, encoder, pool, options.weights)
+        encoder = inputs.encoder if isinstance(inputs, ImageInputs) else None
+        if encoder is not None:
+            encoder.eval()
+        deployed = Deployed(folded_layers(model), **trained, encoder=encoder, pool=pool)
     arguments, features = some_examples(inputs, deployed, ratio, options)
     logits = np.asarray(predict(model, features))
     probabilities = np.exp(log_probabilities(logits, temperature or 1.0))
@@ -236,7 +248,9 @@ def some_examples(
         return [x], jnp.asarray(x)
     images, ids = first_images(inputs.examples("test"), deployed)
     encoder = deployed.encoder
-    assert encoder is not None
+    if encoder is None:
+        assert isinstance(inputs, NetworkInputs)
+        return [images], inputs.given(images, None)
     mask = FixedMask(encoder.config.patches, ratio, inputs.options.seed)
     keep = np.asarray(mask(jnp.asarray(ids)))
     arguments = [images, keep] if deployed.sees_patches else [images]
@@ -249,18 +263,14 @@ def some_examples(
 
 def first_images(dataset: Dataset, deployed: Deployed) -> tuple[np.ndarray, np.ndarray]:
     """Pixels and ids of the first images of a data set."""
-    encoder = deployed.encoder
-    assert encoder is not None
-    first = next(
-        iter(
-            batches(
-                dataset,
-                image_size=encoder.config.image_size,
-                preprocessing=encoder.preprocessing,
-                batch_size=CHECKED,
-            )
-        )
+    assert deployed.preprocessing is not None
+    found = batches(
+        dataset,
+        image_size=deployed.side,
+        preprocessing=deployed.preprocessing,
+        batch_size=CHECKED,
     )
+    first = next(iter(found))
     return first.images, first.example_ids
 
 
@@ -275,18 +285,23 @@ def described(
         "activation": "relu",
         "patches": 0,
     }
-    encoder = deployed.encoder
-    if encoder is None:
+    encoder, preprocessing = deployed.encoder, deployed.preprocessing
+    if preprocessing is None:
         return known | {"features": len(deployed.layers[0][0])}
+    images = {
+        "image_size": deployed.side,
+        "preprocessing": {"resize": "crop"} | preprocessing.as_json(),
+    }
+    if encoder is None:
+        return known | images
     patches = encoder.config.patches if deployed.sees_patches else 0
     return known | {
-        "image_size": encoder.config.image_size,
         "patch_size": encoder.config.patch_size,
         "patches": patches,
         "visible": patches_kept(patches, ratio) if patches else 0,
         "max_missing": max_missing,
         "pool": deployed.pool,
-        "preprocessing": {"resize": "crop"} | encoder.preprocessing.as_json(),
+        **images,
     }
 
 

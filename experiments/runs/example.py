@@ -10,6 +10,7 @@ _RUNTIMES = {
     "onnx": (
         "NumPy and ONNX Runtime",
         "import onnxruntime",
+        "onnxruntime.set_default_logger_severity(3)  # errors\n"
         'session = onnxruntime.InferenceSession(here / "model.onnx")\n'
         "names = [given.name for given in session.get_inputs()]\n"
         "program = lambda *given: session.run(None, dict(zip(names, given)))[0]",

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from jist.export.folded import Layer
 from jist.export.weights import widened, with_widened
 from jist.features.encoding import exact_products
-from jist.models import Encoder, MAEEncoder
+from jist.models import Encoder, ImageClassifier, MAEEncoder, Preprocessing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,11 +19,13 @@ class Deployed:
     """A classifier that is trained.
 
     Attributes:
-        layers: kernel and bias of the head's layers, with a ReLU between them.
+        layers: kernel and bias of the head's layers, with a ReLU between them; none of a network.
         temperature: by which logits are divided.
         encoder: that sees the images, in evaluation mode; None if the head takes features.
         pool: what the head sees of its tokens: cls, mean or both.
         weights: the type in which kernels are stored: float32, bfloat16 or int8.
+        network: of convolutions, in evaluation mode, in the place of encoder and layers.
+        image_size: side of the images that the network sees.
     """
 
     layers: list[Layer]
@@ -31,6 +33,19 @@ class Deployed:
     encoder: Encoder | None = None
     pool: str = "cls"
     weights: str = "float32"
+    network: ImageClassifier | None = None
+    image_size: int = 0
+
+    @property
+    def side(self) -> int:
+        """Side of the images in pixels; 0 if the head takes features."""
+        return self.image_size if self.encoder is None else self.encoder.config.image_size
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How images are resized and normalised; None if the head takes features."""
+        seer = self.encoder or self.network
+        return None if seer is None else seer.preprocessing
 
     @property
     def sees_patches(self) -> bool:
@@ -44,11 +59,10 @@ class Deployed:
             batch: number of examples, or its name.
             visible: number of visible patches, or its name.
         """
-        if self.encoder is None:
+        if self.preprocessing is None:
             return [jax.ShapeDtypeStruct((batch, len(self.layers[0][0])), jnp.float32)]
-        side = self.encoder.config.image_size
-        channels = len(self.encoder.preprocessing.mean)
-        images = jax.ShapeDtypeStruct((batch, side, side, channels), jnp.uint8)
+        shape = (batch, self.side, self.side, len(self.preprocessing.mean))
+        images = jax.ShapeDtypeStruct(shape, jnp.uint8)
         if not self.sees_patches:
             return [images]
         return [images, jax.ShapeDtypeStruct((batch, visible), jnp.int32)]
@@ -68,7 +82,9 @@ def classify(
             upper left; -1 is padding, for images that show fewer than others.
     """
     with exact_products(jnp.float32):
-        if deployed.encoder is not None:
+        if deployed.network is not None:
+            x = with_widened(deployed.network, deployed.weights)(x)
+        elif deployed.encoder is not None:
             x = _features(deployed, x, keep)
         for number, (kernel, bias) in enumerate(deployed.layers):
             x = jax.nn.relu(x) if number else x

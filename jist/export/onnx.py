@@ -31,6 +31,8 @@ def write_onnx(deployed: Deployed, directory: pathlib.Path, visible: int) -> Non
     Raises:
         ConversionError: jax2onnx is not installed.
     """
+    for name in ("jax2onnx", "onnx_ir"):  # a line for every library that is not installed
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         import onnx  # pyright: ignore[reportMissingImports]
         from jax2onnx import to_onnx  # pyright: ignore[reportMissingImports]
@@ -39,7 +41,6 @@ def write_onnx(deployed: Deployed, directory: pathlib.Path, visible: int) -> Non
             f"ONNX needs a package that is not installed ({error.name}): pip install '.[onnx]' && "
             "pip install --no-deps jax2onnx==0.17.1 (by itself it asks for an older Orbax)"
         ) from error
-    logging.getLogger("onnx_ir").setLevel(logging.ERROR)
     arguments = deployed.shapes("batch", visible)
     names = [["x", "keep"][i] for i in range(len(arguments))]
     graph = to_onnx(

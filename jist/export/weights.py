@@ -59,14 +59,15 @@ def widened(kernel: Float[np.ndarray, "*axes outputs"], weights: str) -> Float[A
 
 
 def with_widened(module: Module, weights: str) -> Module:
-    """A module that computes with `widened` kernels; for float32 it is the one given."""
-    if weights == "float32":
-        return module
+    """A copy of a module that computes with `widened` kernels.
+
+    Made inside a program, all its variables belong to that, as those of a scanned module must.
+    """
     graphdef, state = nnx.split(module)
 
     def each(path: tuple, variable: Any) -> Any:
-        if path[-1] != "kernel":
-            return variable
-        return variable.replace(widened(np.asarray(variable[...]), weights))
+        value = np.asarray(variable[...])
+        kernel = path[-1] == "kernel"
+        return variable.replace(widened(value, weights) if kernel else jnp.asarray(value))
 
     return nnx.merge(graphdef, nnx.map_state(each, state))

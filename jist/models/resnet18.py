@@ -147,7 +147,7 @@ class ResNet18(nnx.Module):
         if not self.small:
             x = nnx.max_pool(
                 x,
-                (3, 3),
+                window_shape=(3, 3),
                 strides=(2, 2),
                 padding=((1, 1), (1, 1)),  # type: ignore[arg-type]  # annotated as str, takes pairs
             )

@@ -64,5 +64,5 @@ class VGG12(nnx.Module):
             for _ in step:
                 convolution, norm = next(layers)
                 x = jax.nn.relu(norm(convolution(x)))
-            x = nnx.max_pool(x, (2, 2), strides=(2, 2))
-        return self.dense(x.reshape(len(x), -1))
+            x = nnx.max_pool(x, window_shape=(2, 2), strides=(2, 2))
+        return self.dense(x.reshape(x.shape[0], -1))  # a number that may be open, in an export

@@ -58,6 +58,7 @@ ELSEWHERE = {
     "chaos": "test_chaos.py",
     "convnet": "test_convnet.py",
     "export_costs": "test_export_costs.py",
+    "kills": "test_kills.py",
     "network": "network/test_cluster.py",
     "quickstart": "test_scripts.py",
     "scaling": "scaling/test_scaling.py",

@@ -9,9 +9,10 @@ from flax import nnx
 from PIL import Image
 from shown import commands_of, run_shown
 
-from experiments import convnet, evaluate, predict
+from experiments import convnet, evaluate, export, predict
 from experiments.command.errors import UsageError
 from experiments.evaluate import EvaluateOptions
+from experiments.export import ExportOptions
 from experiments.predict import PredictOptions
 from experiments.runs import convolutional
 from experiments.runs.convolutional import ConvnetOptions
@@ -66,6 +67,14 @@ def test_a_network_is_trained_by_two_workers(arguments, images, tmp_path, monkey
     evaluate.main(EvaluateOptions(run_dir=options.run_dir, dataset=f"folder:{tmp_path}/copy"))
     (found,) = json.loads((options.run_dir / "evaluation.json").read_text()).values()
     assert f"of 24 in folders of their classes {found['test_accuracy']:.1%} are right" in said
+    # It leaves as a program, which is compared with jist, and sees images alone.
+    out = tmp_path / "exported"
+    export.main(ExportOptions(run_dir=options.run_dir, out=out, weights="int8"))
+    said = json.loads((out / "config.json").read_text())
+    assert (said["patches"], said["image_size"], said["checked_on"]) == (0, size, 4)
+    given = {"run_dir": options.run_dir, "out": tmp_path / "o", "format": "safetensors"}
+    with pytest.raises(UsageError, match="network of convolutions, of which stablehlo and onnx"):
+        export.main(ExportOptions(**given))
     for wrong in ({"mask_ratio": (0.5,)}, {"simulate_clouds": (0.5,)}):
         with pytest.raises(UsageError, match="cannot be used: .* sees images whole"):
             evaluate.main(EvaluateOptions(run_dir=options.run_dir, **wrong))

@@ -159,6 +159,12 @@ def test_an_onnx_graph_is_what_jist_is(of_images, arrays, tmp_path):
     )
     assert names == [config["classes"][i] for i in expected.argmax(axis=1)]
     np.testing.assert_allclose(found, expected.max(axis=1), atol=1e-4)
+    size = (out / "model.onnx").stat().st_size
+    for weights, share in (("bfloat16", 0.55), ("int8", 0.3)):
+        out = tmp_path / weights
+        given = {"run_dir": of_images / "run", "out": out, "format": "onnx", "weights": weights}
+        experiments.export.main(ExportOptions(**given))  # which checks it
+        assert (out / "model.onnx").stat().st_size < share * size
 
 
 @pytest.mark.parametrize(
@@ -166,7 +172,7 @@ def test_an_onnx_graph_is_what_jist_is(of_images, arrays, tmp_path):
     [
         ({"format": "torch"}, "format must be one of"),
         ({"weights": "int4"}, "weights of format=stablehlo must be one of"),
-        ({"weights": "int8", "format": "onnx"}, "weights of format=onnx must be one of"),
+        ({"weights": "int8", "format": "safetensors"}, "weights of format=safetensors must be"),
         ({"training": "ist-9"}, "training must be one of"),
         ({"out": "there"}, "exists; exports are written to a new directory"),
     ],

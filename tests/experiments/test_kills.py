@@ -1,0 +1,71 @@
+"""Kills of one process among several: who is killed, how it is judged, and that trials go on."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from shown import commands_of, run_with_others
+
+from experiments import kills
+
+EPOCHS = [{"epoch": i, "train_loss": 1 / i, "test_loss": 2 / i, "round": i} for i in (1, 2)]
+LAUNCHER = """
+import subprocess, sys
+wait = [sys.executable, "-c", "import sys; sys.stdin.read()", "--process-id"]
+children = [subprocess.Popen([*wait, str(i), "--end"], stdin=subprocess.PIPE) for i in range(2)]
+print("started", flush=True)
+print([child.wait() for child in children[1:]], flush=True)
+children[0].communicate()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="children are found in /proc")
+def test_the_process_that_is_named_is_killed_and_no_other():
+    given = {"stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", LAUNCHER], **given) as launcher:
+        assert launcher.stdout is not None
+        launcher.stdout.readline()
+        assert not kills.kill(launcher.pid, 7)
+        while not kills.kill(launcher.pid, 1):
+            time.sleep(0.01)  # until it has begun
+        assert launcher.communicate()[0] == "[-9]\n"
+    assert not kills.kill(launcher.pid, 1)
+
+
+def changed(by):
+    return [EPOCHS[0], EPOCHS[1] | {"test_loss": EPOCHS[1]["test_loss"] * (1 + by)}]
+
+
+@pytest.mark.parametrize(
+    ("code", "found", "outcome"),
+    [
+        (0, EPOCHS, "same bits"),
+        (0, changed(1e-6), "rounding"),
+        (0, changed(1e-2), "lost"),
+        (0, EPOCHS[:1], "lost"),
+        (1, EPOCHS, "lost"),
+    ],
+)
+def test_outcomes_are_told_apart(code, found, outcome):
+    assert kills.judged(code, found, EPOCHS) == outcome
+
+
+def test_every_process_is_killed_as_often_and_trials_go_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    begun = []
+
+    def killed(training, process, chance, whole):
+        begun.append((process, chance.random()))
+        return {"process": process, "epochs_reached": 3, "outcome": "same bits"}
+
+    monkeypatch.setattr(kills.Training, "undisturbed", lambda training: (EPOCHS, 1.0))
+    monkeypatch.setattr(kills.Training, "killed", killed)
+    (arguments,) = commands_of("kills")
+    words = [*arguments, "--processes", "2", "--trials"]
+    run_with_others("kills", [*words, "1"], monkeypatch)
+    run_with_others("kills", [*words, "2"], monkeypatch)
+    assert [process for process, _ in begun] == [0, 1, 0, 1]
+    assert len(set(begun)) == 4
+    assert len(json.loads((tmp_path / "runs/kills.json").read_text())["trials"]) == 4
