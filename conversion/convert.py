@@ -17,6 +17,7 @@ from conversion.source import Source, open_source
 from conversion.time_steps import one_step
 from conversion.writer import blank, write_safetensors
 from jist.models import MAE, DecoderConfig, MAEEncoder, Preprocessing, ResNet50, weights
+from jist.models.abstract import abstract
 from jist.models.storage import staged, tensors, write_arrays
 
 Report = Callable[[str], None]
@@ -70,16 +71,16 @@ def expected_shapes(plan: Plan) -> dict[str, dict[str, tuple[int, ...]]]:
 
     config = plan.encoder
     if config is None:
-        return {"encoder": shapes(nnx.eval_shape(lambda: ResNet50(rngs=nnx.Rngs(0))))}
+        return {"encoder": shapes(abstract(ResNet50))}
     if plan.decoder is None:
-        return {"encoder": shapes(nnx.eval_shape(lambda: MAEEncoder(config, rngs=nnx.Rngs(0))))}
+        return {"encoder": shapes(abstract(MAEEncoder, config))}
     sizes = {key: value for key, value in plan.decoder.items() if key != "normalize_pixels"}
     try:
         # The number of heads changes no shape; if unknown, any number will do.
         decoder = DecoderConfig(**sizes | {"heads": sizes["heads"] or 1})
     except ValueError as error:
         raise ConversionError(f"decoder: {error}") from None
-    mae = nnx.eval_shape(lambda: MAE(config, decoder, rngs=nnx.Rngs(0)))
+    mae = abstract(MAE, config, decoder)
     return {"encoder": shapes(mae.encoder), "decoder": shapes(mae.decoder)}
 
 

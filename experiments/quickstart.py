@@ -14,7 +14,8 @@ import pathlib
 
 from experiments.command.cli import Options, run
 from experiments.command.options import HeadOptions, ImageOptions, StrategyOptions
-from experiments.figures.results import plot_accuracy, print_results
+from experiments.figures import plots, png
+from experiments.figures.results import print_results
 from experiments.runs.classification import run_plan
 from experiments.runs.directory import read_json
 from experiments.runs.plan import Plan, Training
@@ -63,7 +64,7 @@ def main(options: QuickstartOptions) -> None:
     )
     results = run_plan(plan, options.run_dir)
     print_results(results)
-    plot_accuracy(results, options.run_dir / "accuracy.png")
+    png.write(plots.at_ratios(results), options.run_dir / "accuracy.png")
     print(f"written: {options.run_dir}/summary.json, {options.run_dir}/accuracy.png")
 
 

@@ -7,10 +7,12 @@ import tempfile
 import pytest
 from hypothesis import settings
 
-# Before JAX starts: eight CPU devices on one machine.
+# Before JAX starts: eight CPU devices on one machine. XLA would cut every program into 32 parts, to
+# compile them in as many threads; that takes a third longer where tests keep all cores busy.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_force_host_platform_device_count=8 --xla_cpu_use_fusion_emitters=false"
+    + " --xla_cpu_parallel_codegen_split_count=1"
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 

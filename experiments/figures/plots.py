@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments.figures.paper import RATIOS, PaperDataset
 from experiments.figures.sizes import SizeRow
-from experiments.figures.summaries import Cell, Method, Table
+from experiments.figures.summaries import Cell, Method, Table, metric_of
 
 PAPER: dict[str, Any] = {"color": "black", "linestyle": "--", "marker": "s", "fillstyle": "none"}
 COLOURS = {
@@ -52,6 +52,30 @@ def accuracy(
         axes.plot(RATIOS, [100 * a for a in known.accuracy], label="paper, centralised", **PAPER)
     _finish(axes, title, PATCHES_REMOVED, BEST)
     _legend_outside(figure)
+    return figure
+
+
+def at_ratios(results: list[dict[str, Any]]) -> Figure:
+    """What results are chosen by, test accuracy say, against masking ratio; a line for each way.
+
+    Args:
+        results: the results of a run (`summary.json`), all of one task.
+    """
+    metric = metric_of(results[0])
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for strategy, workers in dict.fromkeys((r["strategy"], r["workers"]) for r in results):
+        line = sorted(
+            (r["ratio"], r[f"last_test_{metric}"])
+            for r in results
+            if (r["strategy"], r["workers"]) == (strategy, workers)
+        )
+        label = strategy if strategy == "centralized" else f"{strategy}, {workers} workers"
+        axes.plot(*zip(*line, strict=True), marker="o", label=label)
+    axes.set_xlabel("masking ratio (share of patches removed)")
+    axes.set_ylabel(f"test {metric}, last epoch")
+    axes.grid(alpha=0.3)
+    axes.legend()
     return figure
 
 

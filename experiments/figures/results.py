@@ -1,40 +1,12 @@
-"""Results as a table and as a plot."""
+"""Results as a table."""
 
-import pathlib
 from typing import Any
 
-from matplotlib.figure import Figure
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments.figures import png
 from experiments.figures.summaries import metric_of
-
-
-def plot_accuracy(results: list[dict[str, Any]], path: pathlib.Path) -> None:
-    """What results are chosen by, test accuracy say, against masking ratio; a line for each way.
-
-    Args:
-        results: the results of a run (`summary.json`), all of one task.
-        path: the PNG; replaced whole.
-    """
-    metric = metric_of(results[0])
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    for strategy, workers in dict.fromkeys((r["strategy"], r["workers"]) for r in results):
-        line = sorted(
-            (r["ratio"], r[f"last_test_{metric}"])
-            for r in results
-            if (r["strategy"], r["workers"]) == (strategy, workers)
-        )
-        label = strategy if strategy == "centralized" else f"{strategy}, {workers} workers"
-        axes.plot(*zip(*line, strict=True), marker="o", label=label)
-    axes.set_xlabel("masking ratio (share of patches removed)")
-    axes.set_ylabel(f"test {metric}, last epoch")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    png.write(figure, path)
 
 
 def print_results(results: list[dict[str, Any]]) -> None:

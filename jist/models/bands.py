@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jist.models.abstract import abstract
 from jist.models.vit import MAEEncoder
 
 
@@ -38,13 +39,11 @@ def select_bands(encoder: MAEEncoder, bands: Sequence[str]) -> MAEEncoder:
         for name in ("mean", "std", "bands", "scale")
         if getattr(own, name)
     }
-    fewer = nnx.eval_shape(
-        lambda: MAEEncoder(
-            dataclasses.replace(encoder.config, channels=len(places)),
-            dtype=encoder.dtype,
-            preprocessing=dataclasses.replace(own, **parts),
-            rngs=nnx.Rngs(0),
-        )
+    fewer = abstract(
+        MAEEncoder,
+        dataclasses.replace(encoder.config, channels=len(places)),
+        dtype=encoder.dtype,
+        preprocessing=dataclasses.replace(own, **parts),
     )
     nnx.update(fewer, nnx.state(encoder, lambda path, _: path != ("embed", "kernel")))
     fewer.embed.kernel = nnx.Param(jnp.asarray(kernel[:, places].reshape(-1, dim)))

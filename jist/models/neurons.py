@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax
 from flax import nnx
 
+from jist.models.abstract import abstract
 from jist.models.reconstruct import Reconstruct
 from jist.models.stack import Stack
 from jist.models.standardize import Scale, Statistic
@@ -84,9 +85,7 @@ def _correction(correction: str, width: int, layer: str) -> Scale | Reconstruct 
 
 def unnamed(encoder: MAEEncoder) -> MAEEncoder:
     """A copy, in float32, that names no neurons and scales none: the encoder as it is stored."""
-    copy = nnx.eval_shape(
-        lambda: MAEEncoder(encoder.config, preprocessing=encoder.preprocessing, rngs=nnx.Rngs(0))
-    )
+    copy = abstract(MAEEncoder, encoder.config, preprocessing=encoder.preprocessing)
     values = nnx.to_pure_dict(nnx.state(encoder, nnx.Not(Statistic)))
     if isinstance(encoder.blocks, Stack):
         each = values["blocks"]["each"]

@@ -15,6 +15,7 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
+from jist.models.abstract import abstract
 from jist.models.decoder import DecoderConfig
 from jist.models.fields import of_json
 from jist.models.mae import MAE
@@ -175,9 +176,7 @@ def load_encoder(
     if "positions" in arrays and arrays["positions"].shape == (1 + stored.patches, stored.dim):
         arrays["positions"] = resize_positions(arrays["positions"], shape.grid)
     preprocessing = _preprocessing(config, directory)
-    encoder = nnx.eval_shape(
-        lambda: MAEEncoder(shape, dtype=dtype, preprocessing=preprocessing, rngs=nnx.Rngs(0))
-    )
+    encoder = abstract(MAEEncoder, shape, dtype=dtype, preprocessing=preprocessing)
     fill(encoder, arrays, file)
     return encoder
 
@@ -213,15 +212,13 @@ def load_mae(directory: str | os.PathLike, *, dtype: DTypeLike = jnp.float32) ->
     for part, depth in (("encoder", shape.depth), ("decoder", decoder_shape.depth)):
         check_depth(depth, directory / f"{part}.safetensors")
     preprocessing = _preprocessing(config, directory)
-    mae = nnx.eval_shape(
-        lambda: MAE(
-            shape,
-            decoder_shape,
-            normalize_pixels=normalize_pixels,
-            dtype=dtype,
-            preprocessing=preprocessing,
-            rngs=nnx.Rngs(0),
-        )
+    mae = abstract(
+        MAE,
+        shape,
+        decoder_shape,
+        normalize_pixels=normalize_pixels,
+        dtype=dtype,
+        preprocessing=preprocessing,
     )
     for part in ("encoder", "decoder"):
         file = directory / f"{part}.safetensors"
@@ -268,9 +265,7 @@ def load_resnet(directory: str | os.PathLike, *, dtype: DTypeLike = jnp.float32)
     config = read_config(directory, "encoder.safetensors", "jist.models.save_resnet")
     _expect(config, RESNET_FORMAT, directory)
     preprocessing = _preprocessing(config, directory)
-    resnet = nnx.eval_shape(
-        lambda: ResNet50(dtype=dtype, preprocessing=preprocessing, rngs=nnx.Rngs(0))
-    )
+    resnet = abstract(ResNet50, dtype=dtype, preprocessing=preprocessing)
     file = directory / "encoder.safetensors"
     fill(resnet, read_arrays(file), file)
     return resnet

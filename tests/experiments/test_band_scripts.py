@@ -13,12 +13,13 @@ from experiments.command.options import ImageOptions
 from experiments.reconstruct import own_bands
 from experiments.runs.bands import bands_of, bands_seen, in_full, of_encoder, resolve
 from experiments.runs.images import dataset_of
+from experiments.runs.pretraining import SIZES
 from experiments.runs.remarks import say_what_is_missing
 from experiments.runs.restored import located
 from jist.data import load_dataset
 from jist.data.images.bands import SENTINEL2_SCL, Bands
 from jist.data.images.published import EUROSAT_MS
-from jist.models import Preprocessing, read_preprocessing
+from jist.models import DecoderConfig, Preprocessing, ViTConfig, read_preprocessing
 
 rasterio = pytest.importorskip("rasterio", reason="the extra `geo` is not installed")
 NAMES = ("B2", "B3", "B4", "B8", "SCL")
@@ -47,8 +48,10 @@ def tiles(tmp_path_factory):
     return root
 
 
-def test_bands_from_pretraining_to_predictions(tiles, tmp_path, capsys):
+def test_bands_from_pretraining_to_predictions(tiles, tmp_path, capsys, monkeypatch):
     """The encoder keeps names and scale, so nothing has to be said again but where clouds are."""
+    small = ViTConfig(32, 4, 16, 1, 2, 32), DecoderConfig(8, 1, 2, 16)
+    monkeypatch.setitem(SIZES, "nano", small)
     asked = {"scale": "auto", "bands": "B3,B4,B8", "quality_band": "SCL"}
     pretrain.main(
         pretrain.PretrainOptions(

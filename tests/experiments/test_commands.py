@@ -14,6 +14,7 @@ from shown import ROOT, commands_of, options_of, run_shown, shown
 
 from experiments import example_scenes, ship
 from experiments.example_scenes import ExampleScenesOptions
+from experiments.runs.pretraining import SIZES
 from jist.models import MAE, DecoderConfig, ViTConfig, save_mae
 
 # What shortens the commands of a script: of an option that is given twice the last one counts. The
@@ -65,6 +66,7 @@ ELSEWHERE = {
 }
 READERS = {"evaluate", "predict", "export", "scene"}  # of the directory of a run
 SMALL = ("--encoder", "encoders/mae-base")
+SMALL_MAE = ViTConfig(16, 4, 16, 1, 2, 32), DecoderConfig(8, 1, 2, 16)
 WITH_ENCODER = {
     *("centralized", "clouds", "compare", "distributed", "extract", "finetune", "finetune_costs"),
     *("mask_dataset", "probe", "sweep", "tune"),
@@ -129,7 +131,7 @@ def kitchen(tmp_path_factory):
         (root / "data/bibtex" / f"{split}.txt").write_text(f"16 7 3\n{rows}")
     x = generator.normal(size=(60, 5)).astype(np.float32)
     np.savez(root / "mine.npz", x=x, y=np.arange(60) % 3)
-    mae = MAE(ViTConfig(16, 4, 16, 1, 2, 32), DecoderConfig(8, 1, 2, 16), rngs=nnx.Rngs(0))
+    mae = MAE(*SMALL_MAE, rngs=nnx.Rngs(0))
     for name in ("mae-base", "resnet50"):
         save_mae(mae, root / "encoders" / name)
     return root
@@ -153,6 +155,7 @@ def test_every_command_that_is_shown_works(name, arguments, kitchen, done, monke
     """In the order of the file: some commands read what others have written."""
     monkeypatch.chdir(kitchen)
     monkeypatch.setattr(ship, "DIRECTORY", kitchen)
+    monkeypatch.setitem(SIZES, "nano", SMALL_MAE)
     words = [*arguments, *SHORTER[name].split()]
     if "--preset" in words:  # it has widths of its own
         words += ["--preset", "None"]

@@ -1,9 +1,13 @@
+import os
+
 import numpy as np
 import pytest
 
 from jist.data.speech import BANDS, FRAMES, RATE, SAMPLES, log_mel
 from jist.data.speech.spectrogram import mel_filters
 
+# What librosa compiles while it is imported takes longer than all that is asked of it here.
+os.environ.setdefault("NUMBA_OPT", "0")
 librosa = pytest.importorskip("librosa")
 
 
