@@ -10,7 +10,9 @@ run directory, with precision, recall and F1 of every class and the confusion ma
 classes). Says how true the probabilities of classes are: expected calibration error (ECE, 15 bins),
 negative log-likelihood in nats and Brier score, of the logits as they are, divided by the number of
 workers, and by the temperature that was fitted on validation or held-out training examples, which
-is what `predict` uses. `reliability.png` shows it.
+is what `predict` uses. `reliability.png` shows it. Where examples may have several labels, the
+error is of the five likeliest of each, the others are sums over all labels; probabilities are of
+the outputs divided by a temperature and moved by an offset, both fitted.
 
 Without further options the accuracy of the last checkpoint equals that of the training's last line
 in `metrics.jsonl`. With some, heads and temperatures stay as they are and the test images change:
@@ -40,6 +42,8 @@ from experiments.runs.classwise import Predictions, by_class, predictions_of
 from experiments.runs.conditions import Condition, Tested, one_split, tested
 from experiments.runs.directory import features_of, write_json
 from experiments.runs.images import progress_bar
+from experiments.runs.label_truth import label_truth_of
+from experiments.runs.many_labels import ManyLabelInputs
 from experiments.runs.splits import ClassSplit
 from experiments.runs.tables import check_out, write_records
 from experiments.runs.trained import open_run
@@ -101,7 +105,7 @@ class Evaluated:
         training: its name.
         condition: what it was tested on; None for its own test examples.
         record: everything, as JSON.
-        truth: how true its probabilities are; None where examples have several labels.
+        truth: how true its probabilities are.
         sheet: the surest mistakes, text and image, if they are wanted.
     """
 
@@ -135,7 +139,8 @@ def main(options: EvaluateOptions) -> None:
         if not trained.is_done(training):
             print(f"left out, not trained to the end: {training}")
             continue
-        model, class_names, temperature = trained.restore(training, options.checkpoint)
+        head = trained.restore(training, options.checkpoint)
+        model, class_names, temperature, _ = head
         ratio = trained.ratio(training)
         for condition in conditions or [None]:
             with progress_bar() as progress:
@@ -158,18 +163,20 @@ def main(options: EvaluateOptions) -> None:
                 logits = np.asarray(predict(model, examples["x"], at_once))
                 truth = truth_of(logits, found.label, trained.workers(training), temperature)
                 predictions = predictions_of(logits, found.label, temperature)
-                record |= described(found, condition, ratio, truth)
+                record |= described(found, condition, ratio) | measured(truth)
                 record |= by_class(predictions, class_names)
                 if options.mistakes is not None and not evaluations:
                     sheet = surest(found, predictions, class_names)
+            elif isinstance(inputs, ManyLabelInputs):
+                loss = inputs.options.multilabel_loss
+                truth = label_truth_of(model, examples, head.scaling, loss)
+                record |= measured(truth)
             evaluations.append(Evaluated(training, condition, record, truth, sheet))
     report(options, evaluations, inputs.task.best)
 
 
-def described(
-    found: Tested, condition: Condition | None, ratio: float, truth: Truth
-) -> dict[str, Any]:
-    """What the examples are, and how true the probabilities."""
+def described(found: Tested, condition: Condition | None, ratio: float) -> dict[str, Any]:
+    """What the examples are."""
     attributes = found.parts[0][2].attributes
     clouds = None if condition is None else condition.simulate_clouds
     if "missing_share" in attributes:
@@ -181,7 +188,13 @@ def described(
         "ratio": ratio,
         **({} if clouds is None else {"simulate_clouds": clouds}),
         "examples": len(found.label),
-        "temperature": truth.temperature,
+    }
+
+
+def measured(truth: Truth) -> dict[str, Any]:
+    """How true the probabilities are."""
+    return {
+        **truth.fitted,
         **{f"test_{name}": value for name, value in truth.best.metrics.items()},
         "calibration": {name: of.metrics for name, of in truth.named.items()},
         "reliability": truth.best.bins,

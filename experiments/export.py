@@ -36,6 +36,7 @@ from experiments.runs.directory import features_of
 from experiments.runs.example import example_script
 from experiments.runs.images import ImageInputs, progress_bar
 from experiments.runs.inputs import Inputs
+from experiments.runs.many_labels import ManyLabelInputs
 from experiments.runs.network_images import NetworkInputs
 from experiments.runs.trained import open_run
 from jist.data import Dataset, batches
@@ -203,7 +204,7 @@ def restored(options: ExportOptions) -> Trained:
     """
     opened = open_run(options.run_dir, options.data_dir)
     training = chosen_training(opened, options.run_dir, options.training, options.checkpoint)
-    model, class_names, temperature = opened.restore(training, options.checkpoint)
+    model, class_names, temperature, _ = opened.restore(training, options.checkpoint)
     inputs, ratio, pool = opened.inputs, opened.ratio(training), opened.images.pool
     trained = {"temperature": temperature or 1.0, "weights": options.weights}
     if isinstance(model, ImageClassifier):
@@ -222,7 +223,11 @@ def restored(options: ExportOptions) -> Trained:
         model.encoder.eval()
         layers = folded_layers(model.head)
         deployed = Deployed(layers, **trained, encoder=model.encoder, pool=model.pooling)
-    elif isinstance(model, SparseMLP) or not isinstance(model, MLP):
+    elif (
+        isinstance(model, SparseMLP)
+        or isinstance(inputs, ManyLabelInputs)
+        or not isinstance(model, MLP)
+    ):
         raise UsageError(f"run_dir={options.run_dir} ranks many labels, which is not exported")
     else:
         encoder = inputs.encoder if isinstance(inputs, ImageInputs) else None

@@ -93,7 +93,8 @@ def main(options: PredictOptions) -> None:
     trained = open_run(options.run_dir)
     training = chosen_training(trained, options.run_dir, options.training, options.checkpoint)
     inputs = trained.inputs
-    head, class_names, temperature = trained.restore(training, options.checkpoint)
+    restored = trained.restore(training, options.checkpoint)
+    head, class_names, temperature, _ = restored
     if isinstance(inputs, ImageInputs | NetworkInputs):
         found = given_images(
             inputs,
@@ -121,7 +122,9 @@ def main(options: PredictOptions) -> None:
         else:
             most = min(options.top_k or LABELS, inputs.outputs)
             loss = inputs.options.multilabel_loss
-            probabilities, best = predict_labels(head, x, k=most, loss=loss)
+            probabilities, best = predict_labels(
+                head, x, k=most, loss=loss, scaling=restored.scaling
+            )
             spreads = np.zeros(len(names))
         for name, labels, row, spread in zip(names, best, probabilities, spreads, strict=True):
             called = [class_names[i] if class_names else str(i) for i in labels[: options.top_k]]

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 BINS = 15
 _MOST = 1e4  # of T, and of 1 / T
@@ -65,6 +65,7 @@ class Reliability:
             of the predicted class, lies in (i / bins, (i + 1) / bins].
         confidence: sum of these probabilities in every bin [bins].
         correct: how many are right [bins].
+        examples: number of examples: of classes as many as predictions.
         log_loss: sum of the negative log-likelihoods of the true classes, in nats.
         squares: sum over examples and classes of (probability - truth)².
     """
@@ -72,6 +73,7 @@ class Reliability:
     count: Int[np.ndarray, " bins"]
     confidence: Float[np.ndarray, " bins"]
     correct: Int[np.ndarray, " bins"]
+    examples: int
     log_loss: float
     squares: float
 
@@ -86,18 +88,35 @@ class Reliability:
         """Of the predictions that logits make, divided by a temperature."""
         log_p = log_probabilities(logits, temperature)
         p = np.exp(log_p)
-        sure, rows = p.max(axis=1), np.arange(len(p))
-        # Of 1e-12 less, so that a probability at an edge falls below it in spite of rounding.
-        of_bin = np.clip(np.ceil(sure * bins - 1e-12).astype(int) - 1, 0, bins - 1)
-        right = np.argmax(logits, axis=1) == labels
+        rows = np.arange(len(p))
         truth = p[rows, labels]
         return cls(
-            count=np.bincount(of_bin, minlength=bins),
-            confidence=np.bincount(of_bin, sure, minlength=bins),
-            correct=np.bincount(of_bin[right], minlength=bins),
+            *_binned(p.max(axis=1), np.argmax(logits, axis=1) == labels, bins),
+            examples=len(p),
             log_loss=float(-log_p[rows, labels].sum()),
             squares=float(np.sum(p**2) - np.sum(truth**2) + np.sum((1 - truth) ** 2)),
         )
+
+    @classmethod
+    def of_labels(
+        cls,
+        probabilities: Float[np.ndarray, "examples k"],
+        right: Bool[np.ndarray, "examples k"],
+        log_loss: float,
+        squares: float,
+        bins: int = BINS,
+    ) -> "Reliability":
+        """Of the k likeliest labels of examples that may have several.
+
+        Args:
+            probabilities: of these labels.
+            right: which of them the example has.
+            log_loss: sum over examples and all labels of the binary cross-entropy, in nats.
+            squares: sum over examples and all labels of (probability - truth)².
+            bins: number of bins.
+        """
+        binned = _binned(probabilities.ravel(), right.ravel(), bins)
+        return cls(*binned, examples=len(right), log_loss=log_loss, squares=squares)
 
     def __add__(self, other: "Reliability") -> "Reliability":
         return Reliability(
@@ -109,12 +128,12 @@ class Reliability:
 
     @functools.cached_property
     def total(self) -> int:
-        """Number of examples."""
+        """Number of predictions."""
         return int(self.count.sum())
 
     @property
     def ece(self) -> float:
-        """Expected calibration error: mean over examples of |confidence - accuracy| of the bin."""
+        """Expected calibration error: mean of |confidence - accuracy| of a prediction's bin."""
         return float(np.abs(self.confidence - self.correct).sum() / self.total)
 
     @property
@@ -122,8 +141,8 @@ class Reliability:
         """Expected calibration error "ece", log-likelihood "nll" in nats, "brier" in [0, 2]."""
         return {
             "ece": self.ece,
-            "nll": self.log_loss / self.total,
-            "brier": self.squares / self.total,
+            "nll": self.log_loss / self.examples,
+            "brier": self.squares / self.examples,
         }
 
     @property
@@ -134,6 +153,21 @@ class Reliability:
             for n, c, r in zip(self.count, self.confidence, self.correct, strict=True)
             if n
         ]
+
+
+def _binned(
+    probabilities: Float[np.ndarray, " predictions"],
+    right: Bool[np.ndarray, " predictions"],
+    bins: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Count, sum of probabilities, and number of right ones, of every bin."""
+    # Of 1e-12 less, so that a probability at an edge falls below it in spite of rounding.
+    of_bin = np.clip(np.ceil(probabilities * bins - 1e-12).astype(int) - 1, 0, bins - 1)
+    return (
+        np.bincount(of_bin, minlength=bins),
+        np.bincount(of_bin, probabilities, minlength=bins),
+        np.bincount(of_bin[right], minlength=bins),
+    )
 
 
 def log_probabilities(

@@ -5,12 +5,13 @@ own.
 """
 
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 from flax import nnx
 
 from jist.checkpoint import Checkpoints
 from jist.fingerprint import loss_fingerprint, optimizer_fingerprint
+from jist.label_probabilities import Scaling
 from jist.strategies import LazyRows, State, Strategy
 from jist.tasks import Task, classification
 
@@ -43,7 +44,28 @@ def restore_model(
         ValueError: `which` is neither.
         CheckpointError: there is no checkpoint, or it cannot be read.
     """
-    return restore_calibrated(strategy, checkpoints, which, task=task, validation=validation)[0]
+    found = restore_calibrated(strategy, checkpoints, which, task=task, validation=validation)
+    return found.model
+
+
+class Calibrated(NamedTuple):
+    """A network, and what makes its outputs probabilities.
+
+    Attributes:
+        model: the network, in evaluation mode.
+        temperature: by which its logits are divided; None where `train` was given no examples to
+            fit it on.
+        offset: what is then added to them; of many labels.
+    """
+
+    model: nnx.Module
+    temperature: float | None
+    offset: float
+
+    @property
+    def scaling(self) -> Scaling | None:
+        """Temperature and offset of many labels."""
+        return None if self.temperature is None else Scaling(self.temperature, self.offset)
 
 
 def restore_calibrated(
@@ -53,11 +75,8 @@ def restore_calibrated(
     *,
     task: Task = CLASSIFICATION,
     validation: bool = False,
-) -> tuple[nnx.Module, float | None]:
-    """As `restore_model`, and the temperature by which its logits are divided.
-
-    It is None where `train` was given no examples to fit it on.
-    """
+) -> Calibrated:
+    """As `restore_model`, and what makes its outputs probabilities."""
     if which not in ("last", "best"):
         raise ValueError(f'which must be "last" or "best", got {which!r}')
     like = strategy.init(0)
@@ -65,8 +84,10 @@ def restore_calibrated(
     with open_checkpoints(checkpoints, task, metric, must_exist=True) as saved:
         epoch = saved.last if which == "last" else saved.best
         loaded = saved.restore(saved_of(like, strategy.model(like)), epoch)
-        temperature = saved.metrics(epoch).get("temperature")
-    return deployed(strategy, loaded), temperature
+        fitted = saved.metrics(epoch)
+    return Calibrated(
+        deployed(strategy, loaded), fitted.get("temperature"), fitted.get("offset", 0.0)
+    )
 
 
 def of_strategy(strategy: Strategy, params: Any) -> dict[str, Any]:

@@ -113,9 +113,10 @@ def train(
         log: takes one line of metrics per epoch.
         task: what is trained for and measured; its loss is also the strategy's.
         validation_examples: evaluated as well, to choose an epoch without the test examples.
-        temperature_examples: {"x", "y"} of a classifier, not trained on: after every epoch the
-            temperature that makes its probabilities true (`jist.probabilities`) is fitted on them
-            and saved with the checkpoint. They may be the validation examples.
+        temperature_examples: not trained on: after every epoch the temperature that makes a
+            classifier's probabilities true (`jist.probabilities`), or what the task fits in its
+            place, is fitted on them and saved with the checkpoint. They may be the validation
+            examples.
         pools: the examples of each worker (`jist.data.pools`); by default all workers share all.
         block: rows that lie together on disk, as of `jist.data.order.worker_order`, where training
             examples are `jist.data.OnDisk`. With the same `block`, examples in memory give the same
@@ -135,7 +136,7 @@ def train(
         The metrics of every epoch: "epoch", "round", "examples_seen", "train_loss" (mean over the
         workers), "train_loss_per_worker", "test_loss", "test_accuracy" or whatever the task's
         metrics are called, "validation_loss" and so on (with validation examples),
-        "temperature" (with examples for it),
+        "temperature" or what else the task fits (with examples for it),
         "bytes_received_per_worker" and "flops_per_worker" (of matrix products; both since the
         start), "seconds" (of this epoch, including recomputed examples).
 
@@ -243,7 +244,7 @@ def train(
             # No training loss covers the parameters after the last step.
             if not np.isfinite(metrics["test_loss"]):
                 raise _diverged("test loss", epoch)
-            fitted = _temperature(model, temperature_examples, task.examples_at_once, epoch)
+            fitted = _fitted(model, temperature_examples, task, epoch)
             metrics |= fitted
             log.append(metrics)
             history.append(metrics)
@@ -282,12 +283,17 @@ def _validate(model: nnx.Module, examples: Examples | None, task: Task) -> dict[
     return {} if examples is None else evaluate(model, examples, task, split="validation")
 
 
-def _temperature(
-    model: nnx.Module, examples: Examples | None, at_once: int, epoch: int
+def _fitted(
+    model: nnx.Module, examples: Examples | None, task: Task, epoch: int
 ) -> dict[str, float]:
     if examples is None:
         return {}
-    logits = np.asarray(predict(model, examples["x"], at_once))
+    if task.fit is not None:
+        try:
+            return {**task.fit(model, examples)}
+        except FloatingPointError:
+            raise _diverged("output for the examples of the temperature", epoch) from None
+    logits = np.asarray(predict(model, examples["x"], task.examples_at_once))
     if not np.isfinite(logits).all():
         raise _diverged("output for the examples of the temperature", epoch)
     return {"temperature": fit_temperature(logits, np.asarray(examples["y"]))}

@@ -93,12 +93,12 @@ def test_a_checkpoint_keeps_the_temperature_fitted_on_examples_of_its_own(tmp_pa
     _, plain = fit(tmp_path / "plain", 2)
     assert [h["test_loss"] for h in history] == [h["test_loss"] for h in plain]
     checkpoints = tmp_path / "checkpoints"
-    model, temperature = trainer.restore_calibrated(strategy, checkpoints, "last")
+    model, temperature, _ = trainer.restore_calibrated(strategy, checkpoints, "last")
     assert temperature == history[-1]["temperature"] != history[0]["temperature"]
     expected = fit_temperature(np.asarray(predict(model, held["x"])), held["y"])
     assert temperature == pytest.approx(expected, rel=1e-3)
     # Those without, of earlier versions say, have none.
-    _, none = trainer.restore_calibrated(strategy, tmp_path / "plain" / "checkpoints", "last")
+    _, none, _ = trainer.restore_calibrated(strategy, tmp_path / "plain" / "checkpoints", "last")
     assert none is None
 
 

@@ -21,7 +21,10 @@ def print_truths(truths: Mapping[str, Truth]) -> None:
         table.add_column(column, overflow="fold")
     for training, truth in truths.items():
         for name, found in truth.named.items():
-            how = name if name != "calibrated" else f"divided by {truth.temperature:.3g}, fitted"
+            how = name
+            if name == "calibrated":
+                offset = "" if truth.offset is None else f", {truth.offset:+.3g}"
+                how = f"divided by {truth.temperature:.3g}{offset}, fitted"
             metrics = found.metrics
             table.add_row(
                 training if found is truth.raw else "",
@@ -53,7 +56,7 @@ def plot_reliability(truths: Mapping[str, Truth], path: pathlib.Path) -> None:
             colour = f"C{number % 10}"
             axes.plot(*zip(*points, strict=True), style, marker="o", color=colour, label=label)
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    axes.set_xlabel("probability of the predicted class")
+    axes.set_xlabel("probability of the predicted class, or of each of five labels")
     axes.set_ylabel("share of these predictions that is right")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="x-small")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from experiments.command.options import HeadOptions
-from experiments.runs.splits import ClassSplit, Split
+from experiments.runs.splits import ClassSplit, ManyLabelSplit, Split
 from jist.probabilities import Reliability
 
 # Of fewer held-out examples a temperature is noise, and fewer training examples cannot spare them.
@@ -24,7 +24,7 @@ def spared_count(examples: int, calibration: int) -> int:
 def spared_rows(split: Split, head: HeadOptions, seed: int) -> np.ndarray:
     """Which training examples these are, bool [N]: about the same share of every class."""
     number = 0 if head.validation else spared_count(len(split), head.calibration)
-    if not number or not isinstance(split, ClassSplit):
+    if not number or not isinstance(split, ClassSplit | ManyLabelSplit):
         return np.zeros(len(split), bool)
     return split.spared(number / len(split), seed)
 
@@ -37,14 +37,16 @@ class Truth:
         temperature: that of the head, None if none was fitted.
         raw: of the head's logits as they are.
         by_workers: of the logits divided by the number of workers: the output layer sums over the
-            neurons of all workers, and in training heard those of one.
+            neurons of all workers, and in training heard those of one. None of many labels.
         calibrated: of the logits divided by the temperature.
+        offset: what is added to logits divided by the temperature, of many labels.
     """
 
     temperature: float | None
     raw: Reliability
-    by_workers: Reliability
+    by_workers: Reliability | None
     calibrated: Reliability | None
+    offset: float | None = None
 
     @property
     def best(self) -> Reliability:
@@ -54,8 +56,18 @@ class Truth:
     @property
     def named(self) -> dict[str, Reliability]:
         """All by name, in the order of the attributes."""
-        found = {"uncalibrated": self.raw, "divided by workers": self.by_workers}
-        return found if self.calibrated is None else found | {"calibrated": self.calibrated}
+        found = {
+            "uncalibrated": self.raw,
+            "divided by workers": self.by_workers,
+            "calibrated": self.calibrated,
+        }
+        return {name: of for name, of in found.items() if of is not None}
+
+    @property
+    def fitted(self) -> dict[str, float | None]:
+        """Temperature and, of many labels, offset."""
+        offset = {} if self.offset is None else {"offset": self.offset}
+        return {"temperature": self.temperature} | offset
 
 
 def truth_of(
@@ -82,6 +94,6 @@ def truth_of(
 
 def results_of(truth: Truth) -> dict[str, Any]:
     """The measures as fields of a result: of the last epoch, calibrated, and before."""
-    fields: dict[str, Any] = {"temperature": truth.temperature}
+    fields: dict[str, Any] = {**truth.fitted}
     fields |= {f"last_test_{name}": value for name, value in truth.best.metrics.items()}
     return fields | {"last_test_ece_uncalibrated": truth.raw.ece}

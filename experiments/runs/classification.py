@@ -16,11 +16,13 @@ from rich.progress import Progress
 from experiments.command.errors import UsageError
 from experiments.command.options import BATCH_SIZE
 from experiments.runs.bands import in_full
-from experiments.runs.calibration import results_of, spared_count, spared_rows, truth_of
+from experiments.runs.calibration import Truth, results_of, spared_count, spared_rows, truth_of
 from experiments.runs.directory import RunDirectory
 from experiments.runs.heads import say_exchange, validation_rows, worker_pools
 from experiments.runs.images import RANDOM_ENCODERS, progress_bar
 from experiments.runs.inputs import Inputs, open_inputs
+from experiments.runs.label_truth import label_truth_of
+from experiments.runs.many_labels import ManyLabelInputs
 from experiments.runs.outcome import (
     bytes_by_paper,
     chosen,
@@ -36,6 +38,7 @@ from jist import features, trainer
 from jist.evaluation import predict
 from jist.metrics import MetricsLog
 from jist.tasks import Examples
+from jist.trained import Calibrated
 
 
 def run_plan(
@@ -115,7 +118,7 @@ def resolved(plan: Plan) -> tuple[Plan, Inputs]:
         )
     say_once(
         f"{images.dataset} brings a validation split: it chooses the best epoch"
-        + (" and fits the temperature" if inputs.train_labels[1] is not None else "")
+        " and fits the temperature"
     )
     head = dataclasses.replace(plan.head, calibration=0)
     return dataclasses.replace(plan, images=images, head=head, own_validation=True), inputs
@@ -137,11 +140,18 @@ def check_trainings(
         if head.lazy_rows and not inputs.sparse_rows:
             raise UsageError(f"--lazy-rows needs sparse rows; {plan.images.dataset} holds none")
         strategy_of(inputs, inputs.outputs, plan, training, devices)
-        spared = labels is not None and not head.validation
-        left = count - spared_count(count, head.calibration) if spared else count
+        left = count if head.validation else count - spared_count(count, head.calibration)
         head.batch_of(how.workers, round(left * (1 - head.validation)))
         worker_pools(how, labels, plan.images.seed)
         inputs.renewed(training.mask, training.mask_ratio)
+
+
+def truth_on(tests: Any, found: Calibrated, workers: int, inputs: Inputs) -> Truth:
+    """How true the probabilities of a trained network are on its test examples."""
+    if isinstance(inputs, ManyLabelInputs):
+        return label_truth_of(found.model, tests, found.scaling, inputs.options.multilabel_loss)
+    logits, of = np.asarray(predict(found.model, tests["x"])), np.asarray(tests["y"])
+    return truth_of(logits, of, workers, found.temperature)
 
 
 def train_head(
@@ -191,7 +201,7 @@ def train_head(
     if own is not None:
         examples["validation"] = own.examples()
     classes = labels is not None
-    temperature_examples = (examples["validation"] or examples["spared"]) if classes else None
+    temperature_examples = examples["validation"] or examples["spared"]
     tags = {"strategy": how.strategy, "workers": how.workers, "ratio": ratio}
     with MetricsLog(run.path, training.name, tags) as log:
         history = trainer.train(
@@ -214,7 +224,7 @@ def train_head(
             + ("" if mask == "none" else f", {mask} masks, ratio {ratio:g}"),
         )
     probabilities = {}
-    if classes:
+    if classes or temperature_examples is not None:
         found = trainer.restore_calibrated(
             strategy,
             run.path / "checkpoints" / training.name,
@@ -223,8 +233,7 @@ def train_head(
             validation=plan.validated,
         )
         tests = splits["test"].examples()
-        logits, of = np.asarray(predict(found[0], tests["x"])), np.asarray(tests["y"])
-        probabilities = results_of(truth_of(logits, of, how.workers, found[1]))
+        probabilities = results_of(truth_on(tests, found, how.workers, inputs))
     last = history[-1]
     widths = (inputs.dim, *head.hidden, inputs.outputs)
     return {

@@ -103,7 +103,7 @@ def train_end_to_end(
         )
     last, probabilities = history[-1], {}
     if temperature_examples is not None:
-        model, temperature = trainer.restore_calibrated(
+        model, temperature, _ = trainer.restore_calibrated(
             strategy, checkpoints, "last", task=task, validation=validation is not None
         )
         logits = np.asarray(predict(model, test["x"], task.examples_at_once))

@@ -137,7 +137,7 @@ class Plan:
         ):  # runs before a choice list none
             if getattr(self.head, option) == getattr(HeadOptions, option):
                 del config["head"][option]
-        if not self.head.calibration or self.head.validation or sparse:
+        if not self.head.calibration or self.head.validation:
             del config["head"]["calibration"]
         config["head"]["batch_size"] = self.head.batch_size or BATCH_SIZE
         config["trainings"] = [training.config() for training in self.trainings]

@@ -12,6 +12,7 @@ from experiments.runs.heads import build_strategy
 from experiments.runs.inputs import Inputs, open_inputs
 from experiments.runs.plan import Plan, Training
 from jist import strategies, trainer
+from jist.label_probabilities import Scaling
 
 
 def located(run_dir: pathlib.Path, images: ImageOptions) -> ImageOptions:
@@ -44,11 +45,18 @@ class Head(NamedTuple):
         model: the network.
         class_names: of its outputs; empty if they are labels that have numbers.
         temperature: by which its logits are divided; None if none was fitted.
+        offset: what is then added to them, of many labels.
     """
 
     model: nnx.Module
     class_names: list[str]
     temperature: float | None
+    offset: float = 0.0
+
+    @property
+    def scaling(self) -> Scaling | None:
+        """Temperature and offset of many labels."""
+        return None if self.temperature is None else Scaling(self.temperature, self.offset)
 
 
 def restore_head(
@@ -72,10 +80,10 @@ def restore_head(
     outputs = len(class_names) or inputs.outputs
     strategy = strategy_of(inputs, outputs, plan, training, devices=1)
     checkpoints = run_dir / "checkpoints" / training.name
-    model, temperature = trainer.restore_calibrated(
+    found = trainer.restore_calibrated(
         strategy, checkpoints, which, task=inputs.task, validation=plan.validated
     )
-    return Head(model, class_names, temperature)
+    return Head(found.model, class_names, found.temperature, found.offset)
 
 
 def strategy_of(

@@ -229,6 +229,10 @@ class ManyLabelSplit:
         """A share of all examples."""
         return self.found.held_out(share, seed)
 
+    def spared(self, share: float, seed: int) -> np.ndarray:
+        """A share of all examples, too: they are few, or there are none at all."""
+        return self.found.held_out(share, seed)
+
 
 def many_label_splits(
     found: Mapping[str, SparseExamples | LabelledVectors], resident_gb: float

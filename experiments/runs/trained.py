@@ -155,14 +155,14 @@ class NetworkRun:
 
     def restore(self, name: str, which: str) -> Head:
         """The network at a checkpoint; errors as `jist.trainer.restore_calibrated`."""
-        model, temperature = trainer.restore_calibrated(
+        found = trainer.restore_calibrated(
             self.strategy,
             self.options.run_dir / "checkpoints",
             which,
             task=self.inputs.task,
             validation=self.validated,
         )
-        return Head(model, self.class_names, temperature)
+        return Head(found.model, self.class_names, found.temperature)
 
 
 def open_run(run_dir: pathlib.Path, data_dir: pathlib.Path | None = None) -> TrainedRun:

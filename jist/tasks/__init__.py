@@ -17,7 +17,9 @@ A task of one's own is a `Task` of two or three functions:
 
 from jist.ragged import count
 from jist.tasks.classification import classification
+from jist.tasks.label_scores import count_scores
 from jist.tasks.multilabel import (
+    best_labels,
     inverse_propensities,
     multilabel,
     predict_labels,
@@ -30,8 +32,10 @@ from jist.tasks.task import Examples, Task
 __all__ = [
     "Examples",
     "Task",
+    "best_labels",
     "classification",
     "count",
+    "count_scores",
     "inverse_propensities",
     "multilabel",
     "predict_labels",

@@ -4,24 +4,26 @@ Metrics are those of the Extreme Classification Repository (Bhatia et al., 2016)
 and propensity-scored precision of the k labels with the greatest logits, and recall.
 """
 
+import functools
 import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from jist.label_probabilities import Scaling
 from jist.ragged import Ragged, count, take
 from jist.strategies.local import Examples
 from jist.tasks.chunks import sigmoid_loss, softmax_loss, squared_loss, top_labels
+from jist.tasks.label_scores import CHUNK, scaling_of
+from jist.tasks.output import output_layer
 from jist.tasks.sampled import sampled_sigmoid_loss
 from jist.tasks.task import Task
 
 LOSSES = {"sigmoid": sigmoid_loss, "softmax": softmax_loss, "squared": squared_loss}
 KS = (1, 3, 5)
-CHUNK = 8192  # labels: with 128 examples, 4 MB of logits
 
 
 def multilabel(
@@ -42,7 +44,8 @@ def multilabel(
     Metrics, for k in 1, 3, 5: `precision_at_k`, the share of the k best labels that an example has,
     and `ps_precision_at_k`, the same weighted by inverse propensities, over the greatest value that
     it can have; both over all examples. `ndcg_at_k` and `recall_at_k`, means over those that have a
-    label.
+    label. Examples that are set apart fit a scaling, which makes outputs probabilities of labels,
+    whatever the loss (`jist.label_probabilities`).
 
     Args:
         inverse_propensities: of each label, as `inverse_propensities`; without, there are no
@@ -63,7 +66,7 @@ def multilabel(
     of_parts = LOSSES[loss]
 
     def mean_loss(model: nnx.Module, batch: dict[str, Any]) -> Float[Array, ""]:
-        output, sampler = _output(model, batch["x"]), getattr(model, "negatives", None)
+        output, sampler = output_layer(model, batch["x"]), getattr(model, "negatives", None)
         if sampler is None or sampler.deterministic:
             return of_parts(*output, batch["y"], chunk)
         if loss != "sigmoid":
@@ -71,7 +74,7 @@ def multilabel(
         return sampled_sigmoid_loss(*output, batch["y"], sampler())
 
     def measure(model: nnx.Module, batch: dict[str, Any]) -> dict[str, Any]:
-        hidden, kernel, bias = _output(model, batch["x"])
+        hidden, kernel, bias = output_layer(model, batch["x"])
         _, best = top_labels(hidden, kernel, bias, min(max(KS), kernel.shape[1]), chunk)
         return _sums(best, batch["y"], inverse_propensities)
 
@@ -81,6 +84,7 @@ def multilabel(
         _metrics,
         best="precision_at_1",
         check=_check,
+        fit=functools.partial(scaling_of, chunk=chunk),
         examples_at_once=1024,
     )
 
@@ -143,6 +147,7 @@ def predict_labels(
     k: int,
     *,
     loss: str = "sigmoid",
+    scaling: Scaling | None = None,
     batch_size: int = 1024,
     chunk: int = CHUNK,
 ) -> tuple[Float[np.ndarray, "examples k"], Int[np.ndarray, "examples k"]]:
@@ -153,35 +158,41 @@ def predict_labels(
         x: what it is called with: tree of arrays [N, ...] and of ragged rows.
         k: how many labels, at most as many as there are.
         loss: that it was trained by, as of `multilabel`.
+        scaling: that was fitted with it.
         batch_size: examples at a time.
         chunk: labels at a time.
 
     Returns:
-        Probabilities, and numbers of labels. Of a softmax they are those of a sigmoid, for its
-        outputs know no threshold; of squared errors they are the outputs, cut to [0, 1].
+        Probabilities [N, k], and numbers of labels. Without a scaling they are those of a sigmoid,
+        which for a softmax are none, for its outputs know no threshold; of squared errors they are
+        the outputs, cut to [0, 1].
     """
+    scores, labels = best_labels(model, x, k, batch_size=batch_size, chunk=chunk)
+    if scaling is None and loss == "squared":
+        return np.clip(scores, 0, 1), labels
+    scaling = Scaling(1.0, 0.0) if scaling is None else scaling
+    return scaling.probabilities(scores).astype(np.float32), labels
+
+
+def best_labels(
+    model: nnx.Module, x: Examples, k: int, *, batch_size: int = 1024, chunk: int = CHUNK
+) -> tuple[Float[np.ndarray, "examples k"], Int[np.ndarray, "examples k"]]:
+    """The scores of the k best labels of every example, and their numbers; as `predict_labels`.
+
+    Of fewer labels all are given.
+    """
+    k = min(k, model.last.kernel.shape[1])  # type: ignore[union-attr]  # as `_check` says
     parts = [
-        _best(model, take(x, slice(first, first + batch_size)), k, chunk, loss)
+        _best(model, take(x, slice(first, first + batch_size)), k, chunk)
         for first in range(0, count(x), batch_size)
     ]
     scores, labels = (np.concatenate(some) for some in zip(*parts, strict=True))
     return scores, labels
 
 
-@nnx.jit(static_argnums=(2, 3, 4))
-def _best(model: nnx.Module, x: Any, k: int, chunk: int, loss: str) -> tuple[Array, Array]:
-    outputs, labels = top_labels(*_output(model, x), k, chunk)
-    if loss == "squared":
-        return jnp.clip(outputs, 0, 1), labels
-    return jax.nn.sigmoid(outputs), labels
-
-
-def _output(model: Any, x: Any) -> tuple[Array, Array, Array]:
-    """What the output layer is given, its kernel and its bias."""
-    hidden, last = model.hidden(x), model.last
-    kernel = last.kernel[...]
-    bias = jnp.zeros(kernel.shape[1]) if last.bias is None else last.bias[...]
-    return hidden, kernel, bias
+@nnx.jit(static_argnums=(2, 3))
+def _best(model: nnx.Module, x: Any, k: int, chunk: int) -> tuple[Array, Array]:
+    return top_labels(*output_layer(model, x), k, chunk)
 
 
 def _sums(

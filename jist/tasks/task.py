@@ -54,6 +54,9 @@ class Task:
             network (`jist.calibrate`); `batch["x"]` by default.
         check: raises ValueError if a model cannot be trained or measured on examples; called
             before the first step. By default nothing is checked.
+        fit: maps a calibrated model and examples that it was not trained on to numbers that make
+            its outputs probabilities, kept with its checkpoint. Without it, where a training is
+            given such examples, it is the temperature of a classifier (`jist.probabilities`).
         merge: puts what `measure` returned of two parts together, where that is no sum.
         examples_at_once: how many examples `measure` sees at a time, at most: lower it where a
             model's outputs for so many need too much memory.
@@ -69,6 +72,7 @@ class Task:
     higher_is_better: bool | None = None
     inputs: Callable[[Any], Any] = _x
     check: Callable[[nnx.Module, Any], None] = _unchecked
+    fit: Callable[[nnx.Module, Any], Mapping[str, float]] | None = None
     merge: Callable[[Any, Any], Any] = add
     examples_at_once: int = 8192
 

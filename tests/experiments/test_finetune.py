@@ -189,7 +189,7 @@ def test_a_temperature_is_fitted_on_images_that_are_not_trained_on(options, resu
     assert result["train_examples"] + len(held) == 1438
     assert result["calibration_examples"] == len(held) == pytest.approx(71, abs=5)
     seen = MaskedImages(held, load_encoder(options.encoder), ratio=0.5, seed=0).fixed
-    model, _, temperature = open_run(options.run_dir).restore("finetune", "last")
+    model, _, temperature, _ = open_run(options.run_dir).restore("finetune", "last")
     expected = fit_temperature(np.asarray(predict_with(model, seen["x"])), held.labels)
     assert temperature == result["temperature"] == pytest.approx(expected, rel=1e-3)
     evaluate.main(EvaluateOptions(run_dir=options.run_dir))

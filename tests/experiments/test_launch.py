@@ -136,7 +136,7 @@ def trained(run_dir):
     """The parameters and statistics of a run's checkpoint, and the line of its one epoch."""
     plan = Plan.from_config(read_json(run_dir / "config.json"))
     (training,) = plan.trainings
-    model, _, _ = restored.restore_head(run_dir, plan, training, open_inputs(plan.images), "last")
+    model, *_ = restored.restore_head(run_dir, plan, training, open_inputs(plan.images), "last")
     (line,) = (run_dir / "metrics.jsonl").read_text().splitlines()  # one process writes
     return nnx.to_pure_dict(nnx.state(model)), json.loads(line)
 

@@ -183,6 +183,10 @@ def test_sparse_rows_with_many_labels(run, sparse, tmp_path):
     (measured,) = json.loads((tmp_path / "r" / "evaluation.json").read_text()).values()
     assert measured["test_precision_at_1"] == result["last_test_precision_at_1"]
     assert measured["test_recall_at_3"] == result["last_test_recall_at_3"]
+    for name in ("temperature", "offset"):  # fitted on the validation examples
+        assert measured[name] == result[name]
+    assert measured["test_nll"] == result["last_test_nll"]
+    assert measured["test_nll"] <= measured["calibration"]["uncalibrated"]["nll"]
 
     wanted = ("--run-dir", tmp_path / "r", "--images", sparse, "--json-lines")
     code, out, _ = run(predict, predict.PredictOptions, *wanted)

@@ -8,12 +8,14 @@ import pytest
 from flax import nnx
 
 from jist import trainer
-from jist.evaluation import evaluate
+from jist.evaluation import evaluate, predict
+from jist.label_probabilities import Scaling, ScoreCounts, fit_scaling
 from jist.metrics import MetricsLog
 from jist.models import MLP, LinearProbe, SparseMLP
 from jist.ragged import Ragged
 from jist.strategies import IST
 from jist.tasks import (
+    count_scores,
     inverse_propensities,
     multilabel,
     predict_labels,
@@ -185,11 +187,24 @@ def test_sparse_examples_with_many_labels_are_learned_by_two_workers(tmp_path):
     strategy = IST(model, optax.adam(0.05), workers=2, local_steps=2, loss=task.loss)
     how = {"epochs": 8, "batch_size": 8, "seed": 0, "checkpoints": tmp_path / "checkpoints"}
     with MetricsLog(tmp_path, "xc") as log:
-        history = trainer.train(strategy, examples, examples, **how, task=task, log=log)
+        history = trainer.train(
+            strategy, examples, examples, **how, task=task, log=log, temperature_examples=examples
+        )
     best = max(epoch["test_precision_at_1"] for epoch in history)
     assert best > 0.9 > history[0]["test_precision_at_1"]
-    model = trainer.restore_model(strategy, tmp_path / "checkpoints", "best", task=task)
+    restored = trainer.restore_calibrated(strategy, tmp_path / "checkpoints", "best", task=task)
+    model, scaling = restored.model, restored.scaling
     assert evaluate(model, examples, task)["test_precision_at_1"] == pytest.approx(best)
+    held = np.zeros((count, features), bool)
+    held[np.repeat(np.arange(count), lengths), flat] = True
+    scores = np.asarray(predict(model, x))
+    dense, counts = ScoreCounts.of(scores, held), count_scores(model, examples, chunk=5)
+    assert fit_scaling(dense) == pytest.approx(scaling, rel=1e-3)
+    assert counts.log_loss(scaling) == pytest.approx(dense.log_loss(scaling), rel=1e-3)
+    assert counts.log_loss(scaling) <= counts.log_loss(Scaling(1.0, 0.0))
+    p, best = predict_labels(model, x, 2, scaling=scaling)
+    wanted = np.take_along_axis(scaling.probabilities(scores), best, axis=1)
+    np.testing.assert_allclose(p, wanted, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
