@@ -17,7 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jist.checkpoint import CheckpointError, Checkpoints
 from jist.data.on_disk import OnDisk
@@ -138,7 +138,8 @@ def run_epoch(
 ) -> tuple[State, Float[np.ndarray, " workers"]]:
     """Runs an epoch's rounds to its end.
 
-    Of examples on disk those of a round are read while the round before is computed.
+    Of examples on disk those of a round are read while the round before is computed, in the order
+    in which they lie there; those of the round after are announced to the system.
 
     Args:
         strategy: how the workers train.
@@ -161,8 +162,9 @@ def run_epoch(
         rows = order(first_step=step, steps=steps)
         some = examples
         if streamed:
-            some = placed(take(examples, rows.ravel()), strategy)
-            rows = np.arange(rows.size, dtype=np.int32).reshape(rows.shape)
+            wanted, rows = _sorted(rows)
+            some = placed(take(examples, wanted), strategy)
+            _announce(examples, order(first_step=step + 2 * strategy.local_steps, steps=steps))
         state, metrics = strategy.round(state, some, place(rows, by_worker))
         if streamed:  # no more than two rounds' examples are in memory
             jax.block_until_ready(before)
@@ -173,6 +175,20 @@ def run_epoch(
             reached = Begun(state, total, step + steps, time.perf_counter() - start)
             save(reached, rounds)
     return state, np.asarray(total) / (last - first)
+
+
+def _sorted(rows: Int[np.ndarray, "..."]) -> tuple[Int[np.ndarray, " all"], np.ndarray]:
+    """Numbers of rows, ascending, and where those of a round are among them."""
+    by_number = np.argsort(rows, axis=None, kind="stable")
+    places = np.empty(rows.size, np.int32)
+    places[by_number] = np.arange(rows.size, dtype=np.int32)
+    return rows.ravel()[by_number], places.reshape(rows.shape)
+
+
+def _announce(examples: Examples, rows: Int[np.ndarray, "..."]) -> None:
+    for leaf in jax.tree.leaves(examples):
+        if isinstance(leaf, OnDisk):
+            leaf.announce(rows.ravel())
 
 
 def placed(examples: Examples, strategy: Strategy) -> Examples:

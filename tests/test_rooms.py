@@ -40,6 +40,7 @@ JIST = (
     "placement",
     "ragged",
     "probabilities",
+    "label_probabilities",
     "ist",
     "masking",
     "models",

@@ -66,6 +66,11 @@ class OnDisk:
         found[order] = self.table[wanted[order]]
         return found
 
+    def announce(self, which: Int[np.ndarray, " some"]) -> None:
+        """Asks the system to read rows that are wanted soon; returns at once."""
+        if isinstance(self.table, np.memmap):
+            _read_ahead(self.table, self.rows[which])
+
     def some(self, rows: np.ndarray) -> "OnDisk":
         """The rows where `rows`, bool [N], is true; still on disk."""
         return OnDisk(self.table, self.rows[rows])

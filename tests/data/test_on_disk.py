@@ -35,6 +35,7 @@ def test_rows_are_asked_for_ahead_where_many_of_a_part_are_wanted(tmp_path):
     mapped = OnDisk(np.load(tmp_path / "x.npy", mmap_mode="r"), np.arange(6000))
     # Of rows 0 to 1,023 one is wanted, of 1,024 to 3,071 and of those from 5,120 on a lot.
     which = np.concatenate([[7], np.arange(1024, 3072, 9), np.arange(5990, 5120, -9)])
+    mapped.announce(which)
     np.testing.assert_array_equal(mapped[which], table[which])
     np.save(tmp_path / "half.npy", table.astype(np.float16))
     half = OnDisk(np.load(tmp_path / "half.npy", mmap_mode="r"), np.arange(6000))
