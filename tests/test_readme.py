@@ -1,5 +1,6 @@
 """The code, the commands and the links in the documents work."""
 
+import doctest
 import json
 import pathlib
 import re
@@ -10,7 +11,7 @@ from sklearn.metrics import f1_score
 
 from experiments import distributed
 from experiments.distributed import DistributedOptions
-from jist import features
+from jist import features, tasks
 from jist.data import load_dataset
 from jist.evaluation import evaluate
 from jist.masking import FixedMask
@@ -30,7 +31,7 @@ DOCUMENTS = (
 def test_the_code_in_the_readme_trains_networks_that_tell_digits_apart(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    own_features, own_model, own_task, reading = blocks
+    own_features, own_model, reading = blocks
     names: dict = {}
     exec(own_features, names)
     options = DistributedOptions(dataset="features:mine.npz", workers=4, hidden=(64,), epochs=6)
@@ -46,7 +47,8 @@ def test_the_code_in_the_readme_trains_networks_that_tell_digits_apart(tmp_path,
     assert accuracy == pytest.approx(best, abs=1e-6)
     for found in (accuracy, evaluate(names["network"], test)["test_accuracy"]):
         assert found > 0.5
-    exec(own_task, names)
+    for example in doctest.DocTestParser().get_examples(tasks.__doc__):
+        exec(example.source, names)
     several = {"x": test["x"], "y": np.eye(10)[test["y"]]}
     f1 = f1_score(several["y"], names["network"](test["x"]) > 0, average="micro")
     assert evaluate(names["network"], several, names["task"])["test_f1"] == pytest.approx(f1)
