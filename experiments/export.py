@@ -6,11 +6,11 @@ r"""A trained run as a directory that other programs use: preprocessing, encoder
 
 `--format stablehlo` writes one program for any number of images and of visible patches;
 `predict.py` beside it runs it with NumPy, JAX and flatbuffers alone. `onnx` writes a graph for ONNX
-Runtime, of at most as many visible patches as the run saw. `safetensors` writes `head.safetensors`
-and `encoder/`, for programs of one's own; of a network of convolutions it is not written. In all of
-them the deployed statistics are folded into the head's linear layers, and `config.json` says the
-rest: classes, temperature, size, resizing, filter, mean and deviation of images, masks, and how far
-a program's probabilities are from jist's.
+Runtime, of at most as many visible patches as the run saw or `--mask-ratio` leaves. `safetensors`
+writes `head.safetensors` and `encoder/`, for programs of one's own; of a network of convolutions it
+is not written. In all of them the deployed statistics are folded into the head's linear layers, and
+`config.json` says the rest: classes, temperature, size, resizing, filter, mean and deviation of
+images, masks, and how far a program's probabilities are from jist's.
 `--weights bfloat16` makes it half as large, `int8` a quarter; it computes in float32 all the same.
 
 Takes runs of every script that trains heads, on images, clips or vectors, of
@@ -71,6 +71,9 @@ class ExportOptions(Options):
     weights: str = "float32"
     """Stored as float32, bfloat16, or int8 with a scale for every output; of safetensors not as
     int8."""
+    mask_ratio: float | None = None
+    """Of onnx: the graph is for images of which this share of the patches is removed, or more; by
+    default as in training."""
     training: str | None = None
     """Which training of the run, if it has several; by default the one with the best accuracy."""
     checkpoint: str = "last"
@@ -86,7 +89,7 @@ class Trained:
     Attributes:
         deployed: what is exported.
         config: what is said of it.
-        ratio: share of the patches that training removed.
+        ratio: share of the patches that training removed, or the options say.
         arguments: of the program, for some test examples.
         probabilities: what jist finds for them [N, C].
     """
@@ -106,6 +109,10 @@ def main(options: ExportOptions) -> None:
         raise UsageError(
             f"weights of format={options.format} must be one of {TYPES[options.format]}, got "
             f"{options.weights!r}"
+        )
+    if options.mask_ratio is not None and options.format != "onnx":
+        raise UsageError(
+            f"--mask-ratio {options.mask_ratio:g} has no effect: format={options.format} takes any"
         )
     if options.out.exists():
         raise UsageError(f"out={options.out} exists; exports are written to a new directory")
@@ -206,6 +213,7 @@ def restored(options: ExportOptions) -> Trained:
     training = chosen_training(opened, options.run_dir, options.training, options.checkpoint)
     model, class_names, temperature, _ = opened.restore(training, options.checkpoint)
     inputs, ratio, pool = opened.inputs, opened.ratio(training), opened.images.pool
+    ratio = ratio if options.mask_ratio is None else options.mask_ratio
     trained = {"temperature": temperature or 1.0, "weights": options.weights}
     if isinstance(model, ImageClassifier):
         assert isinstance(inputs, NetworkInputs)

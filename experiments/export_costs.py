@@ -3,12 +3,14 @@ r"""What exports of one run cost and lose: bytes, accuracy, and work for one ima
     python -m experiments.export_costs --exports exported/float32 exported/int8 \
         --images x.npy --labels y.npy --out runs/export-costs.json
 
-Takes programs that `experiments.export --format stablehlo` wrote, of one run with several
-`--weights`, and images as their `predict.py` does: u8 [N, S, S, C], with their classes [N]. For
-every masking ratio: accuracy, and processor time of one image at a time, all programs in turns;
-ratios to the first program are taken turn by turn. An image keeps the same patches in all programs.
-Processor time is of all threads: behind `taskset -c 0` there is one core, and it is what an idle
-core would take. Beside it stand the bytes of an image's visible pixels, which a sensor would send.
+Takes what `experiments.export` wrote of one run, with several `--format` and `--weights`, and
+images as their `predict.py` does: u8 [N, S, S, C], with their classes [N]. JAX runs stablehlo, ONNX
+Runtime onnx (at the masking ratio that it was exported for), PyTorch safetensors, eager and
+compiled. For every masking ratio: accuracy, and processor time of one image at a time, all programs
+in turns; ratios to the first program are taken turn by turn. An image keeps the same patches in all
+programs. Processor time is of all threads: behind `taskset -c 0` there is one core, and it is what
+an idle core would take. Beside it stand the bytes of an image's visible pixels, which a sensor
+would send.
 
 Expected: a minute for 2,000 images of 32 pixels and three programs.
 """
@@ -18,12 +20,12 @@ import pathlib
 import statistics
 from typing import Any
 
-import jax
 import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from experiments.bench.exported import Program, programs
 from experiments.bench.hardware import commit, machine
 from experiments.bench.timing import spread
 from experiments.command.cli import Options, run
@@ -32,7 +34,7 @@ from experiments.runs.directory import command_line, read_json, write_json
 from experiments.scaling.clock import take_turns
 from jist.masking import patches_kept
 
-BATCH = 100  # images at a time, for accuracy
+STORED = (".stablehlo", ".onnx", ".safetensors")
 CALLS = 20  # of one image, in a turn
 
 
@@ -66,16 +68,22 @@ def main(options: ExportCostsOptions) -> None:
         )
     if labels.shape != images.shape[:1]:
         raise UsageError(f"labels must be [{len(images)}], got {list(labels.shape)}")
-    programs = {name: loaded(pathlib.Path(name)) for name in configs}
+    found = {
+        (name, program.runtime): program
+        for name in configs
+        for program in programs(pathlib.Path(name))
+    }
     rows = [
         row
         for ratio in options.ratios
-        for row in measured(programs, config, ratio, images, labels, options.repeats)
+        for row in measured(found, config, ratio, images, labels, options.repeats)
     ]
     for row in rows:
         path = pathlib.Path(row["export"])
         row["weights"] = configs[row["export"]]["weights"]
-        row["program_bytes"] = (path / "model.stablehlo").stat().st_size
+        row["program_bytes"] = sum(
+            file.stat().st_size for suffix in STORED for file in path.rglob(f"*{suffix}")
+        )
     result = {"machine": machine(), "commit": commit(), "command": command_line()}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     write_json(options.out, result | {"images": len(images), "rows": rows})
@@ -95,48 +103,37 @@ def checked(path: pathlib.Path) -> dict[str, Any]:
     """What an export says of itself.
 
     Raises:
-        UsageError: it is no export as stablehlo, or its network does not see patches.
+        UsageError: it is no export, or its network does not see patches.
     """
-    if not (path / "model.stablehlo").is_file() or not (path / "config.json").is_file():
-        raise UsageError(f"exports: {path} holds no model.stablehlo with its config.json")
+    if not (path / "config.json").is_file() or not any(
+        list(path.glob(f"*{suffix}")) for suffix in STORED
+    ):
+        raise UsageError(f"exports: {path} holds no {', '.join(STORED)} with its config.json")
     config = read_json(path / "config.json")
     if not config.get("patches"):
         raise UsageError(f"exports: {path} does not see patches of images")
     return config
 
 
-def loaded(path: pathlib.Path) -> Any:
-    """The program of an export, compiled once for each shape."""
-    program = jax.export.deserialize(bytearray((path / "model.stablehlo").read_bytes()))
-    return jax.jit(program.call)
-
-
 def measured(
-    programs: dict[str, Any],
+    by_name: dict[tuple[str, str], Program],
     config: dict[str, Any],
     ratio: float,
     images: np.ndarray,
     labels: np.ndarray,
     repeats: int,
 ) -> list[dict[str, Any]]:
-    """A row for every program, at one masking ratio."""
+    """A row for every program that takes a masking ratio."""
     kept = patches_kept(config["patches"], ratio)
+    programs = {key: of for key, of in by_name.items() if of.visible in (None, kept)}
     order = np.random.default_rng(0).random((len(images), config["patches"])).argsort(axis=1)
     keep = np.sort(order[:, :kept], axis=1).astype(np.int32)
-    found = {
-        name: np.concatenate(
-            [
-                np.asarray(program(images[i : i + BATCH], keep[i : i + BATCH])).argmax(axis=1)
-                for i in range(0, len(images), BATCH)
-            ]
-        )
-        for name, program in programs.items()
-    }
+    found = {name: program.classes(images, keep) for name, program in programs.items()}
 
-    def one_by_one(program: Any) -> None:
+    def one_by_one(program: Program) -> None:
         for i in range(CALLS):
             row = slice(i % len(images), i % len(images) + 1)
-            program(images[row], keep[row]).block_until_ready()
+            program.call(images[row], keep[row])
 
     runs = {name: lambda of=program: one_by_one(of) for name, program in programs.items()}
     samples = take_turns(runs, repeats, "cpu")
@@ -144,7 +141,8 @@ def measured(
     pixels = kept * config["patch_size"] ** 2 * images.shape[3]
     return [
         {
-            "export": name,
+            "export": name[0],
+            "runtime": name[1],
             "ratio": ratio,
             "accuracy": float(np.mean(found[name] == labels)),
             "same_class_as_first": float(np.mean(found[name] == found[first])),
@@ -161,11 +159,13 @@ def measured(
 def show(rows: list[dict[str, Any]]) -> None:
     """Prints a line for every program and ratio."""
     table = Table(box=box.SIMPLE_HEAD)
-    for column in ("ratio", "weights", "MB", "accuracy", "same class", "ms", "time", "sent bytes"):
+    names = ("ratio", "runtime", "weights", "MB", "accuracy", "same class", "ms", "time")
+    for column in (*names, "sent bytes"):
         table.add_column(column, justify="right")
     for row in rows:
         table.add_row(
             f"{row['ratio']:g}",
+            row["runtime"],
             row["weights"],
             f"{row['program_bytes'] / 1e6:.2f}",
             f"{row['accuracy']:.2%}",

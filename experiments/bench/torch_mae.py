@@ -8,6 +8,7 @@ float32 whatever the compute type, and everything between is of the compute type
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch.nn import functional
 from conversion import reference
 from conversion.names import VIT_NAMINGS
 from experiments.bench.torch_mlp import compile_loss
-from jist.models import MAE
+from jist.models import MAE, MAEEncoder
 from jist.models.storage import tensors
 
 
@@ -34,27 +35,24 @@ class FusedAttention(reference.SelfAttention):
         return self.proj(x.transpose(1, 2).reshape(batch, tokens, dim))
 
 
-class TrainableMAE(reference.MaskedAutoencoder):
-    """The masked autoencoder from pixels to loss, of a model of jist its shape and values."""
+class FastMAE(reference.MaskedAutoencoder):
+    """The reference with fused attention, which embeds nothing but the kept patches.
 
-    def __init__(self, mae: MAE):
-        sizes = dataclasses.asdict(mae.encoder.config)
+    Args:
+        encoder: of jist, whose shape and preprocessing it takes, not its values.
+        decoder: sizes and targets, as of the reference; none by default.
+    """
+
+    def __init__(self, encoder: MAEEncoder, **decoder: Any):
+        sizes = dataclasses.asdict(encoder.config)
         sizes["eps"] = sizes.pop("layer_norm_eps")
-        super().__init__(
-            **sizes,
-            decoder=dataclasses.astuple(mae.decoder.config),
-            normalize_pixels=mae.normalize_pixels,
-        )
-        for block in (*self.blocks, *self.decoder_blocks):
+        super().__init__(**sizes, **decoder)
+        for block in (*self.blocks, *getattr(self, "decoder_blocks", ())):
             assert isinstance(block, reference.TransformerBlock)
             block.attn = FusedAttention(block.attn.qkv.in_features, block.attn.heads)
-        preprocessing = mae.encoder.preprocessing
+        preprocessing = encoder.preprocessing
         self.mean = nn.Buffer(torch.tensor(preprocessing.mean)[:, None, None], persistent=False)
         self.std = nn.Buffer(torch.tensor(preprocessing.std)[:, None, None], persistent=False)
-        values, self.decayed = _values(mae)
-        self.load_state_dict(values)
-        self.pos_embed.requires_grad_(False)
-        self.decoder_pos_embed.requires_grad_(False)
 
     def encode(self, images: Tensor, keep: Tensor) -> Tensor:
         """Tokens [B, 1 + K, D] of the kept patches [B, K] of images [B, 3, H, W], CLS first."""
@@ -68,6 +66,18 @@ class TrainableMAE(reference.MaskedAutoencoder):
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
+
+
+class TrainableMAE(FastMAE):
+    """The masked autoencoder from pixels to loss, of a model of jist its shape and values."""
+
+    def __init__(self, mae: MAE):
+        sizes = dataclasses.astuple(mae.decoder.config)
+        super().__init__(mae.encoder, decoder=sizes, normalize_pixels=mae.normalize_pixels)
+        values, self.decayed = _values(mae)
+        self.load_state_dict(values)
+        self.pos_embed.requires_grad_(False)
+        self.decoder_pos_embed.requires_grad_(False)
 
     def forward(self, pixels: Tensor, keep: Tensor) -> Tensor:
         """The loss of pixels [B, 3, H, W], u8, of which the patches [B, K] are kept."""

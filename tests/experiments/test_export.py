@@ -173,6 +173,7 @@ def test_an_onnx_graph_is_what_jist_is(of_images, arrays, tmp_path):
         ({"format": "torch"}, "format must be one of"),
         ({"weights": "int4"}, "weights of format=stablehlo must be one of"),
         ({"weights": "int8", "format": "safetensors"}, "weights of format=safetensors must be"),
+        ({"mask_ratio": 0.5}, "--mask-ratio 0.5 has no effect: format=stablehlo takes any"),
         ({"training": "ist-9"}, "training must be one of"),
         ({"out": "there"}, "exists; exports are written to a new directory"),
     ],

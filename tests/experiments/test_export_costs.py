@@ -9,28 +9,33 @@ from flax import nnx
 from shown import commands_of, run_shown
 
 from experiments import export_costs
-from jist.export import Deployed, write_stablehlo
+from experiments.bench.exported import programs
+from jist.export import Deployed, write_stablehlo, write_tensors
 from jist.models import MAEEncoder, ViTConfig
+
+
+def network(weights="float32"):
+    encoder = MAEEncoder(ViTConfig(8, 4, 8, 1, 2, 16), rngs=nnx.Rngs(0))
+    encoder.eval()
+    layers = [(np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32), np.ones(3, "f"))]
+    return Deployed(layers, 2.0, encoder, weights=weights)
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """Two programs with one network, images, and what the first says of all but one of them."""
     root = tmp_path_factory.mktemp("exported")
-    encoder = MAEEncoder(ViTConfig(8, 4, 8, 1, 2, 16), rngs=nnx.Rngs(0))
-    encoder.eval()
-    layers = [(np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32), np.zeros(3, "f"))]
-    said = {"image_size": 8, "patch_size": 4, "patches": 4}
+    said = {"format": "stablehlo", "image_size": 8, "patch_size": 4, "patches": 4}
     for weights in ("float32", "int8"):
         out = root / "exported" / weights
         out.mkdir(parents=True)
-        write_stablehlo(Deployed(layers, 1.0, encoder, weights=weights), out)
+        write_stablehlo(network(weights), out)
         (out / "config.json").write_text(json.dumps(said | {"weights": weights}))
     images = np.random.default_rng(1).integers(0, 255, (5, 8, 8, 3), np.uint8)
     np.save(root / "x.npy", images)
-    call = export_costs.loaded(root / "exported" / "float32")
+    (program,) = programs(root / "exported" / "float32")
     keep = np.arange(4, dtype=np.int32)[None].repeat(5, 0)
-    labels = np.asarray(call(images, keep)).argmax(axis=1)
+    labels = program.classes(images, keep)
     labels[0] = (labels[0] + 1) % 3  # one of five is wrong
     np.save(root / "y.npy", labels)
     return root
@@ -54,10 +59,22 @@ def test_every_program_is_measured_at_every_ratio(exported, monkeypatch):
         assert row["milliseconds_per_image"]["least"] > 0
 
 
+def test_pytorch_finds_what_the_program_finds(exported, tmp_path):
+    pytest.importorskip("torch")
+    from experiments.bench.torch_classifier import torch_classifier
+
+    write_tensors(network(), tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"temperature": 2.0}))
+    (program,) = programs(exported / "exported" / "float32")
+    given = np.load(exported / "x.npy"), np.tile(np.array([[0, 3]], np.int32), (5, 1))
+    found = torch_classifier(tmp_path, compiled=False)(*given)
+    np.testing.assert_allclose(found, program.call(*given), rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"exports": ("exported",)}, "holds no model.stablehlo"),
+        ({"exports": ("exported",)}, "holds no .stablehlo"),
         ({"images": "exported/int8/config.json"}, "config.json is no array"),
         ({"images": "y.npy"}, "images must be u8"),
         ({"labels": "two.npy"}, "labels must be .5."),
