@@ -8,10 +8,14 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 from scipy.special import softmax
 
-from jist.export import Deployed, write_stablehlo, write_tensors
+from conversion.convert import convert
+from conversion.export import export
+from conversion.overrides import Overrides
+from jist.export import Deployed, classify, write_stablehlo, write_tensors
 from jist.export.weights import quantized
 from jist.features import cls_vectors
 from jist.models import MAEEncoder, ViTConfig, load_encoder
+from jist.models.storage import tensors
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (3, 8, 8, 3), np.uint8)
 KEEP = np.array([[0, 2], [1, 3], [2, 3]], np.int32)
@@ -83,6 +87,23 @@ def test_bfloat16_arrays_are_half_as_large_and_taken_back(deployed, plain, tmp_p
     np.testing.assert_array_equal(kernel, expected)
     head = load_file(tmp_path / "head.safetensors")
     assert (head["0.kernel"].dtype, head["0.bias"].dtype) == (jnp.bfloat16, np.float32)
+
+
+def test_conversion_takes_back_what_is_written(deployed, plain, tmp_path):
+    """To Hugging Face's names and from there; encoder and head find what the program finds."""
+    directory, _ = plain
+    export(directory / "encoder", tmp_path / "hf", "huggingface")
+    convert(str(tmp_path / "hf"), tmp_path / "back", Overrides(), report=lambda line: None)
+    encoder = load_encoder(tmp_path / "back")
+    assert encoder.preprocessing == deployed.encoder.preprocessing
+    for name, array in tensors(deployed.encoder).items():
+        np.testing.assert_array_equal(tensors(encoder)[name], array)
+    head = load_file(directory / "head.safetensors")
+    x = np.asarray(cls_vectors(encoder, jnp.asarray(IMAGES), jnp.asarray(KEEP)))
+    hidden = np.maximum(x @ head["0.kernel"] + head["0.bias"], 0)
+    found = softmax((hidden @ head["1.kernel"] + head["1.bias"]) / 8, axis=1)
+    expected = classify(deployed, jnp.asarray(IMAGES), jnp.asarray(KEEP))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(5, 4), (3, 5, 4), (3, 3, 5, 4), (2, 3, 3, 5, 4)])
