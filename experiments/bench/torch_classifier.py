@@ -1,6 +1,7 @@
 """An exported classifier in PyTorch, from its arrays, as a user of PyTorch would run it."""
 
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -9,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from conversion.names import VIT_NAMINGS
-from experiments.bench.exported import Call
 from experiments.bench.torch_mae import FastMAE
 from experiments.runs.directory import read_json
 from jist.models import MAEEncoder, load_encoder
@@ -51,8 +51,10 @@ class TorchClassifier(FastMAE):
         return functional.softmax(logits / self.temperature, dim=1)
 
 
-def torch_classifier(directory: pathlib.Path, *, compiled: bool) -> Call:
-    """The network of an export as safetensors.
+def torch_classifier(
+    directory: pathlib.Path, *, compiled: bool
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """The network of an export as safetensors, from images and visible patches to probabilities.
 
     Args:
         directory: of the export; its head must see CLS alone.
