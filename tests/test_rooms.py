@@ -1,6 +1,7 @@
 """The rooms of DESIGN: what each may import, read from the source without importing anything."""
 
 import ast
+import functools
 import pathlib
 import re
 
@@ -12,7 +13,12 @@ FILES = {
     for package in ("jist", "experiments", "conversion")
     for path in sorted((ROOT / package).rglob("*.py"))
 }
-TREES = {module: ast.parse(path.read_text()) for module, path in FILES.items()}
+
+
+@functools.cache
+def tree(module):
+    return ast.parse(FILES[module].read_text())
+
 
 # From top to bottom: a room imports only of those below it. A new room takes its place here.
 JIST = (
@@ -56,7 +62,7 @@ OF_FILES = {"gzip", "io", "json", "os", "pathlib", "pickle", "safetensors", "shu
 
 def imports(module):
     """Names of everything that a module imports, in functions too: modules and their attributes."""
-    for node in ast.walk(TREES[module]):
+    for node in ast.walk(tree(module)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -150,7 +156,7 @@ def test_only_three_modules_of_models_know_files():
     """
     know = set()
     for module in of_room("jist.models"):
-        calls = [node.func for node in ast.walk(TREES[module]) if isinstance(node, ast.Call)]
+        calls = [node.func for node in ast.walk(tree(module)) if isinstance(node, ast.Call)]
         opens = any(isinstance(call, ast.Name) and call.id == "open" for call in calls)
         if opens or OF_FILES & {name.partition(".")[0] for name in imports(module)}:
             know.add(module)

@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from transformers import ViTImageProcessor
 
 from conversion.convert import _describe_resizing
 from conversion.errors import ConversionError
@@ -25,6 +24,11 @@ PLAIN = {
 }
 
 
+@pytest.fixture(scope="module")
+def processor():
+    return pytest.importorskip("transformers", reason="has the image processor").ViTImageProcessor
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize(
     "change",
@@ -36,9 +40,9 @@ PLAIN = {
         {"image_mean": 0.5, "image_std": 0.25},
     ],
 )
-def test_pixels_are_normalised_as_the_processor_does(change):
+def test_pixels_are_normalised_as_the_processor_does(change, processor):
     settings = json.loads(json.dumps(PLAIN | change))
-    expected = ViTImageProcessor(**settings)(PIXELS, return_tensors="np")["pixel_values"][0]
+    expected = processor(**settings)(PIXELS, return_tensors="np")["pixel_values"][0]
     found = read_preprocessing(Source((), "", {}, None, settings), "bicubic", Overrides())
     ours = np.asarray(found.normalize(jnp.asarray(PIXELS[None])))[0]
     np.testing.assert_allclose(ours, np.moveaxis(expected, 0, -1), rtol=1e-4, atol=1e-5)
@@ -57,13 +61,13 @@ def test_what_is_not_followed_is_named(change, said):
 
 
 @pytest.mark.parametrize("resize", ["crop", "squash"])
-def test_what_is_exported_resizes_as_jist_does(resize):
+def test_what_is_exported_resizes_as_jist_does(resize, processor):
     """Transformers scales before it cuts, and so mixes pixels into the edge that jist cuts off."""
     wide = Image.fromarray(PIXELS).resize((54, 36))
     preprocessing = Preprocessing(resize=resize)
     config = {"encoder": {"image_size": 16}, "preprocessing": preprocessing.as_json()}
     settings = _preprocessor(config)
-    theirs = ViTImageProcessor(**settings)(wide, return_tensors="np")["pixel_values"][0]
+    theirs = processor(**settings)(wide, return_tensors="np")["pixel_values"][0]
     ours = preprocessing.normalize(jnp.asarray(resize_image(wide, 16, preprocessing)[None]))[0]
     edge = 2 if resize == "crop" else 0
     inside = np.s_[:, edge : 16 - edge]

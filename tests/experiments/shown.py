@@ -4,6 +4,7 @@ An option that is given twice counts as it was given last: what makes a command 
 """
 
 import ast
+import functools
 import importlib
 import os
 import pathlib
@@ -27,6 +28,7 @@ WITHOUT_OPTIONS = ("experiments.command.listing",)
 COMMAND = re.compile(r"python -m (experiments(?:\.\w+)+)((?:[^\n`\\]|\\\n)*)")
 
 
+@functools.cache  # reads every module of the scripts
 def shown():
     """(script, arguments) of every command, those behind `experiments.launch` included."""
     found = set()

@@ -31,7 +31,7 @@ SHORTER = {
     "extract": "",
     "mask_dataset": "",
     "pretrain": "--epochs 1 --batch-size 8 --image-size 16 --patch-size 4 --encoder nano"
-    " --base-lr 1e-3 --least-crop 0.6 --dtype float32",
+    " --base-lr 1e-3 --least-crop 0.6 --dtype float32 --picture-every 0",
     "probe": "--epochs 1 --seeds 0 --ratios 0.5 --batch-size 8",
     "ship": "",
     "reconstruct": "",
