@@ -16,4 +16,15 @@ def _quietly(
     os._exit(130)
 
 
+def _once(error: "sys.UnraisableHookArgs") -> None:
+    """Leaves out what follows a checkpoint that cannot be written, where the disk is full, say.
+
+    Its first failure ends Orbax's event loop and is told; writes of it that end later find the loop
+    closed, each with a traceback.
+    """
+    if str(error.exc_value) != "Event loop is closed" or "--debug" in sys.argv:
+        sys.__unraisablehook__(error)
+
+
 sys.excepthook = _quietly
+sys.unraisablehook = _once

@@ -65,15 +65,22 @@ class MetricsLog:
         with named(self.path), self.path.open("a") as file:
             file.write(json.dumps(self._tags | dict(metrics)) + "\n")
         if self._writer is not None:
-            for key, value in metrics.items():
-                if isinstance(value, int | float) and key != "epoch":
-                    self._writer.add_scalar(key, value, metrics["epoch"])
-            self._writer.flush()
+            with named(self._events):
+                for key, value in metrics.items():
+                    if isinstance(value, int | float) and key != "epoch":
+                        self._writer.add_scalar(key, value, metrics["epoch"])
+                self._writer.flush()
 
     def close(self) -> None:
-        """Closes the TensorBoard file."""
-        if self._writer is not None:
-            self._writer.close()
+        """Closes the TensorBoard file.
+
+        Raises:
+            OSError: what is left cannot be written.
+        """
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with named(self._events):
+                writer.close()
 
     def __enter__(self) -> "MetricsLog":
         return self

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
@@ -70,6 +71,8 @@ def run(main: Callable[[AnyOptions], None], options: type[AnyOptions], descripti
     except Exception as error:  # any error ends in one message
         if "--debug" in sys.argv:
             raise
+        # It is told once, and not again by what libraries do when Python ends.
+        sys.unraisablehook = threading.excepthook = lambda _: None
         lost = processes.lost_partner(error)
         print(f"error: {lost or message_of(error)}", file=sys.stderr)
         processes.leave(2 if isinstance(error, UsageError) and not lost else 1)

@@ -5,8 +5,11 @@ import pathlib
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+
+import experiments
 
 ROOT = pathlib.Path(__file__).parents[3]
 # A script as ours are, whose imports and whose work take long; both say when they begin.
@@ -58,6 +61,15 @@ def test_an_interrupted_script_ends_quietly(acts):
     _, err = child.communicate(timeout=30)
     again = " again" if "slow" in acts else ""
     assert (child.returncode, err) == (130, f"interrupted{again}\n")
+
+
+def test_what_follows_a_failed_checkpoint_is_not_shown(monkeypatch):
+    shown = []
+    monkeypatch.setattr(sys, "__unraisablehook__", shown.append)
+    given = [SimpleNamespace(exc_value=RuntimeError(of)) for of in ("Event loop is closed", "x")]
+    for error in given:
+        experiments._once(error)
+    assert shown == given[1:]
 
 
 def test_a_reader_that_has_seen_enough_is_no_failure():
