@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jist.ist import wire
 
@@ -29,3 +30,10 @@ def test_a_message_of_zeros_and_one_that_is_not_finite():
     found = np.asarray(wire.decode(*wire.encode(x, lead=1)))
     np.testing.assert_array_equal(found[0], 0)
     assert not np.isfinite(found[1]).all()
+
+
+@pytest.mark.parametrize("way", [None, "bfloat16", wire.LOG8])
+def test_whole_numbers_travel_as_they_are(way):
+    x = jnp.asarray([[1, 2**24 + 1], [-7, 0]], jnp.int32)
+    np.testing.assert_array_equal(wire.send(x, way, lambda sent: sent[::-1], lead=1), x[::-1])
+    assert wire.wire_bytes(x.shape, x.dtype, way, messages=2) == 16
