@@ -69,9 +69,9 @@ def stochastically_rounded(
         key = jax.random.fold_in(jax.random.key(seed), state.steps)
         leaves, structure = jax.tree.flatten(params)
         steps = [
-            _rounded_step(jax.random.fold_in(key, number), param, own, step)
-            for number, (param, own, step) in enumerate(
-                zip(leaves, jax.tree.leaves(wide), jax.tree.leaves(updates), strict=True)
+            _rounded_step(jax.random.fold_in(key, number), param, step)
+            for number, (param, step) in enumerate(
+                zip(leaves, jax.tree.leaves(updates), strict=True)
             )
         ]
         return jax.tree.unflatten(structure, steps), RoundingState(inner, state.steps + 1)
@@ -79,11 +79,20 @@ def stochastically_rounded(
     return optax.GradientTransformation(init, update)
 
 
-def _rounded_step(key: Array, param: Array, wide: Array, step: Array) -> Array:
+def _rounded_step(key: Array, param: Array, step: Array) -> Array:
     """The step in float32 after which a parameter is a bfloat16, without any further rounding."""
     if param.dtype != jnp.bfloat16:
         return step
-    bits = jax.random.bits(key, param.shape, jnp.uint32)
+    if param.ndim < 2:
+        return _rounded_row(key, param, step)
+    # Row by row: random bits of a whole kernel are several times as large as the kernel.
+    keys = jax.random.split(key, len(param))
+    return jax.lax.map(lambda row: _rounded_row(*row), (keys, param, step))
+
+
+def _rounded_row(key: Array, param: Array, step: Array) -> Array:
+    wide = param.astype(jnp.float32)
+    bits = jax.random.bits(key, wide.shape, jnp.uint32)
     return stochastic_round(wide + step, bits).astype(jnp.float32) - wide
 
 
