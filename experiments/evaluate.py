@@ -36,7 +36,7 @@ from rich.table import Table
 from experiments.command.cli import Options, run
 from experiments.command.errors import UsageError
 from experiments.figures.evaluations import draw_sheet, plot_curve
-from experiments.figures.reliability import plot_reliability, print_truths
+from experiments.figures.reliability import MEASURES, plot_reliability, print_truths
 from experiments.runs.calibration import Truth, truth_of
 from experiments.runs.classwise import Predictions, by_class, predictions_of
 from experiments.runs.conditions import Condition, Tested, one_split, tested
@@ -49,6 +49,7 @@ from experiments.runs.tables import check_out, write_records
 from experiments.runs.trained import open_run
 from jist.evaluation import evaluate, predict
 
+OF_PROBABILITIES = ("loss", *MEASURES)  # which are no shares, and stand elsewhere
 SHOWN = 25  # mistakes on a contact sheet
 
 
@@ -270,7 +271,7 @@ def print_evaluations(evaluations: list[Evaluated], best: str, checkpoint: str) 
         in_detail = evaluation.get("class_accuracy") or {
             metric.removeprefix("test_").replace("_", " "): value
             for metric, value in evaluation.items()
-            if metric.startswith("test_") and metric != "test_loss"
+            if metric.startswith("test_") and metric.removeprefix("test_") not in OF_PROBABILITIES
         }
         lines = (
             f"{c}: {'no test examples' if a is None else f'{a:.1%}'}" for c, a in in_detail.items()

@@ -1,7 +1,7 @@
 """Whether the probabilities of many labels are true: Platt's scaling, and what is measured of it.
 
 Platt: Probabilistic Outputs for Support Vector Machines (1999). A label's probability is
-sigmoid(z / T + c) of its score z, whatever loss gave that: T and c are fitted on examples that the
+sigmoid(z / T + c) of its score z, by a softmax, too: T and c are fitted on examples that the
 network was not trained on, the same for all labels, so that no ranking changes. A temperature alone
 does not do: of hundreds of labels nearly all are lacking, and dividing their scores makes these
 likelier. Scores are counted in narrow bins, so that 670,091 labels of every example need no memory.

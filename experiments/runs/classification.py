@@ -109,6 +109,11 @@ def resolved(plan: Plan) -> tuple[Plan, Inputs]:
     """
     images = in_full(plan.images)
     inputs = open_inputs(images)
+    if isinstance(inputs, ManyLabelInputs) and images.multilabel_loss == "squared":
+        say_once(
+            "outputs of squared errors, cut to [0, 1], stand for probabilities: nothing is fitted"
+        )
+        plan = dataclasses.replace(plan, head=dataclasses.replace(plan.head, calibration=0))
     if "validation" not in inputs.split_names:
         return dataclasses.replace(plan, images=images), inputs
     if plan.head.validation:
@@ -200,7 +205,6 @@ def train_head(
     }
     if own is not None:
         examples["validation"] = own.examples()
-    classes = labels is not None
     temperature_examples = examples["validation"] or examples["spared"]
     tags = {"strategy": how.strategy, "workers": how.workers, "ratio": ratio}
     with MetricsLog(run.path, training.name, tags) as log:
@@ -223,17 +227,14 @@ def train_head(
             description=f"{how.strategy}, {how.workers} worker(s)"
             + ("" if mask == "none" else f", {mask} masks, ratio {ratio:g}"),
         )
-    probabilities = {}
-    if classes or temperature_examples is not None:
-        found = trainer.restore_calibrated(
-            strategy,
-            run.path / "checkpoints" / training.name,
-            "last",
-            task=inputs.task,
-            validation=plan.validated,
-        )
-        tests = splits["test"].examples()
-        probabilities = results_of(truth_on(tests, found, how.workers, inputs))
+    found = trainer.restore_calibrated(
+        strategy,
+        run.path / "checkpoints" / training.name,
+        "last",
+        task=inputs.task,
+        validation=plan.validated,
+    )
+    truth = truth_on(splits["test"].examples(), found, how.workers, inputs)
     last = history[-1]
     widths = (inputs.dim, *head.hidden, inputs.outputs)
     return {
@@ -259,7 +260,7 @@ def train_head(
         "empty_examples": sum(len(s.attributes.get("empty", ())) for s in splits.values()),
         **chosen(history, inputs.task),
         "last_test_loss": last["test_loss"],
-        **probabilities,
+        **results_of(truth),
         **other_metrics(last, inputs.task),
         "rounds": last["round"],
         "examples_seen": last["examples_seen"],

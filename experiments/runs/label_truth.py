@@ -8,7 +8,7 @@ from flax import nnx
 from experiments.runs.calibration import Truth
 from jist.label_probabilities import Scaling, ScoreCounts
 from jist.probabilities import Reliability
-from jist.tasks import best_labels, count_scores
+from jist.tasks import best_labels, count_scores, thinned
 
 MOST = 5  # labels of an example whose probabilities are compared with how often they are right
 _LEAST = 1e-6  # probability, of outputs of the squared loss, which may be 0 and below
@@ -22,10 +22,11 @@ def label_truth_of(model: nnx.Module, examples: Any, scaling: Scaling | None, lo
 
     Args:
         model: the full network, in evaluation mode.
-        examples: {"x", "y"}, as for `jist.tasks.multilabel`.
+        examples: {"x", "y"}, as for `jist.tasks.multilabel`; of very many labels some of them.
         scaling: of its checkpoint.
-        loss: that it was trained by. Outputs of "squared" are taken as probabilities before.
+        loss: that it was trained by. Outputs of "squared" are taken as probabilities.
     """
+    examples = thinned(examples, model.last.kernel.shape[1])  # type: ignore[union-attr]
     counts = count_scores(model, examples)
     scores, best = best_labels(model, examples["x"], MOST)
     right = (best[:, :, None] == np.asarray(examples["y"][:])[:, None, :]).any(axis=2)

@@ -17,7 +17,7 @@ A task of one's own is a `Task` of two or three functions:
 
 from jist.ragged import count
 from jist.tasks.classification import classification
-from jist.tasks.label_scores import count_scores
+from jist.tasks.label_scores import count_scores, thinned
 from jist.tasks.multilabel import (
     best_labels,
     inverse_propensities,
@@ -42,4 +42,5 @@ __all__ = [
     "prior_logits",
     "prior_outputs",
     "regression",
+    "thinned",
 ]

@@ -17,7 +17,7 @@ from jist.label_probabilities import Scaling
 from jist.ragged import Ragged, count, take
 from jist.strategies.local import Examples
 from jist.tasks.chunks import sigmoid_loss, softmax_loss, squared_loss, top_labels
-from jist.tasks.label_scores import CHUNK, scaling_of
+from jist.tasks.label_scores import CHUNK, nothing_fitted, scaling_of
 from jist.tasks.output import output_layer
 from jist.tasks.sampled import sampled_sigmoid_loss
 from jist.tasks.task import Task
@@ -44,8 +44,8 @@ def multilabel(
     Metrics, for k in 1, 3, 5: `precision_at_k`, the share of the k best labels that an example has,
     and `ps_precision_at_k`, the same weighted by inverse propensities, over the greatest value that
     it can have; both over all examples. `ndcg_at_k` and `recall_at_k`, means over those that have a
-    label. Examples that are set apart fit a scaling, which makes outputs probabilities of labels,
-    whatever the loss (`jist.label_probabilities`).
+    label. Examples that are set apart fit a scaling, which makes outputs probabilities of labels
+    (`jist.label_probabilities`); not by squared errors, whose outputs estimate these themselves.
 
     Args:
         inverse_propensities: of each label, as `inverse_propensities`; without, there are no
@@ -84,7 +84,7 @@ def multilabel(
         _metrics,
         best="precision_at_1",
         check=_check,
-        fit=functools.partial(scaling_of, chunk=chunk),
+        fit=nothing_fitted if loss == "squared" else functools.partial(scaling_of, chunk=chunk),
         examples_at_once=1024,
     )
 

@@ -17,6 +17,7 @@ from jist.strategies import IST
 from jist.tasks import (
     count_scores,
     inverse_propensities,
+    label_scores,
     multilabel,
     predict_labels,
     prior_logits,
@@ -174,7 +175,7 @@ def test_metrics_are_those_of_numpy():
     np.testing.assert_allclose(cut[:, 0], np.clip(logits.max(1), 0, 1), rtol=1e-5)
 
 
-def test_sparse_examples_with_many_labels_are_learned_by_two_workers(tmp_path):
+def test_sparse_examples_with_many_labels_are_learned_by_two_workers(tmp_path, monkeypatch):
     """Whose labels are their features: two rounds an epoch, from the rows to the best epoch."""
     count, features = 64, 12
     lengths = 1 + np.arange(count) % 3
@@ -202,6 +203,9 @@ def test_sparse_examples_with_many_labels_are_learned_by_two_workers(tmp_path):
     assert fit_scaling(dense) == pytest.approx(scaling, rel=1e-3)
     assert counts.log_loss(scaling) == pytest.approx(dense.log_loss(scaling), rel=1e-3)
     assert counts.log_loss(scaling) <= counts.log_loss(Scaling(1.0, 0.0))
+    monkeypatch.setattr(label_scores, "MOST_SCORES", 30 * features)  # every third example
+    assert count_scores(model, examples, chunk=5).examples == 22
+    assert multilabel(loss="squared").fit(model, examples) == {}
     p, best = predict_labels(model, x, 2, scaling=scaling)
     wanted = np.take_along_axis(scaling.probabilities(scores), best, axis=1)
     np.testing.assert_allclose(p, wanted, rtol=1e-4)
