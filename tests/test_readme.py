@@ -24,6 +24,7 @@ DOCUMENTS = (
     README,
     ROOT / "BUILD_NOTES.md",
     *(ROOT / "experiments").glob("*.md"),
+    *(ROOT / "jist").rglob("*.md"),
     RESULTS / "README.md",
 )
 
