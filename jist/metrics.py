@@ -36,6 +36,7 @@ class MetricsLog:
         self._tags = {"run": name, **(tags or {})}
         self._writer: "SummaryWriter | None" = None
         self._writes = jax.process_index() == 0
+        self._begun = False
 
     def rewind(self, epoch: int) -> list[dict[str, Any]]:
         """Drops this training's lines after an epoch, and returns those up to it.
@@ -59,11 +60,18 @@ class MetricsLog:
         return own
 
     def append(self, metrics: Mapping[str, Any]) -> None:
-        """Writes the metrics of one epoch; "epoch" is the step of the TensorBoard events."""
+        """Writes the metrics of one epoch; "epoch" is the step of the TensorBoard events.
+
+        Raises:
+            OSError: they cannot be written. FileNotFoundError: those before were removed meanwhile,
+                with the whole run, say, of which checkpoints alone would be made again.
+        """
         if not self._writes:
             return
-        with named(self.path), self.path.open("a") as file:
+        with named(self.path), self.path.open("r+" if self._begun else "a") as file:
+            file.seek(0, os.SEEK_END)
             file.write(json.dumps(self._tags | dict(metrics)) + "\n")
+        self._begun = True
         if self._writer is not None:
             with named(self._events):
                 for key, value in metrics.items():

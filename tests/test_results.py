@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 import jist
+from jist.metrics import MetricsLog, read_metrics
 
 RECORDS = [
     {"run": "ist-2", "workers": 2, "hidden": [8, 9], "last_test_accuracy": 0.5},
@@ -45,3 +46,14 @@ def test_no_results_are_an_error(tmp_path):
     for there in (tmp_path, tmp_path / "none"):
         with pytest.raises(FileNotFoundError, match="no results in run_dir"):
             jist.results(there)
+
+
+def test_metrics_that_are_removed_meanwhile_are_missed(tmp_path):
+    """Else a run whose directory is removed goes on, and leaves checkpoints without their run."""
+    with MetricsLog(tmp_path, "run") as log:
+        for epoch in (1, 2):
+            log.append({"epoch": epoch})
+        assert len(read_metrics(tmp_path)) == 2
+        (tmp_path / "metrics.jsonl").unlink()
+        with pytest.raises(FileNotFoundError, match=r"metrics\.jsonl"):
+            log.append({"epoch": 3})

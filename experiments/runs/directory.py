@@ -114,8 +114,13 @@ class RunDirectory:
         return {r["run"]: r for r in read_summary(file)["results"]} if file.exists() else {}
 
     def add_result(self, result: dict[str, Any], class_names: list[str]) -> None:
-        """Adds the result of one training to `summary.json`; every process calls it."""
+        """Adds the result of one training to `summary.json`; every process calls it.
+
+        Raises:
+            FileNotFoundError: the configuration was removed meanwhile.
+        """
         if jax.process_index() == 0:
+            read_json(self.path / "config.json")
             results = self.results() | {result["run"]: result}
             summary = {"class_names": class_names, "results": list(results.values())}
             write_json(self.path / "summary.json", summary)
