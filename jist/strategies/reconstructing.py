@@ -5,7 +5,8 @@ on, and fits to it the linear maps of its subnetwork that read layers of neurons
 their parameters is taken off again when the round ends: a step has no more operations for it, it
 does not travel, and the full network knows nothing of it. What a worker computes does not depend on
 the number of devices. It needs the full parameters when a round begins, as workers of a replicated
-exchange have them, and no gradients of them.
+exchange have them, and no gradients of them. All examples that are seen pass at once: memory and
+operations of the fit grow with `SEEN`, and with few local steps it costs as much as they do.
 """
 
 import functools
