@@ -25,33 +25,21 @@ import tempfile
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from experiments.command.cli import Options, run
 from experiments.command.errors import UsageError
 from experiments.figures.choice import chosen_training
-from experiments.runs.directory import features_of
+from experiments.runs.deployable import Deployable, deployable
 from experiments.runs.example import example_script
-from experiments.runs.images import ImageInputs, progress_bar
-from experiments.runs.inputs import Inputs
-from experiments.runs.many_labels import ManyLabelInputs
-from experiments.runs.network_images import NetworkInputs
 from experiments.runs.trained import open_run
-from jist.data import Dataset, batches
-from jist.evaluation import predict
-from jist.export import WEIGHTS, Deployed, folded_layers, write_onnx, write_stablehlo, write_tensors
-from jist.features import cls_vectors
-from jist.masking import FixedMask, patches_kept
-from jist.models import MLP, Classifier, ImageClassifier, SparseMLP
-from jist.probabilities import log_probabilities
+from jist.export import WEIGHTS, write_onnx, write_stablehlo, write_tensors
+from jist.masking import patches_kept
 
 # By format, as what weights are stored: 8-bit numbers with their scales are no encoder that scripts
 # could read.
 TYPES = {"stablehlo": WEIGHTS, "safetensors": WEIGHTS[:2], "onnx": WEIGHTS}
 FORMATS = tuple(TYPES)
-CHECKED = 100  # examples on which a program is compared with jist
 MOST = 1e-4  # relative difference of a probability, of a program that computes as jist does
 # Difference of a probability where weights were rounded: 16 times what a weight may move by, as a
 # share of itself (bfloat16, 8 bits with the first) or of the largest of its output (int8).
@@ -82,25 +70,6 @@ class ExportOptions(Options):
     """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45, aid, ..."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Trained:
-    """A restored run.
-
-    Attributes:
-        deployed: what is exported.
-        config: what is said of it.
-        ratio: share of the patches that training removed, or the options say.
-        arguments: of the program, for some test examples.
-        probabilities: what jist finds for them [N, C].
-    """
-
-    deployed: Deployed
-    config: dict[str, Any]
-    ratio: float
-    arguments: list[np.ndarray]
-    probabilities: np.ndarray
-
-
 def main(options: ExportOptions) -> None:
     """Restores, writes and compares."""
     if options.format not in FORMATS:
@@ -116,7 +85,22 @@ def main(options: ExportOptions) -> None:
         )
     if options.out.exists():
         raise UsageError(f"out={options.out} exists; exports are written to a new directory")
-    trained = restored(options)
+    opened = open_run(options.run_dir, options.data_dir)
+    training = chosen_training(opened, options.run_dir, options.training, options.checkpoint)
+    asked = options.mask_ratio
+    trained = deployable(
+        options.run_dir,
+        opened,
+        training,
+        checkpoint=options.checkpoint,
+        ratio=opened.ratio(training) if asked is None else asked,
+        weights=options.weights,
+    )
+    if options.format == "safetensors" and trained.deployed.network is not None:
+        raise UsageError(
+            f"format={options.format}: run_dir={options.run_dir} is a network of convolutions, of "
+            "which stablehlo and onnx are written"
+        )
     options.out.parent.mkdir(parents=True, exist_ok=True)
     staging = pathlib.Path(tempfile.mkdtemp(prefix=".export.", dir=options.out.parent))
     try:
@@ -138,7 +122,7 @@ def main(options: ExportOptions) -> None:
         )
 
 
-def write(trained: Trained, form: str, directory: pathlib.Path) -> dict[str, Any]:
+def write(trained: Deployable, form: str, directory: pathlib.Path) -> dict[str, Any]:
     """Writes the files of a format, and says what is to be said of them.
 
     Raises:
@@ -201,121 +185,6 @@ def _by_onnx(directory: pathlib.Path, arguments: list[np.ndarray]) -> np.ndarray
     session = onnxruntime.InferenceSession(directory / "model.onnx")
     names = [given.name for given in session.get_inputs()]
     return np.asarray(session.run(None, dict(zip(names, arguments, strict=True)))[0])
-
-
-def restored(options: ExportOptions) -> Trained:
-    """A head on frozen features, or a network that was trained end to end.
-
-    Raises:
-        UsageError: the run has many labels, and not one class for each example.
-    """
-    opened = open_run(options.run_dir, options.data_dir)
-    training = chosen_training(opened, options.run_dir, options.training, options.checkpoint)
-    model, class_names, temperature, _ = opened.restore(training, options.checkpoint)
-    inputs, ratio, pool = opened.inputs, opened.ratio(training), opened.images.pool
-    ratio = ratio if options.mask_ratio is None else options.mask_ratio
-    trained = {"temperature": temperature or 1.0, "weights": options.weights}
-    if isinstance(model, ImageClassifier):
-        assert isinstance(inputs, NetworkInputs)
-        if options.format == "safetensors":
-            raise UsageError(
-                f"format={options.format}: run_dir={options.run_dir} is a network of convolutions, "
-                "of which stablehlo and onnx are written"
-            )
-        network = ImageClassifier(  # without the views of training
-            model.network, preprocessing=model.preprocessing, rngs=nnx.Rngs(0)
-        )
-        network.eval()
-        deployed = Deployed([], **trained, network=network, image_size=inputs.image_size)
-    elif isinstance(model, Classifier):
-        model.encoder.eval()
-        layers = folded_layers(model.head)
-        deployed = Deployed(layers, **trained, encoder=model.encoder, pool=model.pooling)
-    elif (
-        isinstance(model, SparseMLP)
-        or isinstance(inputs, ManyLabelInputs)
-        or not isinstance(model, MLP)
-    ):
-        raise UsageError(f"run_dir={options.run_dir} ranks many labels, which is not exported")
-    else:
-        encoder = inputs.encoder if isinstance(inputs, ImageInputs) else None
-        if encoder is not None:
-            encoder.eval()
-        deployed = Deployed(folded_layers(model), **trained, encoder=encoder, pool=pool)
-    arguments, features = some_examples(inputs, deployed, ratio, options)
-    logits = np.asarray(predict(model, features))
-    probabilities = np.exp(log_probabilities(logits, temperature or 1.0))
-    config = described(deployed, class_names, ratio, opened.images.max_missing)
-    noted = {"run": training, "checkpoint": options.checkpoint, "dataset": opened.images.dataset}
-    return Trained(deployed, config | noted, ratio, arguments, probabilities)
-
-
-def some_examples(
-    inputs: Inputs | NetworkInputs, deployed: Deployed, ratio: float, options: ExportOptions
-) -> tuple[list[np.ndarray], Any]:
-    """The program's arguments for some test examples, and what jist's network is called with."""
-    if not isinstance(inputs, ImageInputs | NetworkInputs):
-        with progress_bar() as progress:
-            split = inputs.splits(ratio, features_of(options.run_dir), progress)["test"]
-        x = np.asarray(split.examples(np.arange(len(split)) < CHECKED)["x"])
-        return [x], jnp.asarray(x)
-    images, ids = first_images(inputs.examples("test"), deployed)
-    encoder = deployed.encoder
-    if encoder is None:
-        assert isinstance(inputs, NetworkInputs)
-        return [images], inputs.given(images, None)
-    mask = FixedMask(encoder.config.patches, ratio, inputs.options.seed)
-    keep = np.asarray(mask(jnp.asarray(ids)))
-    arguments = [images, keep] if deployed.sees_patches else [images]
-    if isinstance(inputs, NetworkInputs):
-        return arguments, inputs.given(images, keep)
-    encode = nnx.jit(cls_vectors, static_argnames="pool")
-    given = jnp.asarray(images), jnp.asarray(keep)
-    return arguments, encode(encoder, *given, pool=inputs.options.pool)
-
-
-def first_images(dataset: Dataset, deployed: Deployed) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels and ids of the first images of a data set."""
-    assert deployed.preprocessing is not None
-    found = batches(
-        dataset,
-        image_size=deployed.side,
-        preprocessing=deployed.preprocessing,
-        batch_size=CHECKED,
-    )
-    first = next(iter(found))
-    return first.images, first.example_ids
-
-
-def described(
-    deployed: Deployed, classes: list[str], ratio: float, max_missing: float
-) -> dict[str, Any]:
-    """What a program that uses the export must know."""
-    known = {
-        "classes": classes,
-        "temperature": deployed.temperature,
-        "layers": [list(kernel.shape) for kernel, _ in deployed.layers],
-        "activation": "relu",
-        "patches": 0,
-    }
-    encoder, preprocessing = deployed.encoder, deployed.preprocessing
-    if preprocessing is None:
-        return known | {"features": len(deployed.layers[0][0])}
-    images = {
-        "image_size": deployed.side,
-        "preprocessing": {"resize": "crop"} | preprocessing.as_json(),
-    }
-    if encoder is None:
-        return known | images
-    patches = encoder.config.patches if deployed.sees_patches else 0
-    return known | {
-        "patch_size": encoder.config.patch_size,
-        "patches": patches,
-        "visible": patches_kept(patches, ratio) if patches else 0,
-        "max_missing": max_missing,
-        "pool": deployed.pool,
-        **images,
-    }
 
 
 if __name__ == "__main__":

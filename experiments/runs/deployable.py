@@ -1,0 +1,168 @@
+"""A trained run as what is exported of it, and some examples to compare programs on."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from experiments.command.errors import UsageError
+from experiments.runs.directory import features_of
+from experiments.runs.images import ImageInputs, progress_bar
+from experiments.runs.inputs import Inputs
+from experiments.runs.many_labels import ManyLabelInputs
+from experiments.runs.network_images import NetworkInputs
+from experiments.runs.trained import TrainedRun
+from jist.data import Dataset, batches
+from jist.evaluation import predict
+from jist.export import Deployed, folded_layers
+from jist.features import cls_vectors
+from jist.masking import FixedMask, patches_kept
+from jist.models import MLP, Classifier, ImageClassifier, SparseMLP
+from jist.probabilities import log_probabilities
+
+CHECKED = 100  # examples on which a program is compared with jist
+
+
+@dataclasses.dataclass(frozen=True)
+class Deployable:
+    """A restored run, with what jist finds for some examples.
+
+    Attributes:
+        deployed: what is exported.
+        config: what is said of it.
+        ratio: share of the patches that the examples lack.
+        arguments: of the program, for some test examples.
+        probabilities: what jist finds for them [N, C].
+    """
+
+    deployed: Deployed
+    config: dict[str, Any]
+    ratio: float
+    arguments: list[np.ndarray]
+    probabilities: np.ndarray
+
+
+def deployable(
+    run_dir: pathlib.Path,
+    opened: TrainedRun,
+    training: str,
+    *,
+    checkpoint: str,
+    ratio: float,
+    weights: str,
+) -> Deployable:
+    """A head on frozen features, or a network that was trained end to end.
+
+    Args:
+        run_dir: the run directory.
+        opened: what `open_run` finds in it.
+        training: which of its trainings.
+        checkpoint: "last" or "best".
+        ratio: share of the patches that the examples lack.
+        weights: as what they are stored, of `jist.export.WEIGHTS`.
+
+    Raises:
+        UsageError: the run has many labels, and not one class for each example.
+    """
+    model, class_names, temperature, _ = opened.restore(training, checkpoint)
+    inputs, pool = opened.inputs, opened.images.pool
+    trained = {"temperature": temperature or 1.0, "weights": weights}
+    if isinstance(model, ImageClassifier):
+        assert isinstance(inputs, NetworkInputs)
+        network = ImageClassifier(  # without the views of training
+            model.network, preprocessing=model.preprocessing, rngs=nnx.Rngs(0)
+        )
+        network.eval()
+        deployed = Deployed([], **trained, network=network, image_size=inputs.image_size)
+    elif isinstance(model, Classifier):
+        model.encoder.eval()
+        layers = folded_layers(model.head)
+        deployed = Deployed(layers, **trained, encoder=model.encoder, pool=model.pooling)
+    elif (
+        isinstance(model, SparseMLP)
+        or isinstance(inputs, ManyLabelInputs)
+        or not isinstance(model, MLP)
+    ):
+        raise UsageError(f"run_dir={run_dir} ranks many labels, which is not exported")
+    else:
+        encoder = inputs.encoder if isinstance(inputs, ImageInputs) else None
+        if encoder is not None:
+            encoder.eval()
+        deployed = Deployed(folded_layers(model), **trained, encoder=encoder, pool=pool)
+    arguments, features = some_examples(inputs, deployed, ratio, run_dir)
+    logits = np.asarray(predict(model, features))
+    probabilities = np.exp(log_probabilities(logits, temperature or 1.0))
+    config = described(deployed, class_names, ratio, opened.images.max_missing)
+    noted = {"run": training, "checkpoint": checkpoint, "dataset": opened.images.dataset}
+    return Deployable(deployed, config | noted, ratio, arguments, probabilities)
+
+
+def some_examples(
+    inputs: Inputs | NetworkInputs, deployed: Deployed, ratio: float, run_dir: pathlib.Path
+) -> tuple[list[np.ndarray], Any]:
+    """The program's arguments for some test examples, and what jist's network is called with."""
+    if not isinstance(inputs, ImageInputs | NetworkInputs):
+        with progress_bar() as progress:
+            split = inputs.splits(ratio, features_of(run_dir), progress)["test"]
+        x = np.asarray(split.examples(np.arange(len(split)) < CHECKED)["x"])
+        return [x], jnp.asarray(x)
+    images, ids = first_images(inputs.examples("test"), deployed)
+    encoder = deployed.encoder
+    if encoder is None:
+        assert isinstance(inputs, NetworkInputs)
+        return [images], inputs.given(images, None)
+    mask = FixedMask(encoder.config.patches, ratio, inputs.options.seed)
+    keep = np.asarray(mask(jnp.asarray(ids)))
+    arguments = [images, keep] if deployed.sees_patches else [images]
+    if isinstance(inputs, NetworkInputs):
+        return arguments, inputs.given(images, keep)
+    encode = nnx.jit(cls_vectors, static_argnames="pool")
+    given = jnp.asarray(images), jnp.asarray(keep)
+    return arguments, encode(encoder, *given, pool=inputs.options.pool)
+
+
+def first_images(dataset: Dataset, deployed: Deployed) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels and ids of the first images of a data set."""
+    assert deployed.preprocessing is not None
+    found = batches(
+        dataset,
+        image_size=deployed.side,
+        preprocessing=deployed.preprocessing,
+        batch_size=CHECKED,
+    )
+    first = next(iter(found))
+    return first.images, first.example_ids
+
+
+def described(
+    deployed: Deployed, classes: list[str], ratio: float, max_missing: float
+) -> dict[str, Any]:
+    """What a program that uses the export must know."""
+    known = {
+        "classes": classes,
+        "temperature": deployed.temperature,
+        "layers": [list(kernel.shape) for kernel, _ in deployed.layers],
+        "activation": "relu",
+        "patches": 0,
+    }
+    encoder, preprocessing = deployed.encoder, deployed.preprocessing
+    if preprocessing is None:
+        return known | {"features": len(deployed.layers[0][0])}
+    images = {
+        "image_size": deployed.side,
+        "preprocessing": {"resize": "crop"} | preprocessing.as_json(),
+    }
+    if encoder is None:
+        return known | images
+    patches = encoder.config.patches if deployed.sees_patches else 0
+    return known | {
+        "patch_size": encoder.config.patch_size,
+        "patches": patches,
+        "visible": patches_kept(patches, ratio) if patches else 0,
+        "max_missing": max_missing,
+        "pool": deployed.pool,
+        **images,
+    }
