@@ -69,7 +69,7 @@ class VectorInputs(Classified):
     @property
     def sparse_rows(self) -> bool:
         """Whether the vectors are sparse rows."""
-        return isinstance(self.files[0].x, SparseTable)
+        return any(isinstance(file.x, SparseTable) for file in self.files)
 
     @property
     def network(self) -> Callable[..., nnx.Module]:

@@ -72,9 +72,9 @@ def test_a_network_is_trained_by_two_workers(arguments, images, tmp_path, monkey
     export.main(ExportOptions(run_dir=options.run_dir, out=out, weights="int8"))
     said = json.loads((out / "config.json").read_text())
     assert (said["patches"], said["image_size"], said["checked_on"]) == (0, size, 4)
-    given = {"run_dir": options.run_dir, "out": tmp_path / "o", "format": "safetensors"}
+    tensors = ExportOptions(run_dir=options.run_dir, out=tmp_path / "o", format="safetensors")
     with pytest.raises(UsageError, match="network of convolutions, of which stablehlo and onnx"):
-        export.main(ExportOptions(**given))
+        export.main(tensors)
     for wrong in ({"mask_ratio": (0.5,)}, {"simulate_clouds": (0.5,)}):
         with pytest.raises(UsageError, match="cannot be used: .* sees images whole"):
             evaluate.main(EvaluateOptions(run_dir=options.run_dir, **wrong))

@@ -22,7 +22,7 @@ from experiments import (
 )
 from experiments.command import cli
 from experiments.command.options import HeadOptions, ImageOptions, StrategyOptions
-from experiments.figures import results
+from experiments.figures import plots
 from experiments.figures.choice import chosen_training
 from experiments.runs.images import RANDOM_ENCODERS
 from experiments.runs.plan import Plan, Training
@@ -77,7 +77,7 @@ def drawn(monkeypatch):
         figures.append(Figure(**options))
         return figures[-1]
 
-    for script in (results, compare):
+    for script in (plots, compare):
         monkeypatch.setattr(script, "Figure", figure)
     return lambda: [
         {line.get_label(): np.asarray(line.get_xydata()).tolist() for line in panel.lines}
