@@ -18,14 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
 from experiments.command.cli import Options, run
+from experiments.figures.trials import print_trials
 from experiments.runs.directory import write_json
 from jist.metrics import read_metrics
 
@@ -74,7 +70,7 @@ def main(options: ChaosOptions) -> None:
             print(f"{name}, killed after {after:.1f} s: {trial['outcome']}", flush=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     write_json(options.out, {"command": command, "undisturbed_seconds": took, "trials": trials})
-    show(trials)
+    print_trials(trials, "damage", "damage beside the kill", OUTCOMES)
     print(f"written: {options.out}")
 
 
@@ -185,18 +181,6 @@ DAMAGES: dict[str, Damage] = {
     "chunk of features removed": lambda run_dir, chance: _remove(_chunks(run_dir), chance),
     "config.json cut short": lambda run_dir, chance: _cut(_files(run_dir, "config.json"), chance),
 }
-
-
-def show(trials: list[dict]) -> None:
-    """Prints how often each damage ended how."""
-    counts = Counter((trial["damage"], trial["outcome"]) for trial in trials)
-    table = Table(title=f"{len(trials)} trials", box=box.SIMPLE_HEAD)
-    table.add_column("damage beside the kill")
-    for outcome in OUTCOMES:
-        table.add_column(outcome, justify="right")
-    for name in dict.fromkeys(trial["damage"] for trial in trials):
-        table.add_row(name, *(str(counts[name, outcome]) for outcome in OUTCOMES))
-    Console().print(table)
 
 
 if __name__ == "__main__":

@@ -21,16 +21,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from typing import Any
 
 import numpy as np
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from experiments.bench.hardware import commit, machine
 from experiments.command.cli import Options, run
+from experiments.figures.trials import print_trials
 from experiments.runs.directory import command_line, read_json, write_json
 from jist.metrics import read_metrics
 
@@ -83,7 +80,7 @@ def main(options: KillsOptions) -> None:
                 flush=True,
             )
     write_json(options.out, found)
-    show(found["trials"])
+    print_trials(found["trials"], "process", "process killed", OUTCOMES)
     print(f"written: {options.out}")
 
 
@@ -194,18 +191,6 @@ def judged(code: int, found: list[dict], expected: list[dict]) -> str:
     if code == 0 and len(there) == len(wanted) and np.allclose(there, wanted, CLOSE, 0):
         return "rounding"
     return "lost"
-
-
-def show(trials: list[dict]) -> None:
-    """Prints how often the killing of each process ended how."""
-    counts = Counter((trial["process"], trial["outcome"]) for trial in trials)
-    table = Table(title=f"{len(trials)} trials", box=box.SIMPLE_HEAD)
-    table.add_column("process killed")
-    for outcome in OUTCOMES:
-        table.add_column(outcome, justify="right")
-    for process in sorted({trial["process"] for trial in trials}):
-        table.add_row(str(process), *(str(counts[process, outcome]) for outcome in OUTCOMES))
-    Console().print(table)
 
 
 if __name__ == "__main__":

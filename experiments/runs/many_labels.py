@@ -14,17 +14,17 @@ from rich.progress import Progress
 from experiments.command.options import ImageOptions
 from experiments.runs.splits import ManyLabelSplit, many_label_splits
 from experiments.runs.stores import SPLITS
-from experiments.runs.vectors import check_of_rows, of_rows, read_vectors
+from experiments.runs.vectors import InFiles, check_of_rows, hold_sparse_rows, of_rows, read_vectors
 from jist.data import DataError
-from jist.data.sparse import SparseExamples, SparseTable, load_xc
-from jist.data.vectors import SUFFIXES, Columns, LabelledVectors, many_labelled, splits_in
+from jist.data.sparse import SparseExamples, load_xc
+from jist.data.vectors import Columns, LabelledVectors, many_labelled, splits_in
 from jist.models import MLP, SparseMLP
 from jist.ragged import Ragged
 from jist.tasks import Task, inverse_propensities, multilabel, prior_outputs
 
 
 @dataclasses.dataclass(frozen=True)
-class ManyLabelInputs:
+class ManyLabelInputs(InFiles):
     """Vectors as they are, sparse ones above all (VLDB 2022, §5: Amazon-670k).
 
     Attributes:
@@ -37,15 +37,14 @@ class ManyLabelInputs:
 
     options: ImageOptions
     files: list[Columns] | None = None
-    kind = "file of vectors (.npy, .npz, .parquet)"
-
-    def __post_init__(self) -> None:
-        check_of_rows(self.options, sparse=self.sparse_rows)
 
     @property
     def sparse_rows(self) -> bool:
-        """Whether the vectors are sparse rows."""
-        return self.files is None or isinstance(self.files[0].x, SparseTable)
+        """Whether the vectors are sparse rows, as those of `xc:PATH` always are."""
+        return self.files is None or hold_sparse_rows(self.files)
+
+    def __post_init__(self) -> None:
+        check_of_rows(self.options, sparse=self.sparse_rows)
 
     @functools.cached_property
     def _splits(self) -> Mapping[str, SparseExamples | LabelledVectors]:
@@ -133,14 +132,6 @@ class ManyLabelInputs:
     ) -> dict[str, ManyLabelSplit]:
         """The rows; nothing is written."""
         return many_label_splits(self._splits, self.options.resident_gb)
-
-    def renewed(self, mask: str, mask_ratio: float) -> Callable[[int], np.ndarray] | None:
-        """Rows stay the same."""
-        return None
-
-    def takes(self, name: str) -> bool:
-        """Whether a file holds vectors by its name."""
-        return pathlib.Path(name).suffix.lower() in SUFFIXES
 
     def read(self, path: pathlib.Path) -> tuple[list[str], np.ndarray | Ragged]:
         """The test rows of another directory, or the vectors of a file; and the name of each row.

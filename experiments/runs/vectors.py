@@ -29,8 +29,22 @@ from jist.models import MLP, SparseMLP
 from jist.ragged import Ragged
 
 
+class InFiles:
+    """What inputs have in common whose vectors lie in files, as they are."""
+
+    kind = "file of vectors (.npy, .npz, .parquet)"
+
+    def renewed(self, mask: str, mask_ratio: float) -> Callable[[int], np.ndarray] | None:
+        """Vectors stay the same."""
+        return None
+
+    def takes(self, name: str) -> bool:
+        """Whether a file holds vectors by its name."""
+        return pathlib.Path(name).suffix.lower() in SUFFIXES
+
+
 @dataclasses.dataclass(frozen=True)
-class VectorInputs(Classified):
+class VectorInputs(InFiles, Classified):
     """Somebody's own vectors, as they are.
 
     Attributes:
@@ -44,7 +58,11 @@ class VectorInputs(Classified):
 
     options: ImageOptions
     files: list[Columns]
-    kind = "file of vectors (.npy, .npz, .parquet)"
+
+    @property
+    def sparse_rows(self) -> bool:
+        """Whether the vectors are sparse rows."""
+        return hold_sparse_rows(self.files)
 
     def __post_init__(self) -> None:
         options = self.options
@@ -65,11 +83,6 @@ class VectorInputs(Classified):
     def split_names(self) -> tuple[str, ...]:
         """The splits that there are."""
         return splits_in(self.files)
-
-    @property
-    def sparse_rows(self) -> bool:
-        """Whether the vectors are sparse rows."""
-        return any(isinstance(file.x, SparseTable) for file in self.files)
 
     @property
     def network(self) -> Callable[..., nnx.Module]:
@@ -124,14 +137,6 @@ class VectorInputs(Classified):
         }
         return dense_splits(found, self.options.resident_gb)
 
-    def renewed(self, mask: str, mask_ratio: float) -> Callable[[int], np.ndarray] | None:
-        """Vectors stay the same."""
-        return None
-
-    def takes(self, name: str) -> bool:
-        """Whether a file holds vectors by its name."""
-        return pathlib.Path(name).suffix.lower() in SUFFIXES
-
     def read(self, path: pathlib.Path) -> tuple[list[str], np.ndarray | Ragged]:
         """The vectors [N, D] of a file, and the name of each: file and row.
 
@@ -147,14 +152,21 @@ def of_rows(options: ImageOptions) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names}
 
 
+def hold_sparse_rows(files: list[Columns]) -> bool:
+    """Whether the vectors of files, which are of one kind, are sparse rows."""
+    return any(isinstance(file.x, SparseTable) for file in files)
+
+
 def check_of_rows(options: ImageOptions, *, sparse: bool) -> None:
     """Refuses the options of sparse rows where vectors are dense.
 
     Raises:
         UsageError: as said.
     """
+    if sparse:
+        return
     for option, value in of_rows(options).items():
-        if value != getattr(ImageOptions, option) and not sparse:
+        if value != getattr(ImageOptions, option):
             given = f"--{option.replace('_', '-')}"
             raise UsageError(f"{given} needs sparse rows; {options.dataset} holds none")
 

@@ -42,9 +42,21 @@ class ManyLabelled(abc.ABC):
     def __len__(self) -> int:
         return len(self.numbers)
 
-    @abc.abstractmethod
     def describe(self) -> dict[str, Any]:
         """Description of the data, as JSON; equal for equal examples."""
+        return {
+            "dataset": self.name,
+            "split": self.split,
+            "examples": len(self),
+            "features": self.feature_count,
+            "labels": self.label_count,
+            "left_out": self.left_out,
+            **self._digests(),
+        }
+
+    @abc.abstractmethod
+    def _digests(self) -> dict[str, str]:
+        """SHA-256 of the examples, by names that end in `_sha256`."""
 
     @abc.abstractmethod
     def rows(self: Some, which: Int[np.ndarray, " some"]) -> Some:

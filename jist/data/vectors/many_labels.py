@@ -35,18 +35,11 @@ class LabelledVectors(ManyLabelled):
             numbers=self.numbers[which],
         )
 
-    def describe(self) -> dict[str, Any]:
-        """Description of the data, as JSON; equal for equal examples."""
+    def _digests(self) -> dict[str, str]:
         digest = hashlib.sha256("\n".join(self.label_names).encode())
         for array in (self.numbers, self.labels.offsets, self.labels.entries):
             digest.update(np.ascontiguousarray(array).data)
         return {
-            "dataset": self.name,
-            "split": self.split,
-            "examples": len(self),
-            "features": self.feature_count,
-            "labels": self.label_count,
-            "left_out": self.left_out,
             "features_sha256": self.vectors.sha256,
             "examples_sha256": digest.hexdigest(),
         }
