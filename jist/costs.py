@@ -15,6 +15,7 @@ import numpy as np
 from jax.extend.core import jaxprs_in_params
 
 from jist.ist import slots_per_owner, subnet_shapes, unfolded
+from jist.ist.handover import goes_along
 from jist.ist.wire import Wire, wire_bytes
 from jist.masking import patches_kept
 from jist.models.sparse_rows import BLOCK
@@ -131,6 +132,20 @@ def sharded_bytes(
             return all_reduce_bytes(array, workers, participants)
         piece = _piece_bytes(_sharded_piece(array, axes, workers, workers), wire, workers)
         return 2 * (workers - 1) * piece * taking_part // workers**2
+
+    return sum(jax.tree.leaves(jax.tree.map(leaf, tree, axes)))
+
+
+def direct_bytes(tree: Any, axes: Any, workers: int, wire: Wire = None) -> int:
+    """Bytes that a worker receives when neurons are sent straight on; arguments as above.
+
+    Of what belongs to the neurons of one layer n - 1 n-ths of its next subnet; of what lies between
+    two layers as `sharded_bytes`, out and back.
+    """
+
+    def leaf(array: Any, axes: tuple) -> int:
+        both_ways = sharded_bytes(array, axes, workers, wire)
+        return both_ways // 2 if goes_along(axes) else both_ways
 
     return sum(jax.tree.leaves(jax.tree.map(leaf, tree, axes)))
 

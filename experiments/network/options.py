@@ -17,6 +17,8 @@ from experiments.network.links import parse_delay, parse_rate
 OF_PAPER = ("data_parallel", "local_sgd", "ist", "ensemble")
 STRATEGIES = (*OF_PAPER, "diloco")
 BESIDE = ("data_parallel", "local_sgd", "ist")
+# What an exchange needs; any partition else.
+PARTITIONS = {"sharded": "stratified", "direct": "crossed"}
 # After so many steps of data parallel training the accuracy is read, which has no rounds.
 DATA_PARALLEL_STEPS = 2
 
@@ -47,7 +49,8 @@ class NetworkOptions(Options, ExperimentOptions):
     """Steps J of a round of local_sgd, diloco, ist and ensemble."""
     exchange: str = "sharded"
     """How IST's parameters are stored: sharded (a node receives what it trains; nodes must divide
-    the hidden widths) or replicated."""
+    the hidden widths), direct (it is sent straight on; the cube of the nodes must divide them) or
+    replicated."""
     targets: tuple[float, ...] = (0.5, 0.6, 0.65)
     """Test accuracies of the table. Training ends at the highest one, or with --epochs."""
     timed_rounds: int | None = None
@@ -83,13 +86,13 @@ class NetworkOptions(Options, ExperimentOptions):
 
     def how(self, strategy: str, nodes: int) -> StrategyOptions:
         """A strategy on a number of nodes."""
-        sharded = strategy == "ist" and self.exchange == "sharded"
+        exchange = self.exchange if strategy == "ist" else StrategyOptions.exchange
         return StrategyOptions(
             strategy=strategy,
             workers=nodes,
             local_steps=min(DATA_PARALLEL_STEPS, self.local_steps)
             if strategy == "data_parallel"
             else self.local_steps,
-            partition="stratified" if sharded else "uniform",
-            exchange=self.exchange if strategy == "ist" else StrategyOptions.exchange,
+            partition=PARTITIONS.get(exchange, "uniform"),
+            exchange=exchange,
         )

@@ -10,7 +10,7 @@ import numpy as np
 from experiments.command.options import HeadOptions, StrategyOptions
 from experiments.runs.heads import build_strategy
 from jist.data.order import steps_until, worker_order
-from jist.ist import partition
+from jist.ist import crossed, partition
 from jist.strategies import Strategy
 
 
@@ -65,5 +65,9 @@ class Training:
         """The neurons of each worker [workers, part], for every hidden layer of every round."""
         layers = {f"hidden{i}": width for i, width in enumerate(self.head.hidden, 1)}
         keys = [jax.random.fold_in(jax.random.key(self.seed), number) for number in range(rounds)]
-        drawn = [partition(key, layers, self.how.workers, self.how.partition) for key in keys]
+        workers = self.how.workers
+        if self.how.partition == "crossed":
+            drawn = crossed.rounds(keys, layers, workers)
+        else:
+            drawn = [partition(key, layers, workers, self.how.partition) for key in keys]
         return [[np.asarray(parts[layer]) for layer in layers] for parts in drawn]

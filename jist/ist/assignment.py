@@ -19,7 +19,7 @@ from jist.ist.neurons import (
     statistics_axes,
 )
 from jist.ist.partition import partition, slots
-from jist.ist.subnet import subnet_shapes
+from jist.ist.subnet import Parts, subnet_shapes
 
 
 class Assignment:
@@ -96,7 +96,7 @@ class Assignment:
             check(self._model, loss, batch)
             self._checked = True
 
-    def own(self, parts: dict[str, Array], local: int) -> dict[str, Array]:
+    def own(self, parts: Parts, local: int) -> dict[str, Array]:
         """The parts of the `local` workers of this device, inside a `shard_map` over "workers"."""
         return {layer: of_device(rows, local) for layer, rows in parts.items()}
 
@@ -107,7 +107,7 @@ class Assignment:
             subnet_shapes(rest, self.rest_axes, self.part_widths),
         )
 
-    def mask(self, own: dict[str, Array]) -> Any:
+    def mask(self, own: Parts) -> Any:
         """1 where a subnet holds a parameter, 0 where it is padded; None without any padding.
 
         A tree like the parameters, [workers, ...], with axes of length 1 where all is alike.

@@ -7,7 +7,7 @@ receives only what it trains (Yuan et al., VLDB 2022, §2.3) and no device ever 
 """
 
 import functools
-import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -76,7 +76,7 @@ def owner_specs(params: Any, axes: Any) -> Any:
     """
 
     def spec(_: Any, axes: Axes) -> P:
-        axis = _sharded_axis(axes)
+        axis = sharded_axis(axes)
         if axis is None and any(axes):
             raise ValueError(
                 f"exchange='sharded' needs an axis along which each neuron stands once, got {axes}"
@@ -100,7 +100,7 @@ def check_owners(widths: dict[str, int], devices: int) -> None:
             )
 
 
-def sort_by_owner(parts: Parts, widths: dict[str, int], devices: int) -> dict[str, Array]:
+def sort_by_owner(parts: Parts, widths: Mapping[str, int], devices: int) -> dict[str, Array]:
     """Orders each worker's stratified part by owner, with equally many slots for every owner.
 
     Args:
@@ -154,7 +154,7 @@ def send_out(owned: Any, axes: Any, parts: Parts, devices: int, wire: Wire) -> A
     local = len(next(iter(parts.values()))) // devices
 
     def leaf(array: Array, axes: Axes) -> Array:
-        if _sharded_axis(axes) is None:
+        if sharded_axis(axes) is None:
             return jnp.broadcast_to(array, (local, *array.shape))
         array, names, axis = _unfolded(array, axes)
         packed = cut(array, *_owned(array, names, axis, parts, devices))
@@ -193,7 +193,7 @@ def send_back(
     """
 
     def leaf(whole: Array, pieces: Array, axes: Axes) -> Array:
-        if _sharded_axis(axes) is None:
+        if sharded_axis(axes) is None:
             return average(pieces, weights)
         array, names, axis = _unfolded(whole, axes)
         shape = [len(pieces), *unfolded(pieces.shape[1:], axes)[0]]
@@ -229,19 +229,27 @@ def of_device(values: Shaped[Array, "workers ..."], local: int) -> Shaped[Array,
     return jax.lax.dynamic_slice_in_dim(values, jax.lax.axis_index("workers") * local, local)
 
 
-def _sharded_axis(axes: Axes) -> int | None:
+def sharded_axis(axes: Axes) -> int | None:
     """The first axis that can be split between devices by neurons."""
     named = (number for number, axis in enumerate(axes) if layer_of(axis) is not None)
     return next((number for number in named if repeats(axes[number])[0] == 1), None)
 
 
+def sharded_neurons(axes: Axes) -> tuple[int, str]:
+    """Which axis of the unfolded array is sharded, and whose neurons lie along it."""
+    sharded = sharded_axis(axes)
+    start = sum(len(entry) if isinstance(entry, tuple) else 1 for entry in axes[:sharded])
+    _, names = unfolded((0,) * len(axes), axes)
+    axis, layer = next(
+        (number, name) for number, name in enumerate(names) if number >= start and name is not None
+    )
+    return axis, layer
+
+
 def _unfolded(array: Array, axes: Axes) -> tuple[Array, Plain, int]:
     """An array with an axis for each layer, their names, and which of them is sharded."""
     shape, names = unfolded(array.shape, axes)
-    before = axes[: _sharded_axis(axes)]
-    start = len(unfolded([math.prod(repeats(axis)) for axis in before], before)[0])
-    axis = next(number for number in range(start, len(names)) if names[number] is not None)
-    return array.reshape(shape), names, axis
+    return array.reshape(shape), names, sharded_neurons(axes)[0]
 
 
 def _owned(

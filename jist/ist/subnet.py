@@ -88,7 +88,7 @@ def paste(
         (first, name), *others = layers.items()
         slots = _slots(parts[name], array.shape[first])
         worker = slots // parts[name].shape[1]
-        pasted = take(_side_by_side(pieces, first), slots, first)
+        pasted = take(side_by_side(pieces, first), slots, first)
         trained: Any = True
         if weights is not None:  # nobody who is there has a neuron whose slot is beyond all others
             trained = _along(slots < parts[name].size, first, array.ndim)
@@ -149,7 +149,7 @@ def mean(pieces: Array, weights: Float[Array, " workers"] | None = None) -> Arra
     return jnp.sum(pieces * _along(weights.astype(pieces.dtype), 0, pieces.ndim), axis=0)
 
 
-def _side_by_side(pieces: Array, axis: int) -> Array:
+def side_by_side(pieces: Array, axis: int) -> Array:
     """[workers, ..., part, ...] -> [..., workers * part, ...]."""
     joined = jnp.moveaxis(pieces, 0, axis)
     return joined.reshape(*joined.shape[:axis], -1, *joined.shape[axis + 2 :])

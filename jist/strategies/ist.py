@@ -11,22 +11,28 @@ What a subnetwork lacks may be reconstructed, where the model says so
 (`jist.strategies.reconstructing`).
 """
 
+import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
 from jist import costs, ist
+from jist.ist import crossed, handover
 from jist.ist import exchange as travel
+from jist.placement import place
 from jist.ragged import batch_shapes
+from jist.strategies import exchanges
+from jist.strategies.exchanges import Dealt, Exchange
 from jist.strategies.fresh import FreshState
 from jist.strategies.local import Examples, Loss, softmax_cross_entropy, worker_metrics
 from jist.strategies.outer import outer_step_of_trained
@@ -34,7 +40,8 @@ from jist.strategies.participation import participants
 from jist.strategies.reconstructing import Reconstructing
 from jist.strategies.strategy import OPTIMIZER_STATES, State, Strategy
 
-EXCHANGES = ("auto", "replicated", "sharded")
+PARTITIONS = (*ist.SCHEMES, "crossed")
+EXCHANGES = ("auto", "replicated", "sharded", "direct")
 
 
 class IST(Strategy):
@@ -46,13 +53,16 @@ class IST(Strategy):
         workers: number of workers n, at most the narrowest layer's width; need not divide it.
         local_steps: number J of optimiser steps of a worker in a full round.
         partition: how neurons are assigned: "uniform", "stratified" or "rolling"
-            (`jist.ist.partition`).
+            (`jist.ist.partition`), or "crossed" (`jist.ist.crossed`).
         exchange: how pieces travel. "replicated": every device holds the full parameters, and the
             trained pieces are all-gathered. "sharded": every device holds 1/D of the parameters
             and sends out and takes back subnetworks by all-to-all; needs a stratified partition and
-            widths that the devices divide. "auto": "sharded" between several devices where it
-            is possible and a device receives no more bytes (it holds less in any case), else
-            "replicated". The partition, and so what is computed, is never changed for it.
+            widths that the devices divide. "direct": a device holds what its workers have trained
+            and sends it straight on to the next, half the bytes; that of a crossed partition, and
+            of no other. "auto": "direct" where the partition is crossed; "sharded" between several
+            devices where it is possible and a device receives no more bytes (it holds less in any
+            case); else "replicated". The partition, and so what is computed, is never changed for
+            it.
         exchange_dtype: type in which parameters and optimiser states travel, e.g. bfloat16; their
             own by default.
         state_dtype: type in which optimiser states travel, by default `exchange_dtype`; "log8"
@@ -77,7 +87,9 @@ class IST(Strategy):
     Raises:
         ValueError: as for `Strategy`; an unknown option; no neurons named, or one name for two
             widths; more workers than neurons; a sharded exchange without a stratified partition, or
-            with a width that the devices do not divide.
+            with a width that the devices do not divide; a crossed partition with a width that n³
+            does not divide, with another exchange than a direct one, or with absent workers, an
+            outer optimiser, replicas or reconstruction.
     """
 
     def __init__(
@@ -100,7 +112,7 @@ class IST(Strategy):
         mesh: Mesh | None = None,
     ):
         for name, value, allowed in (
-            ("partition", partition, ist.SCHEMES),
+            ("partition", partition, PARTITIONS),
             ("exchange", exchange, EXCHANGES),
             ("optimizer_state", optimizer_state, OPTIMIZER_STATES),
         ):
@@ -108,12 +120,15 @@ class IST(Strategy):
                 raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
         self._asked = exchange
         self._partition = partition
+        self._crossed = partition == "crossed"
         self.outer = outer
         self._wire = exchange_dtype
         self._state_wire = exchange_dtype if state_dtype is None else state_dtype
         self._carry = optimizer_state == "carry"
         self._replicas = replicas
-        self._assignment = ist.Assignment(model, workers, partition, shares, replicas)
+        # Of a crossed partition the scheme gives the widths and the checks, not the neurons.
+        scheme = "stratified" if partition == "crossed" else partition
+        self._assignment = ist.Assignment(model, workers, scheme, shares, replicas)
         if self._carry:
             params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
             self._opt_axes = ist.optimizer_axes(optimizer, params, self._assignment.axes)
@@ -122,40 +137,75 @@ class IST(Strategy):
             model, optimizer, workers=workers, local_steps=local_steps, loss=loss, mesh=mesh
         )
         self.participants = participants(workers, participation)
+        if self._crossed and self.participants < workers:
+            raise ValueError(
+                f"partition='crossed' needs participation=1, got {participation}: nobody sends the "
+                "neurons of absent workers on"
+            )
         self._fresh = FreshState(optimizer, self._params)
 
     @property
     def exchange(self) -> str:
-        """How pieces travel: "replicated" or "sharded"."""
-        return self._choice[0]
+        """How pieces travel: "replicated", "sharded" or "direct"."""
+        return self._choice[0].name
 
     @property
     def exchange_reason(self) -> str:
         """Why, in words."""
         return self._choice[1]
 
+    @property
+    def _exchange(self) -> Exchange:
+        return self._choice[0]
+
     @functools.cached_property
-    def _choice(self) -> tuple[str, str]:
-        devices = self.mesh.size
+    def _choice(self) -> tuple[Exchange, str]:
+        devices, widths = self.mesh.size, self._assignment.part_widths
+        replicated = exchanges.replicated(self.workers, widths, overlapping=self._replicas > 1)
+        sharded = exchanges.sharded(self.workers, devices, self._assignment.widths)
+        if self._crossed or self._asked == "direct":
+            self._check_direct()
+            return exchanges.direct(self.workers, devices), "as the partition is crossed"
         if self._asked == "replicated" or (self._asked == "auto" and devices == 1):
-            return "replicated", "as asked" if devices > 1 else "one device"
+            return replicated, "as asked" if devices > 1 else "one device"
         try:
             self._check_sharded()
         except ValueError as error:
             if self._asked == "sharded":
                 raise
-            return "replicated", str(error)
+            return replicated, str(error)
         if self._asked == "sharded":
-            return "sharded", "as asked"
-        widths = self._assignment.part_widths
+            return sharded, "as asked"
         trees = [
             costs.exchange_bytes(tree, axes, widths, self.workers, devices, wire)
             for tree, axes, wire in self._travelling()
         ]
         received = {name: sum(tree[name] for tree in trees) for name in trees[0]}
-        name = "sharded" if received["sharded"] <= received["replicated"] else "replicated"
+        fewer = received["sharded"] <= received["replicated"]
         sizes = ", ".join(f"{size / 1e6:.3g} MB {how}" for how, size in received.items())
-        return name, f"each of {devices} devices receives in a round: {sizes}"
+        reason = f"each of {devices} devices receives in a round: {sizes}"
+        return sharded if fewer else replicated, reason
+
+    def _check_direct(self) -> None:
+        """Raises where neurons cannot be sent straight on."""
+        if not self._crossed:
+            raise ValueError(
+                f"exchange='direct' needs partition='crossed', got {self._partition!r}"
+            )
+        if self._asked not in ("auto", "direct"):
+            raise ValueError(
+                f"partition='crossed' needs exchange='direct' or 'auto', got {self._asked!r}"
+            )
+        for name, value, needed in (
+            ("replicas", self._replicas, 1),
+            ("outer", self.outer, None),
+            ("reconstructed layers", self._reconstructing.layers, 0),
+        ):
+            if value != needed:
+                raise ValueError(f"partition='crossed' needs {name}={needed}, got {value}")
+        crossed.check_crossed(self._assignment.widths, self.workers)
+        for tree, axes, _ in self._travelling():
+            travel.owner_specs(tree, axes)
 
     def _check_sharded(self) -> None:
         """Raises where shards cannot be owned by these devices."""
@@ -186,14 +236,12 @@ class IST(Strategy):
         """What the exchange brings a worker every round, on a device of its own.
 
         Replicated: the other workers' pieces. Sharded: the n - 1 n-ths of its next subnet that live
-        elsewhere, and as much again of what lives with it, trained elsewhere. The optimiser's state
+        elsewhere, and as much again of what lives with it, trained elsewhere. Direct: the former,
+        and the latter only of parameters between two layers of neurons. The optimiser's state
         likewise where it is carried; an outer optimiser's stays where it is.
         """
-        widths = self._assignment.part_widths
         return rounds * sum(
-            costs.sharded_bytes(tree, axes, self.workers, wire, self.participants)
-            if self._sharded
-            else costs.replicated_bytes(tree, axes, widths, self.workers, wire, self.participants)
+            self._exchange.bytes_received(tree, axes, wire, self.participants)
             for tree, axes, wire in self._travelling()
         )
 
@@ -207,34 +255,67 @@ class IST(Strategy):
         )
         return super().flops_per_step(examples, batch_size) + once // self.local_steps
 
-    @property
-    def _sharded(self) -> bool:
-        return self.exchange == "sharded"
+    def model(self, state: State) -> nnx.Module:
+        """As of `Strategy`; of a crossed partition, with every neuron in its place again."""
+        if not self._crossed:
+            return super().model(state)
+        params = self._at_owners(state.params, state.order)
+        return nnx.merge(self._local.graphdef, params, self._rest)
+
+    @functools.cached_property
+    def _at_owners(self) -> Callable[[Any, crossed.Order], Any]:
+        """Maps what the devices hold to the parameters of the full network, shard by shard."""
+
+        def on_device(params: Any, order: dict[str, Array]) -> Any:
+            held = {layer: row.reshape(self.workers, -1) for layer, row in order.items()}
+            return handover.at_owners(params, self._assignment.axes, held, self.mesh.size)
+
+        specs = self._param_specs()
+        return jax.jit(
+            jax.shard_map(
+                on_device, mesh=self.mesh, in_specs=(specs, P()), out_specs=specs, check_vma=False
+            )
+        )
 
     def _param_specs(self) -> Any:
-        if not self._sharded:
-            return super()._param_specs()
-        return travel.owner_specs(self._params, self._assignment.axes)
+        return self._exchange.specs(self._params, self._assignment.axes)
 
     def _state_specs(self) -> State:
-        opt_state: Any = P()
-        if self._sharded and self._carry:
-            opt_state = self._specs_of(self._optimizer)
+        opt_state: Any = self._specs_of(self._optimizer) if self._carry else P()
         if self.outer is not None:
-            outer = self._specs_of(self.outer) if self._sharded else P()
-            opt_state = {"workers": opt_state, "outer": outer}
-        return State(self._param_specs(), opt_state, P(), P())
+            opt_state = {"workers": opt_state, "outer": self._specs_of(self.outer)}
+        order = {layer: P() for layer in self._assignment.widths} if self._crossed else ()
+        return State(self._param_specs(), opt_state, P(), P(), order)
 
     def _specs_of(self, optimizer: optax.GradientTransformation) -> Any:
-        """How an optimiser's state lies beside parameters that are sharded."""
+        """How an optimiser's state lies beside the parameters."""
+        if self.exchange == "replicated":
+            return P()
         axes = ist.optimizer_axes(optimizer, self._params, self._assignment.axes)
-        return travel.owner_specs(jax.eval_shape(optimizer.init, self._params), axes)
+        return self._exchange.specs(jax.eval_shape(optimizer.init, self._params), axes)
 
     def _check(self, examples: Examples, batch_size: int) -> None:
         self._assignment.check(self._local.loss, batch_shapes(examples, batch_size))
 
     def _worker_shapes(self) -> tuple[Any, Any]:
         return self._assignment.subnet_shapes(self._params, self._rest)
+
+    def _placed(self) -> Any:
+        if not self._crossed:
+            return super()._placed()
+        order = self._first_order()
+
+        def placed(array: np.ndarray, axes: ist.Axes, spec: P) -> Array:
+            sharding = NamedSharding(self.mesh, spec)
+            return place(handover.in_slots(array, axes, order), sharding)
+
+        return jax.tree.map(placed, self._params, self._assignment.axes, self._param_specs())
+
+    def _first_order(self) -> Any:
+        if not self._crossed:
+            return ()
+        widths = self._assignment.widths
+        return {name: crossed.first_order(width, self.workers) for name, width in widths.items()}
 
     def _start(self, params: Any, key: Array) -> tuple[Any, Any]:
         opt_state: Any = self._optimizer.init(params)
@@ -246,20 +327,18 @@ class IST(Strategy):
     def _device_round(
         self, state: State, rest: Any, examples: Examples, order: Array
     ) -> tuple[State, dict[str, Array]]:
-        parts = self._assignment.parts(jax.random.fold_in(state.key, state.round), state.round)
-        if self._sharded:
-            parts = travel.sort_by_owner(parts, self._assignment.widths, self.mesh.size)
-        own = self._assignment.own(parts, len(order))
+        dealt = self._dealt(state, len(order))
         weights = self._weights(state)
         before = state.opt_state if self.outer is None else state.opt_state["workers"]
-        params = self._take(state.params, self._assignment.axes, parts, own, self._wire)
+        axes = self._assignment.axes
+        params = self._exchange.take(state.params, axes, dealt, self._wire)
         if self._carry:
-            opt_state = self._take(before, self._opt_axes, parts, own, self._state_wire)
+            opt_state = self._exchange.take(before, self._opt_axes, dealt, self._state_wire)
         else:
             opt_state = jax.vmap(lambda own: self._fresh.start(own, before))(params)
 
         keys = self._worker_keys(state, len(order))
-        own_rest = ist.cut(rest, self._assignment.rest_axes, own)
+        own_rest = ist.cut(rest, self._assignment.rest_axes, dealt.own)
         added = self._reconstructing.added(
             params, own_rest, state.params, rest, examples, order, keys, in_turn=self._on_cpu
         )
@@ -271,7 +350,7 @@ class IST(Strategy):
             opt_state,
             examples,
             order,
-            self._assignment.mask(own),
+            self._assignment.mask(dealt.own),
             keys,
             None if weights is None else travel.of_device(weights, len(order)) > 0,
             in_turn=self._on_cpu,
@@ -280,43 +359,32 @@ class IST(Strategy):
             params = jax.tree.map(jnp.subtract, params, added)
 
         if self._carry:
-            opt_state = self._give(
-                before, opt_state, self._opt_axes, parts, weights, self._state_wire
+            opt_state = self._exchange.give(
+                before, opt_state, self._opt_axes, dealt, weights, self._state_wire
             )
         elif weights is None:  # counters, which advance alike on all workers
             opt_state = jax.tree.map(lambda leaf: leaf[0], self._fresh.kept(opt_state))
         else:
             kept = self._fresh.kept(opt_state)
             opt_state = jax.tree.map(lambda leaf: ist.average(leaf, weights), kept)
-        axes = self._assignment.axes
-        params = self._give(state.params, params, axes, parts, weights, self._wire)
+        params = self._exchange.give(state.params, params, axes, dealt, weights, self._wire)
         if self.outer is not None:
             params, outer_state = outer_step_of_trained(
                 self.outer, state.params, params, state.opt_state["outer"]
             )
             opt_state = {"workers": opt_state, "outer": outer_state}
-        return State(params, opt_state, state.round + 1, state.key), worker_metrics(losses, weights)
+        after = State(params, opt_state, state.round + 1, state.key, state.order)
+        if self._crossed:
+            held = {layer: rows.ravel() for layer, rows in dealt.neurons.items()}
+            after = dataclasses.replace(after, order=held)
+        return after, worker_metrics(losses, weights)
 
-    def _take(
-        self, tree: Any, axes: Any, parts: ist.Parts, own: ist.Parts, wire: travel.Wire
-    ) -> Any:
-        """The subnets of this device's workers."""
-        if self._sharded:
-            return travel.send_out(tree, axes, parts, self.mesh.size, wire)
-        return ist.cut(tree, axes, own)
-
-    def _give(
-        self,
-        tree: Any,
-        pieces: Any,
-        axes: Any,
-        parts: ist.Parts,
-        weights: travel.Weights,
-        wire: travel.Wire,
-    ) -> Any:
-        """What this device holds, with the trained pieces in their places."""
-        if self._sharded:
-            return travel.send_back(tree, pieces, axes, parts, self.mesh.size, wire, weights)
-        return travel.gather_pieces(
-            tree, pieces, axes, parts, wire, weights, overlapping=self._replicas > 1
-        )
+    def _dealt(self, state: State, local: int) -> Dealt:
+        """The partition of this round, with what is of this device's `local` workers."""
+        key, slots = jax.random.fold_in(state.key, state.round), {}
+        if self._crossed:
+            slots = crossed.draw(key, state.order, self.workers)
+            parts = {layer: state.order[layer][rows] for layer, rows in slots.items()}
+        else:
+            parts = self._exchange.arranged(self._assignment.parts(key, state.round))
+        return Dealt(parts, self._assignment.own(parts, local), slots)

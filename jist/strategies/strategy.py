@@ -43,6 +43,8 @@ class State:
         opt_state: the optimiser's state between rounds; empty where every round starts anew.
         round: number of rounds done, i32 [].
         key: PRNG key; round t draws from `fold_in(key, t)`.
+        order: which worker holds which neurons, of a crossed partition (`jist.ist.crossed`); empty
+            of others.
     """
 
     # Not annotated as arrays: JAX puts shapes, shardings and placeholders in their place.
@@ -50,6 +52,7 @@ class State:
     opt_state: Any
     round: Any
     key: Any
+    order: Any = ()
 
 
 class Strategy(abc.ABC):
@@ -146,12 +149,15 @@ class Strategy(abc.ABC):
 
     def init(self, seed: int) -> State:
         """The state before the first round: the model's own values, a key from `seed`."""
-        params = jax.tree.map(
+        return self._first_state(self._placed(), jax.random.key(seed))
+
+    def _placed(self) -> Any:
+        """The initial parameters on the devices, as they lie between rounds."""
+        return jax.tree.map(
             lambda array, spec: place(array, NamedSharding(self.mesh, spec)),
             self._params,
             self._param_specs(),
         )
-        return self._first_state(params, jax.random.key(seed))
 
     @functools.cached_property
     def _first_state(self) -> Callable[[Any, Key[Array, ""]], State]:
@@ -160,7 +166,8 @@ class Strategy(abc.ABC):
         def start(params: Any, key: Array) -> State:
             # Copied, because a round donates its state and the host's arrays must outlive it.
             params = jax.tree.map(jnp.copy, params)
-            return State(*self._start(params, key), jnp.zeros((), jnp.int32), key)
+            begun = self._start(params, key)
+            return State(*begun, jnp.zeros((), jnp.int32), key, self._first_order())
 
         specs = self._state_specs()
         shardings = jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), specs)
@@ -294,6 +301,10 @@ class Strategy(abc.ABC):
     def _start(self, params: Any, key: Array) -> tuple[Any, Any]:
         """The state's `params` and `opt_state` before the first round."""
         return params, self._optimizer.init(params)
+
+    def _first_order(self) -> Any:
+        """The state's `order` before the first round."""
+        return ()
 
     @abc.abstractmethod
     def _device_round(

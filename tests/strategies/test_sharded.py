@@ -12,6 +12,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from rounds import collectives, compiled
 from rounds import train as train_rounds
 
 import jist
@@ -123,35 +124,9 @@ def test_a_sharded_checkpoint_moves_to_another_number_of_devices(tmp_path):
     assert len(back.params["layers"][1]["kernel"].sharding.device_set) == 2
 
 
-def compiled(strategy):
-    order = jax.device_put(
-        np.zeros((strategy.workers, 3, 12), np.int32),
-        jax.NamedSharding(strategy.mesh, jax.P("workers")),
-    )
-    examples = jax.device_put(EXAMPLES, strategy.replicated)
-    return strategy._round.lower(
-        strategy.init(0),
-        strategy._rest,
-        examples,
-        order,
-    ).compile()
-
-
-def collectives(program):
-    """{name: bytes of all results} of the collectives in a compiled program."""
-    found = {}
-    pattern = r"= (\([^=]*?\)|\S+) (all-to-all|all-gather|all-reduce|collective-permute)\("
-    for shapes, name in re.findall(pattern, program.as_text()):
-        for kind, size in re.findall(r"(f32|s32|u32|u16|u8)\[([\d,]*)\]", shapes):
-            width = int(kind[1:]) // 8
-            count = math.prod(int(n) for n in size.split(",")) if size else 1
-            found[name] = found.get(name, 0) + width * count
-    return found
-
-
 def test_collectives_of_the_sharded_program_carry_the_counted_bytes():
     strategy = ist("sharded", hidden=(64, 32), optimizer_state="reset")
-    found = collectives(compiled(strategy))
+    found = collectives(compiled(strategy, EXAMPLES))
     workers, losses = 4, 4 * 4
     # All-to-all: out and back, a subnet's worth of named leaves, of which 1/n stays with its owner.
     subnet = strategy._worker_shapes()[0]
@@ -181,7 +156,7 @@ def test_floats_may_travel_as_bfloat16():
         np.testing.assert_allclose(x, y, atol=0.1)
     narrow = ist("sharded", exchange_dtype=jnp.bfloat16, optimizer_state="reset")
     named = costs.size_bytes(narrow._worker_shapes()[0]) - 3 * 4
-    assert collectives(compiled(narrow))["all-to-all"] == 2 * named // 2
+    assert collectives(compiled(narrow, EXAMPLES))["all-to-all"] == 2 * named // 2
     sent = [ist("sharded", exchange_dtype=t).bytes_received(1, 3) for t in (None, jnp.bfloat16)]
     averaged = 3 * math.ceil(2 * 3 * 12 / 4)  # the output's bias and its moments stay wide
     assert 2 * (sent[1] - averaged) == sent[0] - averaged
@@ -190,7 +165,7 @@ def test_floats_may_travel_as_bfloat16():
 def test_moments_may_travel_as_codes_and_parameters_as_they_are():
     _, exact = trained("sharded", 4, 4, (16, 32))
     coded = ist("sharded", state_dtype="log8")
-    found = collectives(compiled(coded))
+    found = collectives(compiled(coded, EXAMPLES))
     numbers = costs.count(coded._worker_shapes()[0]) - 3  # the output's bias is averaged
     leaves = len(jax.tree.leaves(coded._params)) - 1
     scales = 2 * 2 * leaves * 4 * 4  # out and back of two moments: a float32 for each device

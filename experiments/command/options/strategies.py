@@ -15,8 +15,9 @@ class RoundOptions:
     exchange: str = "auto"
     """How parameters are stored (ist): replicated, every device holds the whole network; sharded,
     each holds a shard of it (needs --partition stratified and hidden widths that the number of
-    devices divides); or auto: sharded where that is possible and a device receives no more
-    bytes."""
+    devices divides); direct, each holds what its workers trained and sends it on, half the bytes
+    (with --partition crossed); or auto: direct for a crossed partition, sharded where that is
+    possible and a device receives no more bytes."""
     state_dtype: str = "none"
     """Type in which the optimiser's state is exchanged (ist): bfloat16, log8 (logarithmic codes of
     8 bits), or none for that of --exchange-dtype."""
@@ -46,8 +47,9 @@ class StrategyOptions(RoundOptions):
     """Steps J of every worker in a round. The end of an epoch ends its last round early: J is at
     most the steps of an epoch."""
     partition: str = "uniform"
-    """How neurons are assigned: uniform or stratified (ist and ensemble), or rolling (ist): windows
-    that move on every round."""
+    """How neurons are assigned: uniform or stratified (ist and ensemble), rolling (ist): windows
+    that move on every round, or crossed (ist): as many from every worker that had them last, so
+    that they can be sent straight on; needs hidden widths that the cube of the workers divides."""
     optimizer_state: str = "carry"
     """The optimiser's state between rounds (ist and local_sgd): carry (it moves with its neurons,
     or is averaged) or reset."""
@@ -81,10 +83,11 @@ class StrategyOptions(RoundOptions):
     def config(self) -> dict[str, Any]:
         """The options as JSON, as runs before there was a choice have written them.
 
-        How pieces travel does not decide a result: auto is written like replicated.
+        How pieces travel does not decide a result: auto is written like replicated, or like direct,
+        the only way of a crossed partition.
         """
         config = dataclasses.asdict(self)
         for field in dataclasses.fields(RoundOptions):
             if config[field.name] == field.default:
                 del config[field.name]
-        return {"exchange": "replicated"} | config
+        return {"exchange": "direct" if self.partition == "crossed" else "replicated"} | config

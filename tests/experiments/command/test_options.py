@@ -11,7 +11,7 @@ from experiments.runs.heads import STRATEGIES, build_strategy
 from experiments.runs.plan import Plan, Training
 from jist import strategies
 
-HEAD = HeadOptions(hidden=(8, 4), batch_size=64)
+HEAD = HeadOptions(hidden=(8, 8), batch_size=64)
 SHARDED = StrategyOptions(workers=2, exchange="sharded", partition="stratified")
 NARROW = dataclasses.replace(SHARDED, exchange_dtype="bfloat16")
 CODED = dataclasses.replace(SHARDED, state_dtype="log8")
@@ -46,6 +46,10 @@ def test_the_exchange_and_its_type_reach_the_strategy():
     assert sharded.bytes_received(1, 1) < replicated.bytes_received(1, 1)
     assert narrow.bytes_received(1, 1) < sharded.bytes_received(1, 1)
     assert build(CODED).bytes_received(1, 1) < 0.8 * sharded.bytes_received(1, 1)
+    crossed = dataclasses.replace(SHARDED, exchange="auto", partition="crossed")
+    assert build(crossed).exchange == "direct"
+    assert build(StrategyOptions(**crossed.config())).exchange == "direct"
+    assert build(crossed).bytes_received(1, 1) < sharded.bytes_received(1, 1)
     for option, value, message in (
         ("state_dtype", "int3", "state_dtype must be one of"),
         ("optimizer_state", "reset", "state_dtype needs --optimizer-state carry"),

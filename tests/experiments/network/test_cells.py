@@ -5,6 +5,7 @@ import pytest
 
 from experiments.network import cells, curves, options, report
 from experiments.network.__main__ import load_examples
+from experiments.network.training import Training
 
 NODES = [
     [
@@ -120,3 +121,14 @@ def test_nodes_that_train_something_else_are_refused():
 def test_wrong_options_are_named(given, message):
     with pytest.raises(ValueError, match=message):
         options.NetworkOptions(**given)
+
+
+def test_pytorch_is_given_the_partitions_that_jist_draws():
+    how = options.NetworkOptions(exchange="direct", hidden=(8,), local_steps=1, batch_size=4)
+    assert how.how("local_sgd", 2).partition == "uniform"
+    examples = {"x": np.ones((8, 3), np.float32), "y": np.zeros(8, np.int32)}
+    given = Training(head=how, how=how.how("ist", 2), seed=3, classes=2, examples=examples)
+    state = given.strategy.init(3)
+    for number, parts in enumerate(given.partitions(2)):
+        state, _ = given.strategy.round(state, examples, given.order(number))
+        np.testing.assert_array_equal(state.order["hidden1"], parts[0].ravel())
