@@ -37,8 +37,7 @@ _OPTIMIZERS: dict[str, Callable[[float], optax.GradientTransformation]] = {
     "adam": optax.adam,
     "sgd": optax.sgd,
 }
-EXCHANGE_DTYPES = {"none": None, "bfloat16": jnp.bfloat16}
-STATE_DTYPES = EXCHANGE_DTYPES | {"log8": "log8"}
+EXCHANGE_DTYPES = {"none": None, "bfloat16": jnp.bfloat16, "log8": "log8"}
 
 
 def strategy_of(how: StrategyOptions) -> tuple[type[strategies.Strategy], dict[str, Any]]:
@@ -56,14 +55,14 @@ def strategy_of(how: StrategyOptions) -> tuple[type[strategies.Strategy], dict[s
         usual += ["replicated"] if option == "exchange" else []  # as all strategies are
         if option not in takes and value not in usual:
             raise UsageError(f"{option}={value} cannot be used with --strategy {how.strategy}")
-    for option, types in (("exchange_dtype", EXCHANGE_DTYPES), ("state_dtype", STATE_DTYPES)):
+    for option, types in (("exchange_dtype", EXCHANGE_DTYPES), ("state_dtype", EXCHANGE_DTYPES)):
         if getattr(how, option) not in types:
             raise UsageError(f"{option} must be one of {(*types,)}, got {getattr(how, option)!r}")
     if how.state_dtype != "none" and how.optimizer_state == "reset":
         raise UsageError("state_dtype needs --optimizer-state carry: with reset no state travels")
     given = dataclasses.asdict(how) | {
         "exchange_dtype": EXCHANGE_DTYPES[how.exchange_dtype],
-        "state_dtype": STATE_DTYPES[how.state_dtype],
+        "state_dtype": EXCHANGE_DTYPES[how.state_dtype],
         "shares": parse_shares(how.shares),
     }
     taken = {option: given[option] for option in takes if option not in _OF_OUTER}

@@ -60,6 +60,11 @@ def decode(codes: UInt8[Array, "*shape"], scale: Float[Array, "*scales"]) -> Flo
     return jnp.where(level == 0, 0, jnp.where(codes > _LEVELS, -magnitude, magnitude))
 
 
+def narrows(wire: Wire, dtype: DTypeLike) -> bool:
+    """Whether numbers of a type are rounded on the way."""
+    return wire_bytes((1,), dtype, wire, 0) < jnp.dtype(dtype).itemsize
+
+
 def wire_bytes(shape: Sequence[int], dtype: DTypeLike, wire: Wire, messages: int) -> int:
     """Bytes of an array that travels in a number of messages."""
     dtype = jnp.dtype(dtype)

@@ -21,7 +21,6 @@ from jist import costs
 from jist.strategies.averaging import train_and_average
 from jist.strategies.local import Examples, Loss, softmax_cross_entropy, worker_metrics
 from jist.strategies.outer import nesterov, outer_step
-from jist.strategies.participation import participants
 from jist.strategies.strategy import State, Strategy
 
 
@@ -47,9 +46,14 @@ class DiLoCo(Strategy):
         mesh: Mesh | None = None,
     ):
         super().__init__(
-            model, optimizer, workers=workers, local_steps=local_steps, loss=loss, mesh=mesh
+            model,
+            optimizer,
+            workers=workers,
+            local_steps=local_steps,
+            participation=participation,
+            loss=loss,
+            mesh=mesh,
         )
-        self.participants = participants(workers, participation)
         self.outer = self._outer = nesterov() if outer is None else outer
 
     def bytes_received(self, rounds: int, steps: int) -> int:

@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
 from jist import costs, ist
 from jist.ist import exchange as travel
 from jist.ist import handover
-from jist.ist.wire import Wire
+from jist.ist.wire import Wire, narrows
 
 
 class Dealt(NamedTuple):
@@ -51,6 +52,40 @@ class Exchange(NamedTuple):
     take: Callable[[Any, Any, Dealt, Wire], Any]
     give: Callable[[Any, Any, Any, Dealt, travel.Weights, Wire], Any]
     bytes_received: Callable[[Any, Any, Wire, int], int]
+
+
+def give_changes(
+    exchange: Exchange,
+    tree: Any,
+    pieces: Any,
+    taken: Any,
+    axes: Any,
+    dealt: Dealt,
+    weights: travel.Weights,
+    wire: Wire,
+) -> Any:
+    """As `exchange.give`, with changes in place of values where the wire rounds them.
+
+    What is stored keeps what rounding leaves out: it moves by what the wire makes of a change, and
+    where nothing was trained not at all. So errors are a share of a round's changes and do not add
+    up over rounds, which is what error feedback is for (Karimireddy et al., ICML 2019); there the
+    sender keeps them, here neurons have another sender in the next round.
+
+    Args:
+        exchange: the way.
+        tree: the parameters that are stored.
+        pieces: of this device's workers, trained.
+        taken: the same before training.
+        axes: as for `exchange.give`, as are the others.
+        dealt: the same.
+        weights: the same.
+        wire: the same.
+    """
+    rounded = jax.tree.map(lambda leaf: narrows(wire, leaf.dtype), tree)
+    sent = jax.tree.map(lambda r, new, old: new - old if r else new, rounded, pieces, taken)
+    stored = jax.tree.map(lambda r, leaf: jnp.zeros_like(leaf) if r else leaf, rounded, tree)
+    came = exchange.give(stored, sent, axes, dealt, weights, wire)
+    return jax.tree.map(lambda r, leaf, new: leaf + new if r else new, rounded, tree, came)
 
 
 def replicated(workers: int, part_widths: Mapping[str, int], *, overlapping: bool) -> Exchange:

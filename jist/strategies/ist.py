@@ -23,25 +23,22 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jax.typing import DTypeLike
 from jaxtyping import Array
 
-from jist import costs, ist
+from jist import ist
 from jist.ist import crossed, handover
 from jist.ist import exchange as travel
 from jist.placement import place
 from jist.ragged import batch_shapes
-from jist.strategies import exchanges
-from jist.strategies.exchanges import Dealt, Exchange
+from jist.strategies.choosing import EXCHANGES, Question, choose
+from jist.strategies.exchanges import Dealt, Exchange, give_changes
 from jist.strategies.fresh import FreshState
 from jist.strategies.local import Examples, Loss, softmax_cross_entropy, worker_metrics
 from jist.strategies.outer import outer_step_of_trained
-from jist.strategies.participation import participants
 from jist.strategies.reconstructing import Reconstructing
 from jist.strategies.strategy import OPTIMIZER_STATES, State, Strategy
 
 PARTITIONS = (*ist.SCHEMES, "crossed")
-EXCHANGES = ("auto", "replicated", "sharded", "direct")
 
 
 class IST(Strategy):
@@ -63,10 +60,11 @@ class IST(Strategy):
             devices where it is possible and a device receives no more bytes (it holds less in any
             case); else "replicated". The partition, and so what is computed, is never changed for
             it.
-        exchange_dtype: type in which parameters and optimiser states travel, e.g. bfloat16; their
-            own by default.
-        state_dtype: type in which optimiser states travel, by default `exchange_dtype`; "log8"
-            for logarithmic codes of 8 bits (`jist.ist.wire`).
+        exchange_dtype: type in which parameters and optimiser states travel, e.g. bfloat16, or
+            "log8" for logarithmic codes of 8 bits (`jist.ist.wire`); their own by default. Trained
+            parameters then travel as changes, so that owners keep what rounding leaves out; where
+            neurons are sent straight on nobody does, and "log8" is refused.
+        state_dtype: type in which optimiser states travel, by default `exchange_dtype`.
         optimizer_state: "reset" starts the optimiser anew every round; "carry" moves every
             parameter-shaped leaf of its state along with the neurons.
         shares: each worker's share of the neurons, for workers of unequal strength; needs a uniform
@@ -101,8 +99,8 @@ class IST(Strategy):
         local_steps: int,
         partition: str = "uniform",
         exchange: str = "auto",
-        exchange_dtype: DTypeLike | None = None,
-        state_dtype: DTypeLike | None = None,
+        exchange_dtype: travel.Wire = None,
+        state_dtype: travel.Wire = None,
         optimizer_state: str = "carry",
         shares: Sequence[float] | None = None,
         replicas: int = 1,
@@ -134,14 +132,14 @@ class IST(Strategy):
             self._opt_axes = ist.optimizer_axes(optimizer, params, self._assignment.axes)
         self._reconstructing = Reconstructing(model, loss)
         super().__init__(
-            model, optimizer, workers=workers, local_steps=local_steps, loss=loss, mesh=mesh
+            model,
+            optimizer,
+            workers=workers,
+            participation=participation,
+            local_steps=local_steps,
+            loss=loss,
+            mesh=mesh,
         )
-        self.participants = participants(workers, participation)
-        if self._crossed and self.participants < workers:
-            raise ValueError(
-                f"partition='crossed' needs participation=1, got {participation}: nobody sends the "
-                "neurons of absent workers on"
-            )
         self._fresh = FreshState(optimizer, self._params)
 
     @property
@@ -160,69 +158,19 @@ class IST(Strategy):
 
     @functools.cached_property
     def _choice(self) -> tuple[Exchange, str]:
-        devices, widths = self.mesh.size, self._assignment.part_widths
-        replicated = exchanges.replicated(self.workers, widths, overlapping=self._replicas > 1)
-        sharded = exchanges.sharded(self.workers, devices, self._assignment.widths)
-        if self._crossed or self._asked == "direct":
-            self._check_direct()
-            return exchanges.direct(self.workers, devices), "as the partition is crossed"
-        if self._asked == "replicated" or (self._asked == "auto" and devices == 1):
-            return replicated, "as asked" if devices > 1 else "one device"
-        try:
-            self._check_sharded()
-        except ValueError as error:
-            if self._asked == "sharded":
-                raise
-            return replicated, str(error)
-        if self._asked == "sharded":
-            return sharded, "as asked"
-        trees = [
-            costs.exchange_bytes(tree, axes, widths, self.workers, devices, wire)
-            for tree, axes, wire in self._travelling()
-        ]
-        received = {name: sum(tree[name] for tree in trees) for name in trees[0]}
-        fewer = received["sharded"] <= received["replicated"]
-        sizes = ", ".join(f"{size / 1e6:.3g} MB {how}" for how, size in received.items())
-        reason = f"each of {devices} devices receives in a round: {sizes}"
-        return sharded if fewer else replicated, reason
-
-    def _check_direct(self) -> None:
-        """Raises where neurons cannot be sent straight on."""
-        if not self._crossed:
-            raise ValueError(
-                f"exchange='direct' needs partition='crossed', got {self._partition!r}"
-            )
-        if self._asked not in ("auto", "direct"):
-            raise ValueError(
-                f"partition='crossed' needs exchange='direct' or 'auto', got {self._asked!r}"
-            )
-        for name, value, needed in (
-            ("replicas", self._replicas, 1),
-            ("outer", self.outer, None),
-            ("reconstructed layers", self._reconstructing.layers, 0),
-        ):
-            if value != needed:
-                raise ValueError(f"partition='crossed' needs {name}={needed}, got {value}")
-        crossed.check_crossed(self._assignment.widths, self.workers)
-        for tree, axes, _ in self._travelling():
-            travel.owner_specs(tree, axes)
-
-    def _check_sharded(self) -> None:
-        """Raises where shards cannot be owned by these devices."""
-        if self._partition != "stratified":
-            raise ValueError(
-                f"exchange='sharded' needs partition='stratified', got {self._partition!r}"
-            )
-        if self._replicas > 1:
-            raise ValueError(f"exchange='sharded' needs replicas=1, got {self._replicas}")
-        if self._reconstructing.layers:
-            raise ValueError(
-                "exchange='sharded' needs a model that reconstructs nothing: that takes the full "
-                f"network on every device, got {self._reconstructing.layers} layers that are"
-            )
-        travel.check_owners(self._assignment.widths, self.mesh.size)
-        for tree, axes, _ in self._travelling():
-            travel.owner_specs(tree, axes)
+        question = Question(
+            asked=self._asked,
+            partition=self._partition,
+            assignment=self._assignment,
+            travelling=self._travelling(),
+            workers=self.workers,
+            devices=self.mesh.size,
+            replicas=self._replicas,
+            participants=self.participants,
+            reconstructed=self._reconstructing.layers,
+            outer=self.outer,
+        )
+        return choose(question)
 
     def _travelling(self) -> list[tuple[Any, Any, travel.Wire]]:
         """The trees that an exchange moves, their axes, and as what they travel."""
@@ -331,7 +279,7 @@ class IST(Strategy):
         weights = self._weights(state)
         before = state.opt_state if self.outer is None else state.opt_state["workers"]
         axes = self._assignment.axes
-        params = self._exchange.take(state.params, axes, dealt, self._wire)
+        params = taken = self._exchange.take(state.params, axes, dealt, self._wire)
         if self._carry:
             opt_state = self._exchange.take(before, self._opt_axes, dealt, self._state_wire)
         else:
@@ -367,7 +315,11 @@ class IST(Strategy):
         else:
             kept = self._fresh.kept(opt_state)
             opt_state = jax.tree.map(lambda leaf: ist.average(leaf, weights), kept)
-        params = self._exchange.give(state.params, params, axes, dealt, weights, self._wire)
+        where = axes, dealt, weights, self._wire
+        if self._wire is None or self._crossed:
+            params = self._exchange.give(state.params, params, *where)
+        else:
+            params = give_changes(self._exchange, state.params, params, taken, *where)
         if self.outer is not None:
             params, outer_state = outer_step_of_trained(
                 self.outer, state.params, params, state.opt_state["outer"]

@@ -17,7 +17,6 @@ from jist import costs
 from jist.strategies.averaging import train_and_average
 from jist.strategies.fresh import FreshState
 from jist.strategies.local import Examples, Loss, softmax_cross_entropy, worker_metrics
-from jist.strategies.participation import participants
 from jist.strategies.strategy import OPTIMIZER_STATES, State, Strategy
 
 
@@ -49,9 +48,14 @@ class LocalSGD(Strategy):
             )
         self._carry = optimizer_state == "carry"
         super().__init__(
-            model, optimizer, workers=workers, local_steps=local_steps, loss=loss, mesh=mesh
+            model,
+            optimizer,
+            workers=workers,
+            local_steps=local_steps,
+            participation=participation,
+            loss=loss,
+            mesh=mesh,
         )
-        self.participants = participants(workers, participation)
         self._fresh = FreshState(optimizer, self._params)
 
     def bytes_received(self, rounds: int, steps: int) -> int:

@@ -25,7 +25,7 @@ from jist.placement import place, workers_mesh
 from jist.ragged import batch_shapes
 from jist.strategies.lazy import LazyRows
 from jist.strategies.local import Examples, LocalTraining, Loss, softmax_cross_entropy
-from jist.strategies.participation import participation_weights
+from jist.strategies.participation import participants, participation_weights
 from jist.strategies.streams import has_streams, worker_keys
 
 OPTIMIZER_STATES = ("reset", "carry")  # what becomes of an optimiser's state between rounds
@@ -66,6 +66,8 @@ class Strategy(abc.ABC):
         optimizer: each worker's optimiser, possibly in `LazyRows`.
         workers: number of workers n.
         local_steps: number J of optimiser steps that a worker takes in a full round.
+        participation: share of the workers that takes part in a round, in (0, 1]; of strategies
+            that have an option for it.
         loss: maps a model and a batch of examples to a scalar; softmax cross-entropy by default.
         mesh: devices, along one axis named "workers"; by default as many as divide n, but one CPU
             where a worker trains more than `MOST_BYTES_PER_CORE`: no cache holds a wide network for
@@ -73,15 +75,14 @@ class Strategy(abc.ABC):
 
     Attributes:
         workers, local_steps, optimizer, loss, mesh: as given.
-        participants: number of workers that take part in a round, k; all n unless a strategy has
-            an option for it.
+        participants: number of workers that take part in a round, k.
         outer: the optimiser of what a round has changed, of strategies that have one, or None.
         exchange: how the full parameters lie between rounds: "replicated", every device holds all
             of them, or "sharded", each holds its share.
 
     Raises:
-        ValueError: `workers` or `local_steps` is not positive, the mesh has another axis, or
-            `workers` is not a multiple of its devices.
+        ValueError: `workers` or `local_steps` is not positive, `participation` not a share, the
+            mesh has another axis, or `workers` is not a multiple of its devices.
     """
 
     outer: optax.GradientTransformation | None = None
@@ -99,6 +100,7 @@ class Strategy(abc.ABC):
         *,
         workers: int,
         local_steps: int,
+        participation: float = 1.0,
         loss: Loss = softmax_cross_entropy,
         mesh: Mesh | None = None,
     ):
@@ -110,7 +112,8 @@ class Strategy(abc.ABC):
             raise ValueError(f"workers must be at least 1, got {workers}")
         if local_steps < 1:
             raise ValueError(f"local_steps must be at least 1, got {local_steps}")
-        self.workers = self.participants = workers
+        self.workers = workers
+        self.participants = participants(workers, participation)
         self.local_steps = local_steps
         self.loss = loss
         self.optimizer = self._optimizer = optimizer

@@ -182,7 +182,7 @@ def test_floats_may_travel_as_bfloat16():
         ({"exchange": "sharded"}, "needs exchange='direct' or 'auto', got 'sharded'"),
         ({"exchange": "direct", "partition": "stratified"}, "needs partition='crossed', got 'str"),
         ({"replicas": 2}, "needs replicas=1, got 2"),
-        ({"participation": 0.5}, "needs participation=1, got 0.5"),
+        ({"participation": 0.5}, "needs participating workers=2, got 1"),
         ({"outer": nesterov()}, "needs outer=None"),
     ],
 )

@@ -162,6 +162,26 @@ def test_floats_may_travel_as_bfloat16():
     assert 2 * (sent[1] - averaged) == sent[0] - averaged
 
 
+@pytest.mark.parametrize("exchange", ["sharded", "replicated"])
+def test_owners_keep_what_codes_of_eight_bits_leave_out(exchange):
+    """Where nothing is learned nothing changes, and errors of changes do not add up."""
+    still = ist(exchange, devices=2, optimizer=optax.sgd(0.0), exchange_dtype="log8")
+    for x, y in zip(
+        jax.tree.leaves(train(still).params), jax.tree.leaves(still.init(7).params), strict=True
+    ):
+        np.testing.assert_array_equal(x, y)
+    ends = [
+        train(ist(exchange, devices=2, optimizer=optax.sgd(0.05), exchange_dtype=wire), rounds=8)
+        for wire in (None, "log8")
+    ]
+    start = still.init(7).params
+    moved, apart = (
+        sum(float(jnp.sum((x - y) ** 2)) for x, y in zip(*map(jax.tree.leaves, pair), strict=True))
+        for pair in ((ends[0].params, start), (ends[0].params, ends[1].params))
+    )
+    assert 0 < apart < 0.2**2 * moved, (apart / moved) ** 0.5
+
+
 def test_moments_may_travel_as_codes_and_parameters_as_they_are():
     _, exact = trained("sharded", 4, 4, (16, 32))
     coded = ist("sharded", state_dtype="log8")

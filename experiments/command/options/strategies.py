@@ -54,7 +54,8 @@ class StrategyOptions(RoundOptions):
     """The optimiser's state between rounds (ist and local_sgd): carry (it moves with its neurons,
     or is averaged) or reset."""
     exchange_dtype: str = "none"
-    """Type in which parameters are exchanged (ist): bfloat16, or none for their own type."""
+    """Type in which parameters are exchanged (ist): bfloat16, log8 (logarithmic codes of 8 bits; of
+    trained parameters their changes), or none for their own type."""
     shares: str | None = None
     """Share of the neurons of each worker (ist), e.g. 0.5,0.25,0.25; by default all are equal."""
     worker_data: str = "shared"
