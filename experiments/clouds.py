@@ -2,30 +2,30 @@ r"""Clouds over images: their patches dropped, against clouds painted in or fill
 
     python -m experiments.clouds --dataset folder:data/cifar10 --out runs/clouds
 
+    python -m experiments.clouds --dataset folder:data/cifar10 --encoder runs/pretrain/encoder \
+        --max-missing 0.5 --train 2000 --test 1000 --out runs/clouds-mae
+
 The case of Kariotakis et al. (CPAL 2024, §2.1) for masks by nature. Simulated clouds hide a share
 of the pixels of training and test images. A frozen encoder then sees: only the patches without any
-cloud (`dropped`); all patches, with the clouds painted white (`painted`); all patches, with the
+cloud (`dropped`), or also those that lack at most a share of `--max-missing`, with the mean colour
+there (`relaxed`); all patches, with the clouds painted white (`painted`); all patches, with the
 encoder's mean colour in the place of clouds (`mean`), with the colour of the nearest pixel that is
 visible (`nearest`), or with what the masked autoencoder itself predicts there (`reconstructed`), if
-the encoder's directory holds a decoder. A logistic regression is fitted to the CLS vectors of each.
-Images without a patch that is free of clouds are left out of all. The clouds follow the seed, and
-so does the choice of images. Expected: half an hour for CIFAR-10 with the defaults on 2 CPU cores.
+the encoder's directory holds a decoder (`experiments.pretrain` gives one to any encoder). A
+logistic regression is fitted to the CLS vectors of each. Images without a patch that is free of
+clouds are left out of all. The clouds follow the seed, and so does the choice of images. CPU time
+is that of filling and encoding the test images once more, when nothing is compiled.
+
+The same command with the same `--out` goes on where it stopped. Expected: half an hour for CIFAR-10
+with the defaults on 2 CPU cores.
 """
 
 import dataclasses
 import pathlib
-import time
-import warnings
 from collections.abc import Sequence
 
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from matplotlib.figure import Figure
-from rich.progress import Progress
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from experiments.command.bands import BandOptions
 from experiments.command.cli import Options, run
@@ -34,19 +34,12 @@ from experiments.command.options import BANDS, ImageOptions
 from experiments.figures import png
 from experiments.runs import hub
 from experiments.runs.bands import in_full
-from experiments.runs.directory import write_json
-from experiments.runs.filling import filled, reconstructed
+from experiments.runs.cloud_study import CLEAR, DECODED, METHODS, RELAXED, Study, chosen
+from experiments.runs.directory import read_json, write_json
 from experiments.runs.images import build_encoder, check_sees_patches, dataset_of, progress_bar
-from jist.data import Dataset, batches
-from jist.data.images.clouds import cloud_mask
-from jist.features import cls_vectors
-from jist.features.by_length import ByLength
-from jist.features.visible import NO_PATCH, natural_keep
-from jist.models import MAE, MAEEncoder, load_mae
+from jist.models import MAE, load_mae
 
-DECODED = "reconstructed"
-METHODS = ("dropped", "painted", "mean", "nearest", DECODED)
-_cls_vectors = nnx.jit(cls_vectors)
+EXTENDED = ("covers", "seeds", "out", "debug")  # options that may differ when a study goes on
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,8 +53,10 @@ class CloudsOptions(Options, BandOptions):
     encoder: str = "mae-nano-cifar10"
     """As for experiments.extract."""
     methods: tuple[str, ...] = ()
-    """Any of dropped, painted, mean, nearest and reconstructed; by default all that the encoder can
-    do."""
+    """Any of dropped, relaxed, painted, mean, nearest and reconstructed; by default all that the
+    encoder can do, relaxed with --max-missing."""
+    max_missing: float = 0.0
+    """relaxed: share of a visible patch that may be under clouds, in [0, 1)."""
     covers: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7)
     """Shares of the pixels under clouds, in (0, 1)."""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -83,39 +78,27 @@ def main(options: CloudsOptions) -> None:
     if min(options.train, options.test, options.batch_size) < 1:
         raise UsageError("train, test and batch_size must be at least 1")
     methods, mae = methods_of(options)
+    noted = {name: str(value) for name, value in dataclasses.asdict(options).items()}
+    noted["methods"] = str(methods)
+    rows = measured_before(options.out, noted)
     options.out.mkdir(parents=True, exist_ok=True)
-    rows = []
     with progress_bar() as progress:
         for seed in options.seeds:
-            images = in_full(
-                ImageOptions(
-                    dataset=options.dataset,
-                    data_dir=options.data_dir,
-                    encoder=options.encoder,
-                    seed=seed,
-                    **{name: getattr(options, name) for name in BANDS},
-                )
-            )
-            encoder = check_sees_patches(images, build_encoder(images))
-            encoder.eval()
-            if mae is not None and mae.encoder.config != encoder.config:
-                raise UsageError(
-                    f"methods: {DECODED} needs all bands of the encoder, got bands={images.bands}"
-                )
-            splits = {
-                split: chosen(dataset_of(images, split), count, seed, encoder)
-                for split, count in (("train", options.train), ("test", options.test))
-            }
-            for cover in (0.0, *options.covers):
-                shown = methods if cover else ("clear",)
-                rows += measure(
-                    splits, encoder, mae, shown, cover, seed, options.batch_size, progress
-                )
-                noted = {name: str(value) for name, value in dataclasses.asdict(options).items()}
+            wanted = [cover for cover in (0.0, *options.covers) if not _has(rows, seed, cover)]
+            if not wanted:
+                continue
+            study = open_study(options, seed, mae)
+            for cover in wanted:
+                shown = methods if cover else (CLEAR,)
+                bar = progress.add_task(f"seed {seed}, {cover:.0%} clouds", total=2 * len(shown))
+                rows += study.measure(shown, cover, lambda bar=bar: progress.advance(bar))
                 write_json(options.out / "clouds.json", {"options": noted, "results": rows})
     draw(rows, methods, options.out / "clouds.png", options.dataset)
     for row in summary(rows):
-        print(f"{row['cover']:.0%}\t{row['method']}\t{row['mean']:.1%} ± {row['deviation']:.1%}")
+        print(
+            f"{row['cover']:.0%}\t{row['method']}\t{row['mean']:.1%} ± {row['deviation']:.1%}\t"
+            f"{row['bytes']:.0f} bytes\t{row['cpu_ms']:.2f} CPU ms"
+        )
     print(f"written: {options.out}/clouds.json, {options.out}/clouds.png")
 
 
@@ -123,7 +106,7 @@ def methods_of(options: CloudsOptions) -> tuple[tuple[str, ...], MAE | None]:
     """The methods that are asked for, or all that there can be, and the model that reconstructs.
 
     Raises:
-        UsageError: an unknown one, or the encoder's directory holds no decoder.
+        UsageError: an unknown one, one without what it needs, or the need without the method.
     """
     unknown = [name for name in options.methods if name not in METHODS]
     if unknown:
@@ -136,117 +119,88 @@ def methods_of(options: CloudsOptions) -> tuple[tuple[str, ...], MAE | None]:
             "has none (shipped encoders have none): give the encoder/ of an experiments.pretrain, "
             "or of a conversion of a source with a decoder"
         )
-    methods = options.methods or METHODS[: None if has_decoder else -1]
+    if RELAXED in options.methods and not options.max_missing:
+        raise UsageError(f"methods: {RELAXED} needs --max-missing")
+    if options.max_missing and options.methods and RELAXED not in options.methods:
+        raise UsageError(f"--max-missing {options.max_missing:g} needs --methods {RELAXED}")
+    possible = {RELAXED: options.max_missing > 0, DECODED: has_decoder}
+    methods = options.methods or tuple(name for name in METHODS if possible.get(name, True))
     return methods, load_mae(encoder) if DECODED in methods else None
 
 
-def chosen(
-    dataset: Dataset, count: int, seed: int, encoder: MAEEncoder
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Some images of a data set [N, S, S, 3], their labels [N] and ids [N]."""
-    order = np.random.default_rng([seed, len(dataset)]).permutation(len(dataset))[:count]
-    found = list(
-        batches(
-            dataset,
-            image_size=encoder.config.image_size,
-            preprocessing=encoder.preprocessing,
-            batch_size=500,
-            rows=np.sort(order),
+def measured_before(out: pathlib.Path, noted: dict[str, str]) -> list[dict]:
+    """The rows that an earlier call has written.
+
+    Raises:
+        UsageError: they are of another study; or files of before such studies could go on.
+    """
+    if not (out / "clouds.json").exists():
+        return []
+    there = read_json(out / "clouds.json")
+    differ = [
+        f"{name} is {there['options'].get(name)} there and {value} here"
+        for name, value in noted.items()
+        if name not in EXTENDED and there["options"].get(name) != value
+    ]
+    if differ:
+        raise UsageError(
+            f"out={out} holds another study; choose another --out or remove it: "
+            + "; ".join(differ)
+        )
+    return there["results"]
+
+
+def _has(rows: list[dict], seed: int, cover: float) -> bool:
+    return any((row["seed"], row["cover"]) == (seed, cover) for row in rows)
+
+
+def open_study(options: CloudsOptions, seed: int, mae: MAE | None) -> Study:
+    """The images of a seed, and the encoder.
+
+    Raises:
+        UsageError: not all bands of the encoder are read, which its decoder needs.
+    """
+    images = in_full(
+        ImageOptions(
+            dataset=options.dataset,
+            data_dir=options.data_dir,
+            encoder=options.encoder,
+            seed=seed,
+            **{name: getattr(options, name) for name in BANDS},
         )
     )
-    parts = [(some.images, some.labels, some.example_ids) for some in found]
-    images, labels, ids = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return images, labels, ids
-
-
-def measure(
-    splits: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
-    encoder: MAEEncoder,
-    mae: MAE | None,
-    methods: Sequence[str],
-    cover: float,
-    seed: int,
-    batch_size: int,
-    progress: Progress,
-) -> list[dict]:
-    """Test accuracy, seconds of encoding and bytes of each method under clouds; 0 is clear sky."""
-    config = encoder.config
-    features: dict = {method: {} for method in methods}
-    seconds = dict.fromkeys(methods, 0.0)
-    bytes_seen, left_out = dict.fromkeys(methods, 0.0), 0
-    bar = progress.add_task(f"seed {seed}, {cover:.0%} clouds", total=2 * len(methods))
-    for split, (images, labels, ids) in splits.items():
-        hidden = np.zeros(images.shape[:3], bool)
-        if cover:
-            clouds = [cloud_mask(seed, int(i), config.image_size, cover) for i in ids]
-            hidden = np.stack(clouds)
-        keep = natural_keep(hidden, config.patch_size, 0.0)
-        seen = keep[:, 0] != NO_PATCH
-        left_out += int((~seen).sum())
-        images, hidden, keep = images[seen], hidden[seen], keep[seen]
-        for method in methods:
-            began = time.perf_counter()
-            if method == "dropped":
-                cls = ByLength(encoder, batch_size)(images, keep)
-                shown = float((keep != NO_PATCH).sum(axis=1).mean())
-            else:
-                if method == DECODED and mae is not None:
-                    given = reconstructed(mae, images, hidden, keep, batch_size)
-                else:
-                    given = filled(images, hidden, method, encoder.preprocessing.fill)
-                cls = encode(encoder, given, batch_size)
-                shown = config.patches
-            seconds[method] += time.perf_counter() - began
-            bytes_seen[method] = shown * config.channels * config.patch_size**2
-            features[method][split] = cls, labels[seen]
-            progress.advance(bar)
-    return [
-        {
-            "seed": seed,
-            "cover": cover,
-            "method": method,
-            "test_accuracy": probe(features[method]),
-            "encoding_seconds": round(seconds[method], 2),
-            "bytes_per_image": round(bytes_seen[method], 1),
-            "left_out": left_out,
-        }
-        for method in methods
-    ]
-
-
-def encode(encoder: MAEEncoder, images: np.ndarray, batch_size: int) -> np.ndarray:
-    """CLS vectors [N, D] of whole images, in batches of one size."""
-    found = []
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size]
-        padded = np.concatenate(
-            [batch, np.zeros((batch_size - len(batch), *batch.shape[1:]), "u1")]
+    encoder = check_sees_patches(images, build_encoder(images))
+    encoder.eval()
+    if mae is not None and mae.encoder.config != encoder.config:
+        raise UsageError(
+            f"methods: {DECODED} needs all bands of the encoder, got bands={images.bands}"
         )
-        keep = jnp.tile(jnp.arange(encoder.config.patches), (batch_size, 1))
-        cls = _cls_vectors(encoder, jnp.asarray(padded), keep)
-        found.append(np.asarray(cls)[: len(batch)])
-    return np.concatenate(found)
-
-
-def probe(features: dict[str, tuple[np.ndarray, np.ndarray]]) -> float:
-    """Test accuracy of a logistic regression on standardised features."""
-    (x, y), (test_x, test_y) = features["train"], features["test"]
-    scale = StandardScaler().fit(x)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # 200 steps are enough to compare
-        fitted = LogisticRegression(C=0.1, max_iter=200).fit(scale.transform(x), y)
-    return float(fitted.score(scale.transform(test_x), test_y))
+    splits = {
+        split: chosen(dataset_of(images, split), count, seed, encoder)
+        for split, count in (("train", options.train), ("test", options.test))
+    }
+    return Study(splits, encoder, mae, seed, options.batch_size, options.max_missing)
 
 
 def summary(rows: list[dict]) -> list[dict]:
-    """Mean and deviation over the seeds, for each cover and method."""
+    """Accuracy's mean and deviation, and mean costs, over the seeds, for each cover and method."""
     cells: dict = {}
     for row in rows:
-        cells.setdefault((row["cover"], row["method"]), []).append(row["test_accuracy"])
-    return [
-        {"cover": cover, "method": method, "mean": np.mean(found), "deviation": np.std(found)}
-        for (cover, method), found in cells.items()
-    ]
+        cells.setdefault((row["cover"], row["method"]), []).append(row)
+    found = []
+    for (cover, method), of in cells.items():
+        accuracies = [row["test_accuracy"] for row in of]
+        found.append(
+            {
+                "cover": cover,
+                "method": method,
+                "mean": np.mean(accuracies),
+                "deviation": np.std(accuracies),
+                "bytes": np.mean([row["bytes_per_image"] for row in of]),
+                "cpu_ms": np.mean([row["cpu_ms_per_image"] for row in of]),
+            }
+        )
+    return sorted(found, key=lambda row: row["cover"])
 
 
 def draw(rows: list[dict], methods: Sequence[str], out: pathlib.Path, title: str) -> None:
@@ -254,7 +208,7 @@ def draw(rows: list[dict], methods: Sequence[str], out: pathlib.Path, title: str
     figure = Figure(figsize=(5, 3.6), layout="tight")
     axis = figure.subplots()
     cells = summary(rows)
-    clear = [row for row in cells if row["method"] == "clear"]
+    clear = [row for row in cells if row["method"] == CLEAR]
     for method in methods:
         line = clear + [row for row in cells if row["method"] == method]
         covers, means, deviations = (

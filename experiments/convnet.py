@@ -28,6 +28,7 @@ from experiments.figures.results import print_results
 from experiments.runs.convolutional import ConvnetOptions, build_network, build_training
 from experiments.runs.end_to_end import build_task, open_splits
 from experiments.runs.end_to_end_training import train_end_to_end
+from experiments.runs.remarks import say_what_is_missing
 from jist.finetuning import read_images
 
 NAME = "convnet"
@@ -38,6 +39,7 @@ def main(options: ConvnetOptions) -> None:
     processes.join(pick(options, ProcessOptions))
     splits = open_splits(options)
     train_set = splits["train"]
+    say_what_is_missing(train_set)
     model = build_network(options, len(train_set.class_names))
     task = build_task(options)
     strategy = build_training(options, model, task, len(train_set))

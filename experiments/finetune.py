@@ -10,8 +10,9 @@ r"""Trains an encoder and its head end to end, from the visible patches of an im
 Kariotakis et al. (CPAL 2024) freeze the encoder and name "IST into Transformer models" as future
 work. With `--strategy ist` every worker trains some neurons of each block's MLP and some attention
 heads of each block, or some whole blocks (`--neurons`); with `--correction reconstruct` it guesses
-what the others give from its own. Tokens that are not visible cost nothing, in training too. Images
-are held as uint8 on the devices, and cropped and mirrored there.
+what the others give from its own. Tokens that are not visible cost nothing, in training too; under
+natural masks (`--natural-masks`, `--simulate-clouds`, `--quality-band`) all images cost as much as
+the one that shows most. Images are held as uint8 on the devices, and cropped and mirrored there.
 
 Writes `config.json`, `metrics.jsonl`, `checkpoints/`, `tensorboard/`, `summary.json` and
 `encoder/`, which every other script takes as `--encoder runs/ft/encoder`. The same command with the
@@ -22,8 +23,10 @@ Expected for the first command, on 2 CPU cores with AMX: about a minute an epoch
 """
 
 import dataclasses
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from experiments.command import processes
 from experiments.command.cli import run
@@ -35,12 +38,14 @@ from experiments.runs.bands import in_full
 from experiments.runs.end_to_end import build_task, open_splits
 from experiments.runs.end_to_end_training import train_end_to_end
 from experiments.runs.finetuning import FinetuneOptions, build_classifier, build_finetuning
-from experiments.runs.remarks import say_how_resized
+from experiments.runs.network_images import NetworkInputs
+from experiments.runs.remarks import say_how_resized, say_missing, say_what_is_missing
 from jist import trainer
+from jist.data import Dataset
 from jist.finetuning import MaskedImages
 from jist.models import Classifier, digest, save_encoder, unnamed
 from jist.strategies import Strategy
-from jist.tasks import Task
+from jist.tasks import Examples, Task
 
 NAME = "finetune"
 
@@ -58,30 +63,90 @@ def main(options: FinetuneOptions) -> None:
     task = build_task(options)
     model = build_classifier(options, len(train_set.class_names))
     say_how_resized(train_set, model.encoder)
-    strategy = build_finetuning(options, model, task, len(train_set))
-    given = {"ratio": options.mask_ratio, "seed": options.seed}
-    seen = {split: MaskedImages(of, model.encoder, **given) for split, of in splits.items()}
-    train = seen.pop("train")
-    random = options.random and options.mask_ratio > 0
+    if options.natural:
+        seen = naturally_masked(options, splits, model, task)
+    else:
+        say_what_is_missing(train_set)
+        seen = masked(options, splits, model)
+    strategy = build_finetuning(options, model, task, len(seen.labels))
     result = train_end_to_end(
         NAME,
         options,
         strategy,
         task,
-        trainer.Renewed(train.fixed, train.random) if random else train.fixed,
-        {split: images.fixed for split, images in seen.items()},
-        labels=train_set.labels,
+        seen.train,
+        seen.others,
+        labels=seen.labels,
         class_names=train_set.class_names,
         pinned={
             "encoder_sha256": digest(unnamed(model.encoder)),
             **hub.revision(options.encoder),
         },
-        ratio=options.mask_ratio,
+        **seen.facts,
     )
     if jax.process_index() == 0:
         write_encoder(options, strategy, task)
         print_results([result])
         print(f"written: {options.run_dir / 'encoder'}")
+
+
+class Seen(NamedTuple):
+    """What the network sees.
+
+    Attributes:
+        train: training examples, or those of every epoch.
+        others: those of the other splits.
+        labels: the classes of the training examples [N].
+        facts: what the result says of the masks.
+    """
+
+    train: Examples | trainer.Renewed
+    others: dict[str, Examples]
+    labels: np.ndarray
+    facts: dict[str, Any]
+
+
+def masked(options: FinetuneOptions, splits: dict[str, Dataset], model: Classifier) -> Seen:
+    """Images under drawn masks."""
+    given = {"ratio": options.ratio, "seed": options.seed}
+    seen = {split: MaskedImages(of, model.encoder, **given) for split, of in splits.items()}
+    train = seen.pop("train")
+    random = options.random and options.ratio > 0
+    return Seen(
+        trainer.Renewed(train.fixed, train.random) if random else train.fixed,
+        {split: images.fixed for split, images in seen.items()},
+        splits["train"].labels,
+        {"ratio": options.ratio},
+    )
+
+
+def naturally_masked(
+    options: FinetuneOptions, splits: dict[str, Dataset], model: Classifier, task: Task
+) -> Seen:
+    """Images under their own masks; says how much is missing.
+
+    Raises:
+        EmptyImageError: nothing of an image is visible, and none may be left out.
+    """
+    inputs = NetworkInputs(options.images, model, task, model.encoder.config.image_size)
+    found = {split: inputs.seen(of, 0.0) for split, of in splits.items()}
+    for split, of in found.items():
+        say_missing(split, of.attributes)
+    examples = {split: without_padding(of.examples()) for split, of in found.items()}
+    noted = found["train"].attributes
+    facts = {
+        "ratio": round(noted["missing_share"], 4),
+        "mask": "natural",
+        "missing_pixels": round(noted["missing_pixels"], 4),
+    }
+    return Seen(examples.pop("train"), examples, found["train"].label, facts)
+
+
+def without_padding(examples: Examples) -> Examples:
+    """Examples with as many columns of patches as the image has that shows most."""
+    most = int(examples["x"]["valid"].sum(axis=1).max())
+    x = examples["x"] | {name: examples["x"][name][:, :most] for name in ("keep", "valid")}
+    return examples | {"x": x}
 
 
 def write_encoder(options: FinetuneOptions, strategy: Strategy, task: Task) -> None:
@@ -90,7 +155,7 @@ def write_encoder(options: FinetuneOptions, strategy: Strategy, task: Task) -> N
     model = trainer.restore_model(strategy, checkpoints, "last", task=task)
     assert isinstance(model, Classifier)
     origin = {"encoder": options.encoder, "fine_tuned_on": options.dataset, "split": "train"}
-    epochs = {"epochs": options.epochs, "mask_ratio": options.mask_ratio}
+    epochs = {"epochs": options.epochs, "mask_ratio": options.ratio}
     encoder = unnamed(model.encoder)
     save_encoder(encoder, options.run_dir / "encoder", source=origin | epochs, overwrite=True)
 

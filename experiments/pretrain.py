@@ -17,6 +17,12 @@ Images with missing regions can be used as they are: with `--natural-masks` (or 
 share of the patches that are present. An image without any patch contributes nothing.
 `masked:PATH`, which holds visible patches only, needs `--natural-masks`.
 
+`--encoder` may also name a trained encoder, to adapt it to other images or to give it the decoder
+that it lacks. Its preprocessing stays, and a tenth of the learning rate of a new one is enough:
+
+    python -m experiments.pretrain --dataset images:data/photos --encoder mae-nano-cifar10-long \
+        --epochs 20 --base-lr 1e-4 --run-dir runs/adapted
+
 The defaults for the learning rate are those of He et al., for large models and long schedules;
 for small models on small images use `--base-lr 1e-3`. Expected for the command above on 2 CPU
 cores: about a minute an epoch, 40 seconds on cores with AMX.
@@ -36,17 +42,25 @@ from experiments.command.cpu import has_matrix_unit
 from experiments.command.errors import UsageError
 from experiments.command.options import BANDS, NATURAL, ProcessOptions, pick
 from experiments.figures.reconstruction import draw, views
-from experiments.runs.bands import are_asked, bands_of, new_preprocessing, resolve, with_bands
+from experiments.runs import hub
+from experiments.runs.bands import (
+    are_asked,
+    bands_of,
+    new_preprocessing,
+    of_encoder,
+    resolve,
+    with_bands,
+)
 from experiments.runs.directory import RunDirectory
 from experiments.runs.images import progress_bar, resized_before
 from experiments.runs.masks import natural_masks
-from experiments.runs.pretraining import PretrainOptions, build_mae
+from experiments.runs.pretraining import PretrainOptions, build_mae, check_start, trained_mae
 from experiments.runs.remarks import say_how_resized
 from jist.data import Dataset, NaturalMasks, batches, load_dataset
 from jist.data.order import steps_until
 from jist.masking import are_visible
 from jist.metrics import MetricsLog
-from jist.models import MAE, Preprocessing, save_mae
+from jist.models import MAE, Preprocessing, digest, save_mae
 from jist.placement import batch_mesh
 from jist.pretraining import Pretraining, Resident, Streamed, adamw, pretrain
 
@@ -74,18 +88,13 @@ def main(options: PretrainOptions) -> None:
             f"{options.dataset} holds visible patches only: pre-training on it needs "
             "--natural-masks"
         )
+    check_start(options)
     if options.dtype == "auto":  # decided once: a resumed run keeps its type on any machine
         fast = jax.default_backend() != "cpu" or has_matrix_unit()
         options = dataclasses.replace(options, dtype="bfloat16" if fast else "float32")
     dataset = load_dataset(options.dataset, "train", data_dir=options.data_dir, seed=options.seed)
-    preprocessing = Preprocessing.of(dataset.channels)
-    if are_asked(options):
-        options = dataclasses.replace(options, **resolve(options, dataset, None))
-        preprocessing = new_preprocessing(options, dataset)
-        dataset = with_bands(dataset, bands_of(options))
-    resized = resized_before(options.dataset, options.data_dir) or options.resize
-    if resized is not None:
-        preprocessing = dataclasses.replace(preprocessing, resize=resized)
+    start = trained_mae(options)
+    options, dataset, preprocessing = with_preprocessing(options, dataset, start)
     config = dataclasses.asdict(options)
     for name in (*FREE, *(field.name for field in dataclasses.fields(ProcessOptions))):
         del config[name]
@@ -96,7 +105,12 @@ def main(options: PretrainOptions) -> None:
     run_directory = RunDirectory(
         options.run_dir, {"experiment": "pretrain"} | config, reasons=REASONS
     )
-    mae = build_mae(options, preprocessing)
+    mae = start
+    if mae is None:
+        mae = build_mae(options, preprocessing)
+    else:
+        run_directory.pin({"encoder_sha256": digest(mae.encoder), **hub.revision(options.encoder)})
+        mae.encoder.preprocessing = preprocessing
     say_how_resized(dataset, mae.encoder)
     steps = steps_until(
         options.epochs, examples=len(dataset), workers=1, batch_size=options.batch_size
@@ -135,6 +149,8 @@ def main(options: PretrainOptions) -> None:
             # Local copies, because only this process computes the pictures.
             nnx.update(mae, jax.tree.map(np.asarray, nnx.state(mae)))
             origin = {"pretrained_on": options.dataset, "split": "train", "epochs": epoch}
+            if start is not None:
+                origin["began_with"] = options.encoder
             save_mae(mae, options.run_dir / "encoder", source=origin, overwrite=True)
             if picture_is_due(options, epoch):
                 picture(mae, dataset, masks, options, epoch)
@@ -154,6 +170,44 @@ def main(options: PretrainOptions) -> None:
         )
     if jax.process_index() == 0:
         print(f"written: {run_directory.path / 'encoder'}")
+
+
+def with_preprocessing(
+    options: PretrainOptions, dataset: Dataset, start: MAE | None
+) -> tuple[PretrainOptions, Dataset, Preprocessing]:
+    """The options with bands in full, the images read so, and how they are normalised.
+
+    A trained encoder keeps mean and deviation of its own, and needs all of its bands.
+
+    Raises:
+        UsageError: as `resolve` of bands, or the images have not the encoder's channels.
+    """
+    own = None if start is None else start.encoder.preprocessing
+    preprocessing = own or Preprocessing.of(dataset.channels)
+    of_bands = own is not None and bool(own.bands or len(own.mean) != 3)
+    if not options.dataset.startswith("masked:") and (are_asked(options) or of_bands):
+        options = dataclasses.replace(options, **resolve(options, dataset, own))
+        bands = bands_of(options)
+        assert bands is not None
+        dataset = with_bands(dataset, bands)
+        if own is None:
+            preprocessing = new_preprocessing(options, dataset)
+        elif of_encoder(bands.names, own) not in ((), own.bands):
+            raise UsageError(
+                f"bands must be all of those of encoder={options.encoder}, in its order: "
+                f"{','.join(own.bands)}; got {options.bands}"
+            )
+        else:
+            preprocessing = dataclasses.replace(own, scale=tuple(bands.scale))
+    if dataset.channels != len(preprocessing.mean):
+        raise UsageError(
+            f"encoder={options.encoder} takes {len(preprocessing.mean)} channels, and images of "
+            f"{options.dataset} have {dataset.channels}"
+        )
+    resized = resized_before(options.dataset, options.data_dir) or options.resize
+    if resized is not None:
+        preprocessing = dataclasses.replace(preprocessing, resize=resized)
+    return options, dataset, preprocessing
 
 
 def cores_mesh(options: PretrainOptions) -> Mesh | None:

@@ -6,8 +6,9 @@ r"""A map of a scene by a trained run: a class and a probability for every tile.
 Reads the scene window by window, with the bands and the scale of the run, so a scene may be larger
 than memory. Patches that are missing (no data, clouds by the run's quality band, a mask) are left
 out of every tile, and a tile with nothing visible is no data. A run under fixed masks is used
-without: all patches that are there count. Writes, with the scene's georeference and pixels of one
-stride, each of them the middle of a tile:
+without: all patches that are there count. Runs of `finetune` and `convnet` are taken as well; a
+network of convolutions sees tiles whole, with the mean colour where pixels are missing. Writes,
+with the scene's georeference and pixels of one stride, each of them the middle of a tile:
 
 - `scene.tif`: the class as a number from 0, with a colour table and the names as tags;
 - `scene-probability.tif`: the probability of that class, with the run's temperature;
@@ -23,7 +24,6 @@ import time
 from collections import Counter
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from rich.progress import Progress
 
@@ -33,18 +33,15 @@ from experiments.command.errors import UsageError
 from experiments.figures.choice import chosen_training
 from experiments.figures.land import colours_of, draw_map
 from experiments.runs.bands import bands_seen
-from experiments.runs.images import ImageInputs, check_sees_patches, progress_bar
+from experiments.runs.images import ImageInputs, progress_bar
 from experiments.runs.masks import natural_masks
-from experiments.runs.restored import Head
+from experiments.runs.network_images import NetworkInputs
 from experiments.runs.scene_maps import SceneMap, write_map
+from experiments.runs.scene_tiles import TileClassifier
 from experiments.runs.trained import open_run
 from jist.data.images.bands import Bands
 from jist.data.images.rasters import load_rasterio, opened
 from jist.data.images.tiles import Grid, strips
-from jist.evaluation import predict
-from jist.features.by_length import ByLength
-from jist.features.visible import NO_PATCH, natural_keep
-from jist.probabilities import log_probabilities
 
 BLOCKS_MB = 64  # of decoded blocks that GDAL keeps
 
@@ -83,10 +80,15 @@ def main(options: SceneOptions) -> None:
     trained = open_run(options.run_dir)
     training = chosen_training(trained, options.run_dir, options.training, options.checkpoint)
     inputs = trained.inputs
-    if not isinstance(inputs, ImageInputs):
+    if not isinstance(inputs, ImageInputs | NetworkInputs):
         raise UsageError(f"run_dir={options.run_dir} has no head on features of images")
     head = trained.restore(training, options.checkpoint)
     names = head.class_names
+    classifier = TileClassifier(inputs, head, options.batch_size)
+    if not classifier.sees_patches:
+        print(
+            "note: the run's network sees tiles whole; what is missing of one has the mean colour"
+        )
     if trained.ratio(training):
         print(
             f"note: the run was trained at a masking ratio of {trained.ratio(training):g}; the "
@@ -101,14 +103,14 @@ def main(options: SceneOptions) -> None:
         bands = bands_for(file, inputs, options)
         stride = options.stride or options.tile
         grid = Grid(file.height, file.width, options.tile, stride)
-        found = classify(file, bands, grid, inputs, head, options.batch_size, progress)
+        found = classify(file, bands, grid, inputs, classifier, progress)
         write_map(found, file, options.out, names, colours_of(len(names)))
     draw_map(found, names, options.out.with_suffix(".png"), options.scene.name)
     report(found, names, time.perf_counter() - start)
     print(f"written: {options.out}, -probability.tif and .png beside it")
 
 
-def bands_for(file: Any, inputs: ImageInputs, options: SceneOptions) -> Bands:
+def bands_for(file: Any, inputs: ImageInputs | NetworkInputs, options: SceneOptions) -> Bands:
     """What is read of the scene: the run's bands, or of a run on colours the first three bytes.
 
     Raises:
@@ -135,18 +137,13 @@ def classify(
     file: Any,
     bands: Bands,
     grid: Grid,
-    inputs: ImageInputs,
-    head: Head,
-    batch_size: int,
+    inputs: ImageInputs | NetworkInputs,
+    classifier: TileClassifier,
     progress: Progress,
 ) -> SceneMap:
     """The class and its probability of every tile; -1 and NaN where nothing is visible."""
-    encoder = check_sees_patches(inputs.options, inputs.encoder)
-    encoder.eval()
-    shape, preprocessing = encoder.config, encoder.preprocessing
-    masks = natural_masks(inputs.options, encoder.preprocessing, inputs.options.seed)
+    masks = natural_masks(inputs.options, inputs.preprocessing, inputs.options.seed)
     masks = dataclasses.replace(masks, clouds=None)
-    encode = ByLength(encoder, batch_size, pool=inputs.options.pool)
     classes = np.full((grid.rows, grid.columns), -1, np.int32)
     probability = np.full(classes.shape, np.nan, np.float32)
     missing_pixels = 0.0
@@ -154,11 +151,7 @@ def classify(
 
     def finish(waiting: list[tuple[int, int, np.ndarray, np.ndarray]]) -> None:
         rows, columns, pixels, missing = (np.stack(part) for part in zip(*waiting, strict=True))
-        keep = natural_keep(missing, shape.patch_size, masks.max_missing)
-        cls = jnp.asarray(encode(pixels, keep))
-        logits = np.asarray(predict(head.model, cls))
-        of = np.exp(log_probabilities(logits, head.temperature or 1.0))
-        seen = keep[:, 0] != NO_PATCH
+        of, seen = classifier(pixels, missing)
         places = rows[seen], columns[seen]
         classes[places] = of.argmax(axis=1)[seen]
         probability[places] = of.max(axis=1)[seen]
@@ -168,9 +161,9 @@ def classify(
         missing_pixels += strip.missing_pixels()
         for row, column, pixels, missing in strip.tiles():
             # The id decides nothing: no cloud is simulated.
-            shown = masks.resize(pixels, missing, 0, shape.image_size, preprocessing)
+            shown = masks.resize(pixels, missing, 0, inputs.image_size, inputs.preprocessing)
             waiting.append((row, column, *shown))
-            if len(waiting) == 2 * batch_size:
+            if len(waiting) == 2 * classifier.batch_size:
                 finish(waiting)
                 waiting = []
         progress.update(bar, completed=strip.row + strip.rows)

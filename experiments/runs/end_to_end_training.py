@@ -6,7 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from experiments.command.options import BANDS, ProcessOptions, StrategyOptions, pick
+from experiments.command.options import (
+    BANDS,
+    NATURAL,
+    ProcessOptions,
+    StrategyOptions,
+    pick,
+)
 from experiments.runs.calibration import results_of, truth_of
 from experiments.runs.directory import RunDirectory
 from experiments.runs.end_to_end import EndToEndOptions
@@ -35,7 +41,8 @@ def configuration(options: EndToEndOptions) -> dict[str, Any]:
     for name in (*FREE, *(field.name for field in groups)):
         del config[name]
     # Runs of colour images are gone on with that are older than these options.
-    config = {name: of for name, of in config.items() if of is not None or name not in BANDS}
+    usual = dict.fromkeys(BANDS) | NATURAL
+    config = {n: of for n, of in config.items() if n not in usual or of != usual[n]}
     if not options.calibration:  # as of runs from before there was any
         del config["calibration"]
     return config | pick(options, StrategyOptions).config()

@@ -5,9 +5,8 @@ import pathlib
 
 from flax import nnx
 
-from experiments.command.bands import BandOptions
 from experiments.command.errors import UsageError
-from experiments.command.options import ImageOptions
+from experiments.command.options import BANDS, NATURAL, ImageOptions, NaturalOptions
 from experiments.runs.end_to_end import EndToEndOptions, build_strategy, worker_steps
 from experiments.runs.images import build_encoder, check_sees_patches
 from jist import strategies
@@ -18,17 +17,20 @@ from jist.tasks import Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FinetuneOptions(BandOptions, EndToEndOptions):
+class FinetuneOptions(NaturalOptions, EndToEndOptions):
     """Options of fine-tuning."""
 
     encoder: str = "mae-nano-cifar10-long"
     """Name of a shipped encoder, directory of another, hf:OWNER/NAME[@REVISION] of the Hugging Face
     hub (converted once), or random-nano, -tiny, -small, -base."""
-    mask_ratio: float = 0.75
-    """Share of the patches of every image that is removed, in [0, 1)."""
+    mask_ratio: float | None = None
+    """Share of the patches of every image that is removed, in [0, 1): 0.75 by default. Natural
+    masks leave none to choose."""
     mask: str = "random"
     """Masks of the training images: fixed; or random, a new mask for every image and epoch. Tests
-    are under fixed masks."""
+    are under fixed masks. Natural masks are always the images' own."""
+    skip_empty: bool = False
+    """Natural masks: leave out images without a visible patch, and count them."""
     neurons: tuple[str, ...] = ("mlp", "heads")
     """What of the encoder is partitioned (ist, ensemble): any of mlp, heads and blocks."""
     correction: str = "scale"
@@ -37,8 +39,9 @@ class FinetuneOptions(BandOptions, EndToEndOptions):
     pooling: str = "cls"
     """What the head sees: the cls token, or the mean of the visible patches' tokens."""
     least_crop: float = 0.6
-    """Least area of a random crop, as a share of the image. With fixed masks and a ratio above 0
-    images are mirrored with their masks, and not cropped: a crop would show what is hidden."""
+    """Least area of a random crop, as a share of the image. With fixed masks and a ratio above 0,
+    and with natural masks, images are mirrored with their masks, and not cropped: a crop would
+    show what is hidden."""
     learning_rate: float = 1e-3
     """Highest learning rate of AdamW, that of the head."""
     layer_decay: float = 0.75
@@ -49,16 +52,31 @@ class FinetuneOptions(BandOptions, EndToEndOptions):
     """Where results are written; the same directory resumes where it stopped."""
 
     def __post_init__(self) -> None:
-        BandOptions.__post_init__(self)
+        NaturalOptions.__post_init__(self)
         EndToEndOptions.__post_init__(self)
+        if self.natural and self.mask_ratio:
+            raise UsageError(
+                f"--mask-ratio {self.mask_ratio:g} has no effect: the images come with their masks"
+            )
+        if self.natural and self.correction == "reconstruct":  # fits padding like tokens
+            raise UsageError("--correction reconstruct cannot be used with natural masks")
+        if self.skip_empty and not self.natural:
+            raise UsageError("--skip-empty needs --natural-masks or --simulate-clouds")
+        if self.mask_ratio is None:
+            object.__setattr__(self, "mask_ratio", 0.0 if self.natural else 0.75)
         for name, allowed in (("mask", ("fixed", "random")), ("correction", CORRECTIONS)):
             if getattr(self, name) not in allowed:
                 raise UsageError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
 
     @property
+    def ratio(self) -> float:
+        """The chosen masking ratio; 0 with natural masks."""
+        return self.mask_ratio or 0.0
+
+    @property
     def random(self) -> bool:
         """Whether the masks of the training images are drawn; without any they are the same."""
-        return self.mask == "random" or self.mask_ratio == 0
+        return not self.natural and (self.mask == "random" or self.ratio == 0)
 
     @property
     def images(self) -> ImageOptions:
@@ -66,11 +84,9 @@ class FinetuneOptions(BandOptions, EndToEndOptions):
         return dataclasses.replace(
             super().images,
             encoder=self.encoder,
-            mask_ratio=self.mask_ratio,
+            mask_ratio=None if self.natural else self.ratio,
             encode_dtype=self.dtype,
-            bands=self.bands,
-            scale=self.scale,
-            resize=self.resize,
+            **{name: getattr(self, name) for name in (*BANDS, *NATURAL)},
         )
 
 

@@ -117,7 +117,10 @@ class NetworkInputs:
             raise UsageError(
                 f"dataset={self.options.dataset} holds no images; the network sees some"
             )
-        dataset = self.examples(name)
+        return self.seen(self.examples(name), mask_ratio)
+
+    def seen(self, dataset: Dataset, mask_ratio: float) -> PixelSplit:
+        """The same of any images."""
         noted = dataset.describe()
         if isinstance(self.model, Classifier):
             return self._masked(dataset, noted, mask_ratio)
@@ -141,7 +144,7 @@ class NetworkInputs:
             dataset.check(encoder.config.image_size, encoder.config.patch_size, channels)
         masks = masks_of(self.options, mask_ratio, encoder)
         found = [
-            (part.images, part.keep, part.labels, part.example_ids)
+            (part.images, part.keep, part.labels, part.example_ids, part.missing)
             for part in visible_batches(
                 dataset,
                 masks,
@@ -151,10 +154,13 @@ class NetworkInputs:
                 skip_empty=self.options.skip_empty,
             )
         ]
-        pixels, keep, labels, ids = (np.concatenate(part) for part in zip(*found, strict=True))
+        *parts, missing = zip(*found, strict=True)
+        pixels, keep, labels, ids = (np.concatenate(part) for part in parts)
         there = labels >= 0
         keep = keep[there]
         if isinstance(masks, NaturalMasks):
             shown = float((keep != NO_PATCH).mean()) if len(keep) else 0.0
-            noted |= {"missing_share": 1 - shown}
+            noted |= {"missing_share": 1 - shown, "masks": {"name": "natural"}}
+            noted["empty"] = [dataset.locate(int(row)) for row in np.flatnonzero(~there)]
+            noted["missing_pixels"] = float(np.concatenate(missing).mean())
         return PixelSplit(self.given(pixels[there], keep), labels[there], ids[there], noted)

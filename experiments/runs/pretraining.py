@@ -1,4 +1,4 @@
-"""Pre-training: the sizes of encoder and decoder, the options, the untrained model."""
+"""Pre-training: the sizes of encoder and decoder, the options, the model before the first step."""
 
 import dataclasses
 import pathlib
@@ -8,8 +8,17 @@ from flax import nnx
 from experiments.command.cli import Options
 from experiments.command.errors import UsageError
 from experiments.command.options import NaturalOptions, ProcessOptions
+from experiments.runs import hub
 from experiments.runs.images import COMPUTE_DTYPES
-from jist.models import MAE, DecoderConfig, Preprocessing, ViTConfig
+from jist.models import (
+    MAE,
+    DecoderConfig,
+    Preprocessing,
+    ViTConfig,
+    load_encoder,
+    load_mae,
+    shipped_encoders,
+)
 
 # Encoder and decoder by size. Small images have small patches, whose pixels a narrow decoder can
 # predict; that of `base` is the published one.
@@ -33,7 +42,9 @@ class PretrainOptions(Options, NaturalOptions, ProcessOptions):
     data_dir: pathlib.Path | None = None
     """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45, aid, ..."""
     encoder: str = "nano"
-    """Size of the encoder: nano, tiny, small (32-pixel images, patches of 4) or base (224, 16)."""
+    """Size of a new encoder: nano, tiny, small (32-pixel images, patches of 4) or base (224, 16).
+    Or a trained one to go on from: a shipped one's name, a directory, hf:OWNER/NAME; with its
+    decoder if there is one."""
     image_size: int | None = None
     """Side of the images in pixels, if not the default of the encoder's size."""
     patch_size: int | None = None
@@ -72,11 +83,6 @@ class PretrainOptions(Options, NaturalOptions, ProcessOptions):
 
 def build_mae(options: PretrainOptions, preprocessing: Preprocessing) -> MAE:
     """The untrained masked autoencoder of the options; `dtype` must not be auto."""
-    if options.encoder not in SIZES:
-        raise UsageError(f"encoder must be one of {(*SIZES,)}, got {options.encoder!r}")
-    if options.dtype not in COMPUTE_DTYPES:
-        allowed = (*COMPUTE_DTYPES, "auto")
-        raise UsageError(f"dtype must be one of {allowed}, got {options.dtype!r}")
     encoder, decoder = SIZES[options.encoder]
     given = {"image_size": options.image_size, "patch_size": options.patch_size}
     encoder = dataclasses.replace(encoder, **{k: v for k, v in given.items() if v is not None})
@@ -87,3 +93,52 @@ def build_mae(options: PretrainOptions, preprocessing: Preprocessing) -> MAE:
         preprocessing=preprocessing,
         rngs=nnx.Rngs(options.seed),
     )
+
+
+def check_start(options: PretrainOptions) -> None:
+    """Refuses what is neither a size nor an encoder, before images are looked for."""
+    if options.dtype not in (*COMPUTE_DTYPES, "auto"):
+        allowed = (*COMPUTE_DTYPES, "auto")
+        raise UsageError(f"dtype must be one of {allowed}, got {options.dtype!r}")
+    if options.encoder in SIZES:
+        return
+    for name in ("image_size", "patch_size"):
+        if getattr(options, name) is not None:
+            raise UsageError(
+                f"{name}={getattr(options, name)}: encoder={options.encoder} is trained already "
+                f"and has its own; only a new encoder ({', '.join(SIZES)}) is made of any size"
+            )
+    found = hub.local(options.encoder)
+    if found not in shipped_encoders() and not pathlib.Path(found).expanduser().is_dir():
+        raise UsageError(
+            f"encoder must be one of {(*SIZES, *shipped_encoders())}, a directory or "
+            f"hf:OWNER/NAME, got {options.encoder!r}"
+        )
+
+
+def trained_mae(options: PretrainOptions) -> MAE | None:
+    """The masked autoencoder to go on from, `dtype` must not be auto; None of a new one.
+
+    Where no decoder is beside the encoder, an untrained one is taken: that of the size with as
+    many blocks of the same width, else the published one.
+
+    Raises:
+        ValueError: as `jist.models.load_mae` and `load_encoder`.
+    """
+    if options.encoder in SIZES:
+        return None
+    found, dtype = hub.local(options.encoder), COMPUTE_DTYPES[options.dtype]
+    if (pathlib.Path(found) / "decoder.safetensors").is_file():
+        return load_mae(found, dtype=dtype)
+    encoder = load_encoder(found, dtype=dtype)
+    shape = encoder.config
+    decoders = {(size.dim, size.depth): decoder for size, decoder in SIZES.values()}
+    mae = MAE(
+        shape,
+        decoders.get((shape.dim, shape.depth)),
+        dtype=dtype,
+        preprocessing=encoder.preprocessing,
+        rngs=nnx.Rngs(options.seed),
+    )
+    mae.encoder = encoder
+    return mae

@@ -151,7 +151,7 @@ class NetworkRun:
 
     def ratio(self, name: str) -> float:
         """The masking ratio that it was trained with."""
-        return self.options.mask_ratio if isinstance(self.options, FinetuneOptions) else 0.0
+        return self.options.ratio if isinstance(self.options, FinetuneOptions) else 0.0
 
     def restore(self, name: str, which: str) -> Head:
         """The network at a checkpoint; errors as `jist.trainer.restore_calibrated`."""

@@ -40,12 +40,14 @@ def test_the_nearest_colour_is_that_of_a_pixel_at_the_least_distance():
 
 
 def test_means_over_the_seeds():
+    costs = {"bytes_per_image": 3072, "cpu_ms_per_image": 0.5}
     rows = [
-        {"cover": 0.1, "method": "mean", "seed": seed, "test_accuracy": accuracy}
+        {"cover": 0.1, "method": "mean", "seed": seed, "test_accuracy": accuracy} | costs
         for seed, accuracy in ((0, 0.4), (1, 0.6))
     ]
     (row,) = clouds.summary(rows)
     assert (row["mean"], row["deviation"]) == (pytest.approx(0.5), pytest.approx(0.1))
+    assert (row["bytes"], row["cpu_ms"]) == (3072, 0.5)
 
 
 @pytest.fixture(scope="module")
@@ -83,17 +85,55 @@ def test_what_is_hidden_has_no_influence_on_its_reconstruction(mae):
 
 def test_the_methods_follow_from_the_encoder(mae, tmp_path):
     shipped = clouds.CloudsOptions()
-    assert clouds.methods_of(shipped) == (clouds.METHODS[:-1], None)
+    usual = ("dropped", "painted", "mean", "nearest")
+    assert clouds.methods_of(shipped) == (usual, None)
+    relaxed = dataclasses.replace(shipped, max_missing=0.5)
+    assert {*clouds.methods_of(relaxed)[0]} == {*usual, "relaxed"}
+    for given, said in (
+        ({"methods": ("relaxed",)}, "relaxed needs --max-missing"),
+        ({"methods": ("mean",), "max_missing": 0.5}, "--max-missing 0.5 needs --methods relaxed"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            clouds.methods_of(dataclasses.replace(shipped, **given))
     with pytest.raises(UsageError, match="reconstructed needs an encoder with its decoder"):
         clouds.methods_of(dataclasses.replace(shipped, methods=("mean", "reconstructed")))
     with pytest.raises(UsageError, match="got 'median'"):
         clouds.methods_of(dataclasses.replace(shipped, methods=("median",)))
     save_mae(mae, tmp_path / "mae")
-    own = clouds.CloudsOptions(encoder=str(tmp_path / "mae"), covers=(0.3,), seeds=(0,))
+    own = clouds.CloudsOptions(encoder=str(tmp_path / "mae"))
     found, loaded = clouds.methods_of(own)
-    assert found == clouds.METHODS
+    assert {*found} == {*usual, "reconstructed"}
     assert loaded is not None
-    small = {"train": 40, "test": 20, "batch_size": 20, "out": tmp_path / "out"}
-    clouds.main(dataclasses.replace(own, methods=("dropped", "reconstructed"), **small))
-    rows = json.loads((tmp_path / "out" / "clouds.json").read_text())["results"]
-    assert [row["method"] for row in rows] == ["clear", "dropped", "reconstructed"]
+
+
+def test_a_study_goes_on_and_dropped_patches_are_counted(mae, tmp_path, capsys):
+    save_mae(mae, tmp_path / "mae")
+    options = clouds.CloudsOptions(
+        encoder=str(tmp_path / "mae"),
+        methods=("dropped", "relaxed", "reconstructed"),
+        max_missing=0.5,
+        covers=(0.3,),
+        seeds=(0,),
+        train=40,
+        test=20,
+        batch_size=20,
+        out=tmp_path / "out",
+    )
+    clouds.main(options)
+    file = tmp_path / "out" / "clouds.json"
+    rows = json.loads(file.read_text())["results"]
+    assert [row["method"] for row in rows] == ["clear", *options.methods]
+    size = {row["method"]: row["bytes_per_image"] for row in rows}
+    assert size["clear"] == size["reconstructed"] == 16 * 16 * 3
+    assert 0 < size["dropped"] < size["relaxed"] < size["clear"]
+    assert size["dropped"] <= 0.7 * size["clear"]  # where 30 % of the pixels are hidden
+    assert all(row["cpu_ms_per_image"] > 0 for row in rows)
+
+    clouds.main(dataclasses.replace(options, covers=(0.3, 0.5)))  # only what is not there yet
+    longer = json.loads(file.read_text())["results"]
+    assert longer[: len(rows)] == rows
+    assert [row["cover"] for row in longer[len(rows) :]] == [0.5] * 3
+    printed = capsys.readouterr().out
+    assert printed.count("30%\tdropped") == 2
+    with pytest.raises(UsageError, match="holds another study; .*: test is 20 there and 30 here"):
+        clouds.main(dataclasses.replace(options, test=30))

@@ -15,20 +15,25 @@ import experiments.probe
 import experiments.ship
 import jist.models.shipped
 from experiments.command.cpu import has_matrix_unit
-from experiments.runs.pretraining import SIZES, PretrainOptions
+from experiments.runs.pretraining import SIZES, PretrainOptions, trained_mae
 from experiments.runs.probing import ProbeOptions
 from experiments.ship import ShipOptions
 from jist.data import load_dataset
 from jist.masked_images import write_masked
 from jist.masking import FixedMask
 from jist.models import (
+    MAE,
     DecoderConfig,
     MAEEncoder,
+    Preprocessing,
     ViTConfig,
     load_encoder,
     load_mae,
+    save_encoder,
+    save_mae,
     shipped_encoders,
 )
+from jist.models.storage import tensors
 
 NANO = (ViTConfig(8, 4, dim=16, depth=1, heads=2, mlp_dim=32), DecoderConfig(16, 1, 2, 32))
 
@@ -108,6 +113,64 @@ def test_unlabelled_images_and_visible_patches_are_enough(tmp_path, monkeypatch)
     assert json.loads((tmp_path / "masked/metrics.jsonl").read_text())["loss"] > 0
 
 
+def test_a_trained_encoder_goes_on_and_gets_a_decoder(tmp_path, monkeypatch):
+    monkeypatch.setitem(SIZES, "nano", NANO)
+    before = MAE(*NANO, rngs=nnx.Rngs(3))
+    save_mae(before, tmp_path / "whole")
+    save_encoder(before.encoder, tmp_path / "alone")
+    for value in range(3):
+        Image.new("RGB", (12, 8), (80 * value, 9, 50)).save(tmp_path / f"{value}.png")
+    options = PretrainOptions(
+        dataset=f"images:{tmp_path}",
+        encoder=str(tmp_path / "alone"),
+        epochs=1,
+        batch_size=3,
+        mask_ratio=0.5,
+        base_lr=1e-12,  # which leaves everything as it was
+        dtype="float32",
+        resize="squash",
+        picture_every=0,
+        run_dir=tmp_path / "run",
+    )
+    experiments.pretrain.main(options)
+    after = load_mae(tmp_path / "run" / "encoder")
+    assert (after.encoder.config, after.decoder.config) == NANO
+    assert after.encoder.preprocessing.resize == "squash"
+    for name, array in tensors(before.encoder).items():
+        np.testing.assert_allclose(tensors(after.encoder)[name], array, atol=1e-6)
+    noted = json.loads((tmp_path / "run" / "encoder" / "config.json").read_text())["source"]
+    assert noted["began_with"] == str(tmp_path / "alone")
+
+    found = trained_mae(dataclasses.replace(options, encoder=str(tmp_path / "whole")))
+    for part in ("encoder", "decoder"):
+        for name, array in tensors(getattr(before, part)).items():
+            np.testing.assert_array_equal(tensors(getattr(found, part))[name], array)
+    # It is the encoder that counts, not its name.
+    save_encoder(MAEEncoder(NANO[0], rngs=nnx.Rngs(4)), tmp_path / "alone", overwrite=True)
+    with pytest.raises(ValueError, match="encoder"):
+        experiments.pretrain.main(options)
+
+
+def test_images_need_the_bands_of_the_encoder(tmp_path):
+    shape = dataclasses.replace(NANO[0], channels=2)
+    known = Preprocessing((0.5, 0.5), (0.2, 0.2), bands=("B3", "B4"), scale=((0.0, 10.0),) * 2)
+    save_encoder(MAEEncoder(shape, preprocessing=known, rngs=nnx.Rngs(0)), tmp_path / "e")
+    options = PretrainOptions(
+        dataset="digits", encoder=str(tmp_path / "e"), dtype="float32", run_dir=tmp_path / "run"
+    )
+    with pytest.raises(ValueError, match="bands are read of image files"):
+        experiments.pretrain.main(options)
+    write_masked(
+        load_dataset("digits", "test"),
+        tmp_path / "m/train",
+        masks=FixedMask(4, 0.5, 0),
+        encoder=MAEEncoder(NANO[0], rngs=nnx.Rngs(0)),
+    )
+    masked = {"dataset": f"masked:{tmp_path}/m", "natural_masks": True}
+    with pytest.raises(ValueError, match="takes 2 channels, and images of .* have 3"):
+        experiments.pretrain.main(dataclasses.replace(options, **masked))
+
+
 @pytest.mark.parametrize(
     ("every", "checkpoint_every", "epochs"),
     [(0, 1, []), (1, 1, [1, 2, 3, 4, 5]), (2, 1, [2, 4, 5]), (3, 2, [4, 5]), (25, 5, [5])],
@@ -128,6 +191,7 @@ def test_another_configuration_is_refused(pretrained, options):
     ("change", "message"),
     [
         ({"encoder": "giant"}, "encoder must be one of .*'nano'.* got 'giant'"),
+        ({"encoder": "mae-nano-cifar10", "image_size": 8}, "image_size=8: .* trained already"),
         ({"dtype": "float8"}, "dtype must be one of .* got 'float8'"),
         ({"checkpoint_every": 0}, "checkpoint_every must be at least 1, got 0"),
         ({"picture_every": -1}, "picture_every must be at least 0, got -1"),
