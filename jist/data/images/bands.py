@@ -160,7 +160,7 @@ class Bands:
             missing |= (values == no_data).all(axis=0)
         if quality is not None and self.quality is not None:
             missing |= self.quality.missing(file.read(quality, window=window))
-        if values.dtype.kind in "fc":
+        if values.dtype.kind == "f":
             missing |= ~np.isfinite(values).all(axis=0)
         return values, missing
 
@@ -168,12 +168,18 @@ class Bands:
         """The numbers of the bands in an open file, and that of the quality band.
 
         Raises:
-            LookupError: it has no such band.
+            LookupError: it has no such band, or one of complex numbers.
         """
         described = names_in(file, self.described)
         quality = None if self.quality is None else number_of(self.quality.band, described)
         wanted = [number_of(name, described) for name in self.names]
         rest = [number for number in image_bands(file) if number != quality]
+        complex_ones = [n for n in wanted or rest if "complex" in file.dtypes[n - 1]]
+        if complex_ones:
+            raise LookupError(
+                f"complex numbers in band {complex_ones[0]}, which have no brightness: store their "
+                "magnitude in a band of its own"
+            )
         return wanted or rest, quality
 
 

@@ -32,7 +32,8 @@ def told(path: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     except (RasterioError, LookupError) as error:
-        reason = " ".join(str(error).split())
+        # GDAL's own words: rasterio often says no more than that a read has failed.
+        reason = " ".join(str(error.__cause__ or error).split())
         raise UnreadableImageError(f"cannot read image {path}: {reason}") from error
 
 

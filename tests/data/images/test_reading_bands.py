@@ -75,6 +75,16 @@ def test_what_cannot_be_read_is_named(tmp_path):
             read_bands(path, (band,), scale=SCALE)
     with pytest.raises(UnreadableImageError, match="no band 'SCL'"):
         read_bands(path, scale=SCALE, quality=dataclasses.replace(SENTINEL2_SCL))
+    echoes = write(tmp_path / "c.tif", REFLECTANCES.astype(np.complex64))
+    with pytest.raises(UnreadableImageError, match=r"c\.tif: .*complex numbers in band 2, .*magn"):
+        read_bands(echoes, (2,), scale=SCALE)
+    (tmp_path / "v.vrt").write_text(
+        '<VRTDataset rasterXSize="5" rasterYSize="6"><VRTRasterBand dataType="Byte" band="1">'
+        '<SimpleSource><SourceFilename relativeToVRT="1">gone.tif</SourceFilename></SimpleSource>'
+        "</VRTRasterBand></VRTDataset>"
+    )
+    with pytest.raises(UnreadableImageError, match=r"v\.vrt: .*gone\.tif: No such file"):
+        read_bands(tmp_path / "v.vrt", scale=SCALE)
     (tmp_path / "x.tif").write_text("none")
     with pytest.raises(UnreadableImageError, match=r"x\.tif"):
         read_bands(tmp_path / "x.tif", scale=SCALE)
