@@ -48,10 +48,10 @@ The last three need no encoder, and take no masks. GeoTIFFs of other bands than 
 number type, are read from `folder:PATH` and `images:PATH` with `--bands` and `--scale`, clouds with
 `--quality-band` (`pip install -e '.[geo]'`).
 
-`val/` is the validation split: it chooses the epoch and fits the temperature. Without `test/` it is
-the test split. RESISC45 and AID are split as in the paper, 27,000 + 4,500 and 8,500 + 1,500, by
-class and seed, fewer images in the same proportion; of EuroSAT and UC Merced a fifth is for
-testing. CIFAR-10 is prepared by
+`val/`, of clips `validation_list.txt`, is the validation split: it chooses the epoch and fits the
+temperature. Without `test/` it is the test split. RESISC45 and AID are split as in the paper,
+27,000 + 4,500 and 8,500 + 1,500, by class and seed, fewer images in the same proportion; of EuroSAT
+and UC Merced a fifth is for testing. CIFAR-10 is prepared by
 
 ```bash
 pip install -e '.[tfds]'

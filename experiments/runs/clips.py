@@ -12,7 +12,16 @@ from experiments.command.options import ImageOptions
 from experiments.runs.splits import DenseSplit
 from experiments.runs.stores import Classified, shared, store_paths
 from jist import features
-from jist.data.speech import BANDS, FRAMES, SUFFIXES, Clips, load_speech, log_mel, read_clip
+from jist.data.speech import (
+    BANDS,
+    FRAMES,
+    SUFFIXES,
+    Clips,
+    load_speech,
+    log_mel,
+    read_clip,
+    speech_splits,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,16 +42,25 @@ class ClipInputs(Classified):
         """The features' name in the place of an encoder's."""
         return {"encoder": "log-mel, augmented" if self.options.augment else "log-mel"}
 
+    @property
+    def _path(self) -> str:
+        return self.options.dataset.removeprefix("speech:")
+
+    @property
+    def split_names(self) -> tuple[str, ...]:
+        """Training and test clips; with the published lists, those for validation, too."""
+        return speech_splits(self._path)
+
     def examples(self, split: str) -> Clips:
         """The clips."""
-        path = self.options.dataset.removeprefix("speech:")
-        return load_speech(path, split, test_share=self.options.test_share)
+        return load_speech(self._path, split, test_share=self.options.test_share)
 
     def splits(
         self, mask_ratio: float, directory: pathlib.Path, progress: Progress
     ) -> dict[str, DenseSplit]:
         """Log-mel features; clips have no patches to mask."""
-        paths = store_paths(self.options, directory, f"log-mel-share-{self.options.test_share:g}")
+        of = f"log-mel-share-{self.options.test_share:g}"
+        paths = store_paths(self.options, directory, of, self.split_names)
 
         def extract(split: str, path: pathlib.Path) -> None:
             features.extract_speech(self.examples(split), path, progress=progress)

@@ -1,6 +1,7 @@
 """What is no image: vectors and clips through the scripts, as a user runs them."""
 
 import json
+import shutil
 import sys
 import wave
 
@@ -164,6 +165,20 @@ def test_clips_are_extracted_trained_and_predicted(run, clips, tmp_path):
     code, out, err = run(predict, predict.PredictOptions, *wanted)
     assert (code, err) == (0, "of 12 in folders of their classes 100.0% are right\n")
     assert [line.split("\t")[1] for line in out.splitlines()] == ["high"] * 12
+
+
+def test_the_published_list_of_clips_for_validation_is_used(run, clips, tmp_path):
+    shutil.copytree(clips, tmp_path / "words")
+    for name, speakers in (("testing", range(3)), ("validation", range(3, 8))):
+        lines = [f"{word}/{of:08x}_nohash_0.wav" for word in ("low", "high") for of in speakers]
+        (tmp_path / "words" / f"{name}_list.txt").write_text("\n".join(lines))
+    given = ("--dataset", f"speech:{tmp_path}/words", *SMALL, "--run-dir", tmp_path / "r")
+    code, out, err = run(centralized, centralized.CentralizedOptions, *given)
+    assert (code, err) == (0, "")
+    assert "brings a validation split" in out
+    (result,) = json.loads((tmp_path / "r" / "summary.json").read_text())["results"]
+    examples = [result[f"{split}_examples"] for split in ("train", "validation", "test")]
+    assert examples == [8, 10, 6]
 
 
 def test_sparse_rows_with_many_labels(run, sparse, tmp_path):

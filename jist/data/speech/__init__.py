@@ -4,7 +4,7 @@
 split.
 """
 
-from jist.data.speech.clips import Clips, load_speech, noise_recordings
+from jist.data.speech.clips import Clips, load_speech, noise_recordings, speech_splits
 from jist.data.speech.spectrogram import BANDS, FRAMES, log_mel
 from jist.data.speech.waveform import (
     RATE,
@@ -28,4 +28,5 @@ __all__ = [
     "noise_recordings",
     "read_clip",
     "read_recording",
+    "speech_splits",
 ]

@@ -106,6 +106,13 @@ def load_speech(path: str | os.PathLike, split: str, *, test_share: float = 0.2)
     )
 
 
+def speech_splits(path: str | os.PathLike) -> tuple[str, ...]:
+    """The splits of a directory of clips: "validation" is among them where both lists are."""
+    root = pathlib.Path(path).expanduser()
+    listed = all((root / name).is_file() for name in LISTS.values())
+    return tuple(split for split in SPLITS if listed or split != "validation")
+
+
 def noise_recordings(clips: Clips) -> list[Float[np.ndarray, " samples"]]:
     """The recordings of background noise beside some clips, each at least as long as a clip.
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from jist.data import DataError
-from jist.data.speech import load_speech
+from jist.data.speech import load_speech, speech_splits
 
 SPEAKERS = [f"{number:08x}" for number in range(300)]
 
@@ -55,7 +55,9 @@ def test_the_published_lists_decide(tmp_path):
     (tmp_path / "testing_list.txt").write_text(
         "no/a_nohash_0.wav\nyes/a_nohash_0.wav\nbed/a_nohash_0.wav\n"
     )
+    assert speech_splits(tmp_path) == ("train", "test")
     (tmp_path / "validation_list.txt").write_text("no/b_nohash_0.wav\nyes/b_nohash_0.wav\n\n")
+    assert speech_splits(tmp_path) == ("train", "validation", "test")
     found = {split: load_speech(tmp_path, split) for split in ("train", "validation", "test")}
     assert found["test"].keys == ("no/a_nohash_0.wav", "yes/a_nohash_0.wav")
     assert found["validation"].keys == ("no/b_nohash_0.wav", "yes/b_nohash_0.wav")
