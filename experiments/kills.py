@@ -1,14 +1,16 @@
 r"""Kills one of the processes of a launched training at a random moment, and counts what survives.
 
     python -m experiments.kills --trials 20 --out runs/kills.json
+    python -m experiments.kills --trials 20 --elastic --out runs/kills-elastic.json
 
 A training on the digits runs once undisturbed, in `--processes` processes that `experiments.launch`
 starts with `--max-restarts` and a checkpoint every few rounds. Then, `--trials` times for every
 process, it is begun anew and that process is killed with SIGKILL: after a random epoch, or while
 all are starting. `same bits`: the launcher ends with 0, and every number of every epoch is the
 undisturbed one. `rounding`: losses differ by at most a thousandth. Anything else is `lost`, and its
-output is written down. The file is written after every trial, and the same command goes on with it.
-Linux. Expected: half a minute for a trial on 2 idle cores.
+output is written down. With `--elastic` the training goes on in fewer processes, each of more
+workers, so bits are not to be expected. The file is written after every trial, and the same command
+goes on with it. Linux. Expected: half a minute for a trial on 2 idle cores.
 """
 
 import dataclasses
@@ -27,6 +29,7 @@ import numpy as np
 
 from experiments.bench.hardware import commit, machine
 from experiments.command.cli import Options, run
+from experiments.command.errors import UsageError
 from experiments.figures.trials import print_trials
 from experiments.runs.directory import command_line, read_json, write_json
 from jist.metrics import read_metrics
@@ -50,6 +53,8 @@ class KillsOptions(Options):
     """Epochs of the training."""
     trials: int = 20
     """How often each process is killed."""
+    elastic: bool = False
+    """Go on in as many processes as are left and divide the workers."""
     minutes: float = 600.0
     """How long trials are begun."""
     seed: int = 0
@@ -62,10 +67,15 @@ def main(options: KillsOptions) -> None:
     """Tries, writes and prints."""
     end = time.monotonic() + 60 * options.minutes
     found: dict[str, Any] = {"command": command_line(), "commit": commit(), "machine": machine()}
-    found |= {"trials": read_json(options.out)["trials"] if options.out.exists() else []}
+    found |= {"elastic": options.elastic, "trials": []}
+    if options.out.exists():
+        before = read_json(options.out)
+        if before.get("elastic", False) != options.elastic:
+            raise UsageError(f"out={options.out} holds trials of another --elastic")
+        found["trials"] = before["trials"]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as base:
-        training = Training(pathlib.Path(base), options.processes, options.epochs)
+        training = Training(pathlib.Path(base), options.processes, options.epochs, options.elastic)
         whole = training.undisturbed()
         for number in range(len(found["trials"]), options.trials * options.processes):
             if time.monotonic() >= end:
@@ -92,15 +102,18 @@ class Training:
         base: a directory for its runs, which share features.
         processes: how many it has.
         epochs: how many it has.
+        elastic: whether it goes on without the process that was killed.
     """
 
     base: pathlib.Path
     processes: int
     epochs: int
+    elastic: bool = False
 
     def begun(self, run_dir: pathlib.Path) -> subprocess.Popen[str]:
         """Its launcher."""
-        launcher = ("-n", str(self.processes), "--max-restarts", str(RESTARTS), "--", *SCRIPT)
+        again = ("--max-restarts", str(RESTARTS), *(["--elastic"] if self.elastic else []))
+        launcher = ("-n", str(self.processes), *again, "--", *SCRIPT)
         own = ("--workers", str(self.processes), "--epochs", str(self.epochs))
         where = ("--features-dir", str(self.base / "features"), "--run-dir", str(run_dir))
         return subprocess.Popen(
@@ -153,12 +166,16 @@ class Training:
             reached = len(epochs_of(run_dir))
             hit = kill(launcher.pid, process)
             said, _ = launcher.communicate()
-            outcome = judged(launcher.returncode, epochs_of(run_dir), expected)
+            ended = epochs_of(run_dir)
+        outcome = judged(launcher.returncode, ended, expected)
         return {
             "process": process,
             "epochs_reached": reached,
             "killed": hit,
             "restarts": len(re.findall("starting all again", said)),
+            "processes_left": [int(left) for left in re.findall(r", in (\d+) processes", said)],
+            "last_test_accuracy": ended[-1]["test_accuracy"] if ended else None,
+            "undisturbed_test_accuracy": expected[-1]["test_accuracy"],
             "outcome": outcome,
             "exit_code": launcher.returncode,
             "said": said.splitlines()[-20:] if outcome == OUTCOMES[-1] else [],

@@ -4,16 +4,13 @@ import contextlib
 import json
 import os
 import pathlib
-import sys
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 
+from jist.events import Events
 from jist.staging import named, write_text
-
-if TYPE_CHECKING:
-    from tensorboardX import SummaryWriter
 
 
 class MetricsLog:
@@ -34,7 +31,7 @@ class MetricsLog:
         self.path = pathlib.Path(directory) / "metrics.jsonl"
         self._events = pathlib.Path(directory) / "tensorboard" / name
         self._tags = {"run": name, **(tags or {})}
-        self._writer: "SummaryWriter | None" = None
+        self._writer: Events | None = None
         self._writes = jax.process_index() == 0
         self._begun = False
 
@@ -56,7 +53,8 @@ class MetricsLog:
         text = "".join(line + "\n" for line in kept)
         if text != before:
             write_text(self.path, text)
-        self._writer = _summary_writer()(str(self._events), purge_step=epoch + 1)
+        with named(self._events):
+            self._writer = Events(self._events, epoch + 1)
         return own
 
     def append(self, metrics: Mapping[str, Any]) -> None:
@@ -73,11 +71,13 @@ class MetricsLog:
             file.write(json.dumps(self._tags | dict(metrics)) + "\n")
         self._begun = True
         if self._writer is not None:
+            numbers = {
+                name: value
+                for name, value in metrics.items()
+                if isinstance(value, int | float) and name != "epoch"
+            }
             with named(self._events):
-                for key, value in metrics.items():
-                    if isinstance(value, int | float) and key != "epoch":
-                        self._writer.add_scalar(key, value, metrics["epoch"])
-                self._writer.flush()
+                self._writer.append(numbers, metrics["epoch"])
 
     def close(self) -> None:
         """Closes the TensorBoard file.
@@ -153,16 +153,3 @@ def _lines(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for line in text.splitlines():
         with contextlib.suppress(json.JSONDecodeError):
             yield line, json.loads(line)
-
-
-def _summary_writer() -> "type[SummaryWriter]":
-    """The class, imported without PyTorch, which takes a second and is of no use for scalars."""
-    known = "torch" in sys.modules
-    if not known:
-        sys.modules["torch"] = None  # type: ignore[assignment]  # which means: not installed
-    try:
-        from tensorboardX import SummaryWriter
-    finally:
-        if not known:
-            del sys.modules["torch"]
-    return SummaryWriter

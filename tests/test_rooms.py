@@ -39,6 +39,7 @@ JIST = (
     "checkpoint",
     "recovery",
     "metrics",
+    "events",
     "store",
     "digests",
     "fingerprint",

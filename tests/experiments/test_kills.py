@@ -1,6 +1,7 @@
 """Kills of one process among several: who is killed, how it is judged, and that trials go on."""
 
 import json
+import random
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ import pytest
 from shown import commands_of, run_with_others
 
 from experiments import kills
+from experiments.command.errors import UsageError
 
 EPOCHS = [{"epoch": i, "train_loss": 1 / i, "test_loss": 2 / i, "round": i} for i in (1, 2)]
 LAUNCHER = """
@@ -62,10 +64,49 @@ def test_every_process_is_killed_as_often_and_trials_go_on(tmp_path, monkeypatch
 
     monkeypatch.setattr(kills.Training, "undisturbed", lambda training: (EPOCHS, 1.0))
     monkeypatch.setattr(kills.Training, "killed", killed)
-    (arguments,) = commands_of("kills")
-    words = [*arguments, "--processes", "2", "--trials"]
-    run_with_others("kills", [*words, "1"], monkeypatch)
-    run_with_others("kills", [*words, "2"], monkeypatch)
-    assert [process for process, _ in begun] == [0, 1, 0, 1]
-    assert len(set(begun)) == 4
-    assert len(json.loads((tmp_path / "runs/kills.json").read_text())["trials"]) == 4
+    for arguments in commands_of("kills"):
+        words = [*arguments, "--processes", "2", "--trials"]
+        run_with_others("kills", [*words, "1"], monkeypatch)
+        run_with_others("kills", [*words, "2"], monkeypatch)
+        assert [process for process, _ in begun] == [0, 1, 0, 1]
+        assert len(set(begun)) == 4
+        begun.clear()
+    written = [json.loads(path.read_text()) for path in sorted((tmp_path / "runs").iterdir())]
+    assert [(of["elastic"], len(of["trials"])) for of in written] == [(True, 4), (False, 4)]
+    other = kills.KillsOptions(elastic=True, out=tmp_path / "runs/kills.json")
+    with pytest.raises(UsageError, match="holds trials of another --elastic"):
+        kills.main(other)
+
+
+LAUNCHED = """
+import pathlib, sys
+elastic = "--elastic" in sys.argv
+run_dir = pathlib.Path(sys.argv[sys.argv.index("--run-dir") + 1])
+run_dir.mkdir(parents=True)
+again = "starting all again, {} of 3" + (", in {} processes" if elastic else "")
+for restart, left in ((1, 3), (2, 2)):
+    print("a process ended with exit code 9:", again.format(restart, left), file=sys.stderr)
+(run_dir / "metrics.jsonl").write_text(
+    '{"run": "one", "epoch": 1, "train_loss": 1.0, "test_loss": 2.0, "test_accuracy": 0.75}\\n'
+)
+"""
+
+
+@pytest.mark.parametrize("elastic", [False, True])
+def test_what_the_launcher_says_is_written_down(tmp_path, monkeypatch, elastic):
+    """A stand-in of the launcher writes one epoch, and says that it began again twice."""
+    (tmp_path / "launch.py").write_text(LAUNCHED)
+
+    def begun(words, **given):
+        return started([sys.executable, str(tmp_path / "launch.py"), *words[3:]], **given)
+
+    started = subprocess.Popen
+    monkeypatch.setattr(kills.subprocess, "Popen", begun)
+    training = kills.Training(tmp_path, 4, 1, elastic)
+    expected = [{"run": "one", "epoch": 1, "train_loss": 1.0, "test_loss": 2.0001}]
+    expected = [expected[0] | {"test_accuracy": 0.7}]
+    trial = training.killed(2, random.Random(0), (expected, 0.2))
+    assert trial["restarts"] == 2
+    assert trial["processes_left"] == ([3, 2] if elastic else [])
+    assert (trial["last_test_accuracy"], trial["undisturbed_test_accuracy"]) == (0.75, 0.7)
+    assert trial["outcome"] == "rounding"
