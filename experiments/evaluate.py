@@ -173,6 +173,8 @@ def main(options: EvaluateOptions) -> None:
                 truth = label_truth_of(model, examples, head.scaling, loss)
                 record |= measured(truth)
             evaluations.append(Evaluated(training, condition, record, truth, sheet))
+    if not evaluations:
+        raise FileNotFoundError(f"no training of run_dir={options.run_dir} has been finished yet")
     report(options, evaluations, inputs.task.best)
 
 

@@ -7,10 +7,11 @@ r"""A trained run as a directory that other programs use: preprocessing, encoder
 `--format stablehlo` writes one program for any number of images and of visible patches;
 `predict.py` beside it runs it with NumPy, JAX and flatbuffers alone. `onnx` writes a graph for ONNX
 Runtime, of at most as many visible patches as the run saw or `--mask-ratio` leaves. `safetensors`
-writes `head.safetensors` and `encoder/`, for programs of one's own; of a network of convolutions it
-is not written. In all of them the deployed statistics are folded into the head's linear layers, and
-`config.json` says the rest: classes, temperature, size, resizing, filter, mean and deviation of
-images, masks, and how far a program's probabilities are from jist's.
+writes `head.safetensors` and `encoder/`, for programs of one's own, or, of a network of
+convolutions, `network.safetensors` with the names and layouts of torchvision. In all of them the
+deployed statistics are folded into the head's linear layers, and `config.json` says the rest:
+classes, temperature, size, resizing, filter, mean and deviation of images, masks, and how far a
+program's probabilities are from jist's.
 `--weights bfloat16` makes it half as large, `int8` a quarter; it computes in float32 all the same.
 
 Takes runs of every script that trains heads, on images, clips or vectors, of
@@ -96,11 +97,6 @@ def main(options: ExportOptions) -> None:
         ratio=opened.ratio(training) if asked is None else asked,
         weights=options.weights,
     )
-    if options.format == "safetensors" and trained.deployed.network is not None:
-        raise UsageError(
-            f"format={options.format}: run_dir={options.run_dir} is a network of convolutions, of "
-            "which stablehlo and onnx are written"
-        )
     options.out.parent.mkdir(parents=True, exist_ok=True)
     staging = pathlib.Path(tempfile.mkdtemp(prefix=".export.", dir=options.out.parent))
     try:

@@ -17,6 +17,7 @@ runs on the first, at whose `--port` the others find it. Expected: as long as th
 import argparse
 import contextlib
 import dataclasses
+import importlib.util
 import signal
 import socket
 import sys
@@ -180,6 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"{option} must be at least {least}, got {getattr(given, name)}")
     if given.elastic and (given.max_restarts == 0 or given.hosts):
         parser.error("--elastic needs --max-restarts, and goes with one host")
+    _check_script(parser, given.command[0])
     try:
         return launch(
             given.n,
@@ -193,13 +195,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+def _check_script(parser: argparse.ArgumentParser, script: str) -> None:
+    """A mistyped script would fail in every process, and once more at every restart."""
+    try:
+        known = importlib.util.find_spec(script) is not None
+    except (ImportError, ValueError):  # of a parent that is none; an empty name
+        known = False
+    if not known:
+        meant = script.removesuffix(".py").replace("/", ".")
+        also = f" (meant {meant}?)" if meant != script else ""
+        parser.error(
+            f"SCRIPT must be a module that `python -m` takes, such as experiments.distributed, got "
+            f"{script!r}{also}"
+        )
+    if script == "experiments.launch":
+        parser.error("SCRIPT must not be the launcher itself: it starts N processes already")
+
+
 def _hosts(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Hosts | None:
     if given.hosts is None:
         for name in ("host_index", "port", "join_timeout"):
             if getattr(given, name) != parser.get_default(name):
                 parser.error(f"--{name.replace('_', '-')} needs --hosts")
         return None
-    names = given.hosts.split(",")
+    names = [name.strip() for name in given.hosts.split(",")]
     if not all(names) or len(set(names)) < len(names):
         parser.error(f"--hosts must be different names between commas, got {given.hosts}")
     index = _own_index(names) if given.host_index is None else given.host_index

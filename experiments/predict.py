@@ -41,6 +41,7 @@ from experiments.runs.predictions import row_of, show, true_class
 from experiments.runs.tables import check_out, write_records
 from experiments.runs.trained import open_run
 from experiments.runs.vectors import VectorInputs
+from jist.data import DataError
 from jist.evaluation import predict
 from jist.probabilities import log_probabilities
 from jist.tasks import predict_labels
@@ -90,6 +91,8 @@ def main(options: PredictOptions) -> None:
         raise UsageError(f"draws must be at least 1, got {options.draws}")
     if options.mask_ratio is not None and not 0 <= options.mask_ratio < 1:
         raise UsageError(f"mask_ratio must lie in [0, 1), got {options.mask_ratio}")
+    if options.json_lines and options.out is not None:
+        raise UsageError("--json-lines has no effect with --out, whose ending decides")
     trained = open_run(options.run_dir)
     training = chosen_training(trained, options.run_dir, options.training, options.checkpoint)
     inputs = trained.inputs
@@ -106,11 +109,13 @@ def main(options: PredictOptions) -> None:
             skip_unreadable=options.skip_unreadable,
         )
     elif isinstance(inputs, ManyLabelInputs) and inputs.sparse_rows:
+        _check_no_images(options)
         found = map(inputs.read, options.images)
     else:
+        _check_no_images(options)
         assert isinstance(inputs, ClipInputs | VectorInputs | ManyLabelInputs)
         found = map(inputs.read, files_in(options.images, inputs.takes, inputs.kind))
-    rows, scored = [], {True: 0, False: 0}
+    rows, scored, predicted = [], {True: 0, False: 0}, 0
     for names, x in found:
         if not isinstance(inputs, ManyLabelInputs):
             drawn = np.exp(log_probabilities(np.asarray(predict(head, x)), temperature or 1.0))
@@ -126,7 +131,9 @@ def main(options: PredictOptions) -> None:
                 head, x, k=most, loss=loss, scaling=restored.scaling
             )
             spreads = np.zeros(len(names))
+        _check_finite(names, probabilities)
         for name, labels, row, spread in zip(names, best, probabilities, spreads, strict=True):
+            predicted += 1
             called = [class_names[i] if class_names else str(i) for i in labels[: options.top_k]]
             each = dict(zip(called, row.tolist(), strict=False))
             between = float(spread) if options.draws > 1 else None
@@ -137,12 +144,42 @@ def main(options: PredictOptions) -> None:
                 show(name, each, options.json_lines, options.top_k or 1, between)
             else:
                 rows.append(row_of(name, each, true, between))
+    if not predicted:
+        raise DataError(f"none of the images can be read, given {[*map(str, options.images)]}")
     if total := sum(scored.values()):
         said = f"of {total} in folders of their classes {scored[True] / total:.1%} are right"
         print(said, file=sys.stderr)
     if options.out is not None:
         write_records(rows, options.out)
         print(f"written: {options.out}")
+
+
+def _check_no_images(options: PredictOptions) -> None:
+    """Refuses the options of images; no other input is masked, or skipped.
+
+    Raises:
+        UsageError: one is given.
+    """
+    for name in ("mask_ratio", "draws", "skip_unreadable", "batch_size"):
+        if getattr(options, name) != getattr(PredictOptions, name):
+            raise UsageError(
+                f"--{name.replace('_', '-')} needs a run on images, run_dir={options.run_dir} is on"
+                " others"
+            )
+
+
+def _check_finite(names: list[str], probabilities: np.ndarray) -> None:
+    """Refuses probabilities [N, K] that are none.
+
+    Raises:
+        DataError: one is not finite; the example is named.
+    """
+    finite = np.isfinite(probabilities).all(axis=1)
+    if not finite.all():
+        raise DataError(
+            f"{names[finite.argmin()]}: its probabilities are not finite; the numbers in it, or the"
+            " network's, are too large"
+        )
 
 
 if __name__ == "__main__":

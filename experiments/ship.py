@@ -29,7 +29,7 @@ from experiments.command.errors import UsageError
 from experiments.runs.directory import COMMAND, read_json
 from experiments.runs.pretraining import PretrainOptions
 from experiments.runs.probing import PROBES, ProbeOptions, mean_and_deviation
-from jist.metrics import read_metrics
+from jist.metrics import read_metrics, read_summary
 from jist.models import MAEEncoder, digest, load_encoder, save_encoder
 from jist.models.shipped import DIRECTORY
 
@@ -143,7 +143,7 @@ def _options_of(config: dict[str, Any], kind: type[Options]) -> list[str]:
 def card(options: ShipOptions, epochs: list[dict[str, Any]], facts: dict[str, Any]) -> str:
     """The model card, in Markdown."""
     config = facts["config"]
-    results = read_json(options.probe_dir / "summary.json")["results"]
+    results = read_summary(options.probe_dir / "summary.json")["results"]
     hours = sum(epoch["seconds"] for epoch in epochs) / 3600
     seed = read_json(options.pretrain_dir / "config.json")["seed"]
     seeds = {result["seed"] for result in results}

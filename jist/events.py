@@ -59,9 +59,9 @@ def _tensorboard() -> tuple[Any, ...]:
         sys.modules["torch"] = None  # type: ignore[assignment]  # which means: not installed
     try:
         from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto.event_pb2 import Event, SessionLog
-        from tensorboardX.proto.summary_pb2 import Summary
+        from tensorboardX.proto import event_pb2, summary_pb2
     finally:
         if not known:
             del sys.modules["torch"]
-    return Event, Summary, SessionLog, EventsWriter
+    made: Any = (event_pb2, summary_pb2)  # protobuf makes their classes when they are imported
+    return made[0].Event, made[1].Summary, made[0].SessionLog, EventsWriter

@@ -10,7 +10,12 @@ from typing import Any
 import jax
 
 from jist.events import Events
+from jist.models.fields import shown
 from jist.staging import named, write_text
+
+
+class SummaryError(ValueError):
+    """A `summary.json` is damaged."""
 
 
 class MetricsLog:
@@ -118,7 +123,7 @@ def results(run_dir: str | os.PathLike) -> list[dict[str, Any]]:
 
     Raises:
         FileNotFoundError: no training has been finished there, or there is no such directory.
-        ValueError: a summary is damaged; the message names it.
+        SummaryError: a summary is damaged; the message names it.
     """
     path = pathlib.Path(run_dir)
     files = [path / "summary.json" if path.is_dir() else path]
@@ -129,19 +134,45 @@ def results(run_dir: str | os.PathLike) -> list[dict[str, Any]]:
     found = []
     for file in files:
         of = {"directory": file.parent.name} if len(files) > 1 else {}
-        found += [of | record for record in _records(file)]
+        found += [
+            of
+            | {
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in record.items()
+            }
+            for record in read_summary(file)["results"]
+        ]
     return found
 
 
-def _records(file: pathlib.Path) -> list[dict[str, Any]]:
+def read_summary(file: pathlib.Path) -> dict[str, Any]:
+    """Reads a `summary.json`: {"class_names": [...], "results": [{"run": ...}, ...]}.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        SummaryError: it is damaged, or a field is missing or of another type.
+    """
     try:
-        records = [dict(record) for record in json.loads(file.read_text())["results"]]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f'{file} is damaged: no JSON object with a list "results"') from None
-    return [
-        {name: tuple(of) if isinstance(of, list) else of for name, of in record.items()}
-        for record in records
-    ]
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # no JSON, or no UTF-8
+        raise SummaryError(f"{file} is damaged: {error}") from None
+    if not isinstance(found, dict):
+        raise SummaryError(f"{file} is damaged: it must hold a JSON object, got {shown(found)}")
+    found = {"class_names": []} | found  # earlier ones, and copies, name no classes
+    for field in ("class_names", "results"):
+        if not isinstance(found.get(field), list):
+            raise SummaryError(
+                f"{file} is damaged: {field} must be a list, got {shown(found.get(field))}"
+            )
+    for number, name in enumerate(found["class_names"]):
+        if not isinstance(name, str):
+            raise SummaryError(
+                f"{file} is damaged: class_names[{number}] must be a text, got {shown(name)}"
+            )
+    for number, result in enumerate(found["results"]):
+        if not isinstance(result, dict) or not isinstance(result.get("run"), str):
+            raise SummaryError(f"{file} is damaged: results[{number}].run is missing")
+    return found
 
 
 def _read(path: pathlib.Path) -> str:

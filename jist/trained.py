@@ -78,7 +78,7 @@ def restore_calibrated(
 ) -> Calibrated:
     """As `restore_model`, and what makes its outputs probabilities."""
     if which not in ("last", "best"):
-        raise ValueError(f'which must be "last" or "best", got {which!r}')
+        raise ValueError(f'checkpoint must be "last" or "best", got {which!r}')
     like = strategy.init(0)
     metric = selection_metric(task, validation=validation)
     with open_checkpoints(checkpoints, task, metric, must_exist=True) as saved:

@@ -151,6 +151,8 @@ MAY_BE_EMPTY = {
     "TileOptions.test_scenes",
     "SweepOptions.workers",
 }
+# Lists in which a value may come twice: widths of layers, images to classify.
+MAY_REPEAT = ("hidden", "images", "widths")
 
 
 def check_options(options: Any, arguments: Sequence[str] = ()) -> None:
@@ -173,6 +175,10 @@ def check_options(options: Any, arguments: Sequence[str] = ()) -> None:
             asked = f"--{field.name.replace('_', '-')}" in arguments
             if asked or field.default != ():
                 raise UsageError(f"{field.name} must name at least one, got none")
+        if isinstance(value, tuple) and field.name not in MAY_REPEAT:
+            twice = [each for number, each in enumerate(value) if each in value[:number]]
+            if twice:  # it would count once, as one seed of two, say
+                raise UsageError(f"{field.name} must name each once, got {twice[0]} twice")
         for each in value if isinstance(value, tuple) else (value,):
             if isinstance(each, int | float) and not isinstance(each, bool):
                 allowed = NUMBERS.get(own) or NUMBERS.get(field.name)
@@ -210,6 +216,8 @@ def _check_path(field: dataclasses.Field, path: pathlib.Path) -> None:
     if there == path and _is_file(field):
         if there.is_dir():
             raise UsageError(f"{given} must be a file, it is a directory")
+        if not there.is_file():  # as /dev/null, which a new file would replace
+            raise UsageError(f"{given} must be a file, it is a device or a pipe")
     elif not there.is_dir():
         raise UsageError(f"{given}: {'it' if there == path else there} is no directory")
     elif there != path and not os.access(there, os.W_OK):

@@ -8,9 +8,9 @@ from typing import Any
 
 from experiments.command.errors import UsageError
 from experiments.command.options import BATCH_SIZE, NATURAL, HeadOptions, StrategyOptions
-from experiments.runs.directory import read_json
 from experiments.runs.heads import STRATEGIES
 from experiments.runs.plan import MASKS
+from jist.metrics import read_summary
 
 # The options of older results, which do not list all of them.
 DEFAULTS: dict[str, Any] = {
@@ -131,7 +131,7 @@ def read_results(runs: Iterable[pathlib.Path]) -> list[dict[str, Any]]:
         path = run / "summary.json" if run.is_dir() else run
         if not path.is_file():
             raise FileNotFoundError(f"no results at {run}: {path} is missing")
-        for result in read_json(path)["results"]:
+        for result in read_summary(path)["results"]:
             key = (_study(result), _method(result), result["ratio"], result["seed"])
             source = run / result.get("directory", "")
             known = found.setdefault(key, result | {"source": str(source)})

@@ -14,7 +14,6 @@ import numpy as np
 from rich.progress import Progress
 
 from experiments.command.errors import UsageError
-from experiments.command.options import BATCH_SIZE
 from experiments.runs.bands import in_full
 from experiments.runs.calibration import Truth, results_of, spared_count, spared_rows, truth_of
 from experiments.runs.directory import RunDirectory
@@ -31,7 +30,7 @@ from experiments.runs.outcome import (
     other_metrics,
 )
 from experiments.runs.plan import Plan, Training
-from experiments.runs.remarks import say_once
+from experiments.runs.remarks import say_batch, say_once
 from experiments.runs.restored import strategy_of
 from experiments.runs.splits import Split
 from jist import features, trainer
@@ -183,11 +182,7 @@ def train_head(
     held = validation | spared
     fixed, count = splits["train"].examples(~held), int((~held).sum())
     batch_size = head.batch_of(how.workers, count)
-    if batch_size < BATCH_SIZE and head.batch_size is None and jax.process_index() == 0:
-        print(
-            f"batches of {batch_size} in place of {BATCH_SIZE}: there are {count} "
-            f"training examples for {how.workers} worker(s)"
-        )
+    say_batch(batch_size, head.batch_size, how.workers, count)
     head = dataclasses.replace(head, batch_size=batch_size)
     say_exchange(how, strategy)
     labels, streamed = splits["train"].label, splits["train"].streamed

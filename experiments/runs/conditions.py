@@ -122,7 +122,7 @@ def tested(
     """
     options = condition.applied(images)
     if isinstance(inputs, ManyLabelInputs):
-        raise UsageError("conditions need examples of one class each; the run has many labels")
+        raise UsageError(f"{condition} needs examples of one class each; the run has many labels")
     whole = isinstance(inputs, NetworkInputs)
     other = dataclasses.replace(inputs, options=options) if whole else open_inputs(options)
     if type(other) is not type(inputs) or other.dim != inputs.dim:

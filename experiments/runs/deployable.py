@@ -17,7 +17,7 @@ from experiments.runs.network_images import NetworkInputs
 from experiments.runs.trained import TrainedRun
 from jist.data import Dataset, batches
 from jist.evaluation import predict
-from jist.export import Deployed, folded_layers
+from jist.export import Deployed, architecture, folded_layers
 from jist.features import cls_vectors
 from jist.masking import FixedMask, patches_kept
 from jist.models import MLP, Classifier, ImageClassifier, SparseMLP
@@ -156,7 +156,8 @@ def described(
         "preprocessing": {"resize": "crop"} | preprocessing.as_json(),
     }
     if encoder is None:
-        return known | images
+        assert deployed.network is not None
+        return known | images | {"network": architecture(deployed.network.network)}
     patches = encoder.config.patches if deployed.sees_patches else 0
     return known | {
         "patch_size": encoder.config.patch_size,

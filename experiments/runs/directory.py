@@ -14,6 +14,7 @@ from jax.experimental import multihost_utils
 
 from experiments.command.errors import UsageError
 from experiments.runs.hub import REVISION
+from jist.metrics import read_summary
 from jist.models.fields import shown
 from jist.staging import write_text
 
@@ -185,9 +186,11 @@ def read_part(run_dir: pathlib.Path, name: str) -> dict[str, Any]:
             f"run_dir={run_dir} is no run directory: config.json is missing"
             + (f"; it holds some: {', '.join(below)}" if below else "")
         )
-    if not (run_dir / name).exists():
-        raise FileNotFoundError(f"no training of run_dir={run_dir} has been finished yet")
-    return (read_summary if name == "summary.json" else read_json)(run_dir / name)
+    if (run_dir / name).exists():
+        found = (read_summary if name == "summary.json" else read_json)(run_dir / name)
+        if found.get("results") != []:
+            return found
+    raise FileNotFoundError(f"no training of run_dir={run_dir} has been finished yet")
 
 
 def lock(path: pathlib.Path) -> None:
@@ -276,25 +279,6 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
         raise RuntimeError(f"{path} is damaged: {error}") from None
     if not isinstance(found, dict):
         raise RuntimeError(f"{path} is damaged: it must hold a JSON object, got {shown(found)}")
-    return found
-
-
-def read_summary(path: pathlib.Path) -> dict[str, Any]:
-    """Reads a `summary.json`.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        RuntimeError: it is damaged, or a field is missing or of another type.
-    """
-    found = read_json(path)
-    for field, needed in (("class_names", False), ("results", True)):
-        if not isinstance(found.get(field, None if needed else []), list):
-            raise RuntimeError(
-                f"{path} is damaged: {field} must be a list, got {shown(found.get(field))}"
-            )
-    for number, result in enumerate(found["results"]):
-        if not isinstance(result, dict) or not isinstance(result.get("run"), str):
-            raise RuntimeError(f"{path} is damaged: results[{number}].run is missing")
     return found
 
 

@@ -6,6 +6,7 @@ The network itself and its optimiser are the script's (`experiments.finetune`,
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import optax
@@ -17,6 +18,7 @@ from experiments.command.options import (
     ImageOptions,
     ProcessOptions,
     StrategyOptions,
+    batch_of,
     pick,
 )
 from experiments.runs.calibration import spared_count
@@ -62,8 +64,9 @@ class EndToEndOptions(Options, StrategyOptions, ProcessOptions):
     """Weight decay of AdamW, applied to matrices."""
     warmup: float = 0.1
     """Share of the steps that warm the learning rate up."""
-    batch_size: int = 64
-    """Images in a worker's batch."""
+    batch_size: int | None = None
+    """Images in a worker's batch. By default 64, or as many as all workers together have images
+    for."""
     calibration: int = 1000
     """Training images held out to fit the temperature that makes probabilities true, at most a
     twentieth of all and none of fewer than 1000; 0 for none. Where the data bring a validation
@@ -84,8 +87,9 @@ class EndToEndOptions(Options, StrategyOptions, ProcessOptions):
             object.__setattr__(self, "workers", workers)
         StrategyOptions.__post_init__(self)
         for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} must be at least 1, got {value}")
         if not 0 < self.least_crop <= 1:
             raise UsageError(f"least_crop must lie in (0, 1], got {self.least_crop}")
         if self.dataset.startswith("masked:"):
@@ -93,6 +97,14 @@ class EndToEndOptions(Options, StrategyOptions, ProcessOptions):
                 f"{self.dataset} comes with its masks, and images are needed here: train "
                 "a head on it (experiments.distributed)"
             )
+
+    def batch_of(self, examples: int) -> int:
+        """The images in a worker's batch, given the number of training images.
+
+        Raises:
+            UsageError: there are too few for the batches that were asked for.
+        """
+        return batch_of(self.batch_size, self.workers or 1, examples)
 
     @property
     def images(self) -> ImageOptions:
@@ -109,25 +121,29 @@ Given = TypeVar("Given", bound=EndToEndOptions)
 
 
 def read_options(
-    kind: type[Given], run_dir: pathlib.Path, data_dir: pathlib.Path | None
+    kind: type[Given],
+    run_dir: pathlib.Path,
+    noted: Mapping[str, Any],
+    data_dir: pathlib.Path | None,
 ) -> tuple[Given, list[str], dict[str, Any]]:
     """The options of a finished run, its class names, and its result.
 
     Args:
         kind: the options of its script.
         run_dir: the run directory.
+        noted: its `config.json`.
         data_dir: where the images are, as of the options.
 
     Raises:
         FieldError: a field of its config.json is missing or of another type.
         FileNotFoundError: it is no run directory, or its training has not been finished yet.
     """
-    config = without_notes(read_part(run_dir, "config.json"))
+    config = without_notes(noted)
     del config["experiment"]
     config.pop("own_validation", None)  # of the data, no option
     config = {"calibration": 0} | config | {"data_dir": data_dir, "run_dir": run_dir}
     options = of_json(kind, config, f"{run_dir / 'config.json'}")
-    found = located(run_dir, options.images)
+    found = located(noted, options.images)
     known = {"encoder", "data_dir"} & {field.name for field in dataclasses.fields(options)}
     options = dataclasses.replace(options, **{name: getattr(found, name) for name in known})
     summary = read_part(run_dir, "summary.json")
@@ -172,7 +188,7 @@ def worker_steps(options: EndToEndOptions, examples: int) -> int:
         options.epochs,
         examples=examples,
         workers=participants(how.workers, how.participation),
-        batch_size=options.batch_size,
+        batch_size=options.batch_of(examples),
     )
 
 

@@ -19,6 +19,7 @@ from experiments.runs.end_to_end import EndToEndOptions
 from experiments.runs.heads import say_exchange, worker_pools
 from experiments.runs.images import progress_bar
 from experiments.runs.outcome import chosen
+from experiments.runs.remarks import say_batch
 from jist import trainer
 from jist.evaluation import predict
 from jist.metrics import MetricsLog
@@ -34,8 +35,8 @@ REASONS = {
 FREE = ("run_dir", "debug", "data_dir", "checkpoint_every")
 
 
-def configuration(options: EndToEndOptions) -> dict[str, Any]:
-    """The options that decide the result."""
+def configuration(options: EndToEndOptions, examples: int) -> dict[str, Any]:
+    """The options that decide the result, given the number of training images."""
     config = dataclasses.asdict(options)
     groups = (*dataclasses.fields(ProcessOptions), *dataclasses.fields(StrategyOptions))
     for name in (*FREE, *(field.name for field in groups)):
@@ -45,6 +46,7 @@ def configuration(options: EndToEndOptions) -> dict[str, Any]:
     config = {n: of for n, of in config.items() if n not in usual or of != usual[n]}
     if not options.calibration:  # as of runs from before there was any
         del config["calibration"]
+    config["batch_size"] = options.batch_of(examples)
     return config | pick(options, StrategyOptions).config()
 
 
@@ -81,10 +83,11 @@ def train_end_to_end(
     Raises:
         UsageError: the directory is of another configuration; or as `jist.trainer.train`.
     """
-    config, how = configuration(options), pick(options, StrategyOptions)
+    config, how = configuration(options, len(labels)), pick(options, StrategyOptions)
     if "validation" in others:
         config["own_validation"] = True  # chooses the epoch; runs without one do not mention it
     say_exchange(how, strategy)
+    say_batch(config["batch_size"], options.batch_size, how.workers, len(labels))
     directory = RunDirectory(options.run_dir, {"experiment": name} | config, reasons=REASONS)
     directory.pin(dict(pinned))
     test, validation = others["test"], others.get("validation")
@@ -96,7 +99,7 @@ def train_end_to_end(
             train,
             test,
             epochs=options.epochs,
-            batch_size=options.batch_size,
+            batch_size=config["batch_size"],
             seed=options.seed,
             checkpoints=checkpoints,
             log=log,

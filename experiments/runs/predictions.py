@@ -4,6 +4,8 @@ import json
 import pathlib
 from typing import Any
 
+_ESCAPED = {ord("\t"): "\\t", ord("\n"): "\\n", ord("\r"): "\\r"}
+
 
 def true_class(name: str, class_names: list[str]) -> str | None:
     """The nearest folder above an image that is called like a class, if one is."""
@@ -42,4 +44,9 @@ def show(
         print(json.dumps(record | ({} if spread is None else {"spread": round(spread, 6)})))
     else:
         said = [f"{of}\t{p:.4f}" for of, p in [*probabilities.items()][:most]]
-        print("\t".join([name, *said, *([] if spread is None else [f"± {spread:.4f}"])]))
+        # A name may hold a tab or a line break, and a prediction is one line.
+        print(
+            "\t".join(
+                [name.translate(_ESCAPED), *said, *([] if spread is None else [f"± {spread:.4f}"])]
+            )
+        )

@@ -1,4 +1,4 @@
-"""What is said of images when a run begins: how they are resized, and what of them is missing."""
+"""What is said when a run begins: of batches, how images are resized, what of them is missing."""
 
 import contextlib
 import functools
@@ -8,11 +8,21 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments.command.options import BATCH_SIZE
 from jist.data import DataError, Dataset
 from jist.data.images.resizing import placement
 from jist.models import Encoder
 
 LOOKED_AT = 16  # images
+
+
+def say_batch(size: int, asked: int | None, workers: int, examples: int) -> None:
+    """Says that batches are smaller than usual because there are few training examples."""
+    if size < BATCH_SIZE and asked is None and jax.process_index() == 0:
+        print(
+            f"batches of {size} in place of {BATCH_SIZE}: there are {examples} training examples "
+            f"for {workers} worker(s)"
+        )
 
 
 @functools.cache

@@ -2,7 +2,8 @@
 
 import dataclasses
 import pathlib
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from flax import nnx
 
@@ -15,9 +16,13 @@ from jist import strategies, trainer
 from jist.label_probabilities import Scaling
 
 
-def located(run_dir: pathlib.Path, images: ImageOptions) -> ImageOptions:
-    """The options of a run's images and encoder, found from another working directory, too."""
-    config = read_part(run_dir, "config.json")
+def located(config: Mapping[str, Any], images: ImageOptions) -> ImageOptions:
+    """The options of a run's images and encoder, found from another working directory, too.
+
+    Args:
+        config: the `config.json` of the run.
+        images: its options.
+    """
     kind, _, path = images.dataset.partition(":")
     there = pathlib.Path(config.get(WORKING_DIRECTORY, ""))
     if not pathlib.Path(images.encoder).exists() and (there / images.encoder).is_dir():
@@ -27,14 +32,14 @@ def located(run_dir: pathlib.Path, images: ImageOptions) -> ImageOptions:
     return images
 
 
-def restore_inputs(run_dir: pathlib.Path, images: ImageOptions) -> Inputs:
-    """What a run was trained on: its encoder, say.
+def restore_inputs(config: Mapping[str, Any], images: ImageOptions) -> Inputs:
+    """What a run was trained on: its encoder, say; arguments as of `located`.
 
     Raises:
         ValueError: it has been replaced since.
     """
-    inputs = open_inputs(located(run_dir, images))
-    check_pinned(read_part(run_dir, "config.json"), inputs.pinned)
+    inputs = open_inputs(images)
+    check_pinned(config, inputs.pinned)
     return inputs
 
 

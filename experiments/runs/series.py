@@ -10,9 +10,9 @@ from typing import Any
 
 from experiments.command.errors import UsageError
 from experiments.runs.classification import resolved, run_plan
-from experiments.runs.directory import lock, read_json, read_summary, write_json
+from experiments.runs.directory import lock, read_json, write_json
 from experiments.runs.plan import Plan
-from jist.metrics import read_metrics
+from jist.metrics import read_metrics, read_summary
 
 
 def run_plans(

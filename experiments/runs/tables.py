@@ -38,7 +38,7 @@ def write_records(records: list[dict[str, Any]], path: pathlib.Path) -> None:
     with replaced(path) as file:
         if suffix == ".parquet":
             pa, parquet = _parquet()
-            parquet.write_table(pa.Table.from_pylist(records, schema=None), file)
+            parquet.write_table(pa.Table.from_pylist([*map(_in_unicode, records)]), file)
         elif suffix == ".csv":
             with file.open("w", newline="", encoding="utf-8", errors="surrogateescape") as opened:
                 names = list(dict.fromkeys(name for record in records for name in record))
@@ -47,6 +47,14 @@ def write_records(records: list[dict[str, Any]], path: pathlib.Path) -> None:
                 writer.writerows(records)
         else:
             file.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def _in_unicode(record: dict[str, Any]) -> dict[str, Any]:
+    """The record with names of files that are not Unicode as they are printed."""
+    return {
+        name: of.encode("utf-8", "backslashreplace").decode() if isinstance(of, str) else of
+        for name, of in record.items()
+    }
 
 
 def _parquet() -> tuple[Any, Any]:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from experiments.command.options import ImageOptions
@@ -179,15 +180,17 @@ def open_run(run_dir: pathlib.Path, data_dir: pathlib.Path | None = None) -> Tra
     """
     config = read_part(run_dir, "config.json")
     if config.get("experiment") in NETWORKS:
-        return NETWORKS[config["experiment"]](run_dir, data_dir)
+        return NETWORKS[config["experiment"]](run_dir, config, data_dir)
     plan = Plan.from_config(config)
-    images = located(run_dir, dataclasses.replace(plan.images, data_dir=data_dir))
-    return HeadRun(run_dir, plan, images, restore_inputs(run_dir, images))
+    images = located(config, dataclasses.replace(plan.images, data_dir=data_dir))
+    return HeadRun(run_dir, plan, images, restore_inputs(config, images))
 
 
-def finetuned(run_dir: pathlib.Path, data_dir: pathlib.Path | None = None) -> NetworkRun:
-    """A run of experiments.finetune; arguments and errors as `open_run`."""
-    options, class_names, result = read_options(FinetuneOptions, run_dir, data_dir)
+def finetuned(
+    run_dir: pathlib.Path, config: Mapping[str, Any], data_dir: pathlib.Path | None
+) -> NetworkRun:
+    """A run of experiments.finetune, given its `config.json`; the rest as of `open_run`."""
+    options, class_names, result = read_options(FinetuneOptions, run_dir, config, data_dir)
     model, task = build_classifier(options, len(class_names)), build_task(options)
     strategy = build_finetuning(options, model, task, result["train_examples"])
     inputs = NetworkInputs(whole(options), model, task, model.encoder.config.image_size)
@@ -195,9 +198,11 @@ def finetuned(run_dir: pathlib.Path, data_dir: pathlib.Path | None = None) -> Ne
     return NetworkRun(options, inputs, strategy, class_names, validated)
 
 
-def convolutional(run_dir: pathlib.Path, data_dir: pathlib.Path | None = None) -> NetworkRun:
-    """A run of experiments.convnet; arguments and errors as `open_run`."""
-    options, class_names, result = read_options(ConvnetOptions, run_dir, data_dir)
+def convolutional(
+    run_dir: pathlib.Path, config: Mapping[str, Any], data_dir: pathlib.Path | None
+) -> NetworkRun:
+    """A run of experiments.convnet, given its `config.json`; the rest as of `open_run`."""
+    options, class_names, result = read_options(ConvnetOptions, run_dir, config, data_dir)
     model, task = build_network(options, len(class_names)), build_task(options)
     strategy = build_training(options, model, task, result["train_examples"])
     inputs = NetworkInputs(whole(options), model, task, options.image_size)

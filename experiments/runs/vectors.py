@@ -182,7 +182,8 @@ def read_vectors(
         sparse: whether a run's vectors are sparse rows.
 
     Raises:
-        DataError: it cannot be read, or its vectors are of another length or kind.
+        DataError: it cannot be read, holds no vector or one that is not finite, or its vectors are
+            of another length or kind.
     """
     found = read_columns(path).x
     if isinstance(found, SparseTable) != sparse:
@@ -190,6 +191,13 @@ def read_vectors(
     if found.shape[1] != dim:
         raise DataError(f"{path} has {found.shape[1]} features in a row, the run's {dim}")
     names = [f"{path}:{row}" for row in range(len(found))]
+    if not names:
+        raise DataError(f"{path} holds no rows")
     if isinstance(found, SparseTable):
-        return names, found.rows
-    return names, np.asarray(found, np.float32)
+        return names, found.rows  # finite, as `SparseTable` says
+    with np.errstate(over="ignore"):  # which is told
+        vectors = np.asarray(found, np.float32)
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        raise DataError(f"{names[finite.argmin()]}: a feature is not finite in float32")
+    return names, vectors

@@ -1,6 +1,7 @@
 """Trained classifiers for programs that do not know jist: StableHLO, ONNX, plain arrays."""
 
 from jist.export.classify import Deployed, classify
+from jist.export.convolutions import architecture, torch_tensors
 from jist.export.folded import folded_layers
 from jist.export.onnx import ConversionError, write_onnx
 from jist.export.stablehlo import write_stablehlo
@@ -11,8 +12,10 @@ __all__ = [
     "WEIGHTS",
     "ConversionError",
     "Deployed",
+    "architecture",
     "classify",
     "folded_layers",
+    "torch_tensors",
     "write_onnx",
     "write_stablehlo",
     "write_tensors",

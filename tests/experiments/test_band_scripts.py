@@ -126,13 +126,11 @@ def test_missing_pixels_that_no_option_leaves_out_are_said(tiles, capsys):
 
 def test_a_run_finds_its_encoder_from_another_directory(tmp_path, monkeypatch):
     (tmp_path / "there" / "encoders" / "mine").mkdir(parents=True)
-    (tmp_path / "run").mkdir()
     config = {"working_directory": str(tmp_path / "there")}
-    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
     monkeypatch.chdir(tmp_path)
-    found = located(tmp_path / "run", ImageOptions(encoder="encoders/mine"))
+    found = located(config, ImageOptions(encoder="encoders/mine"))
     assert found.encoder == str(tmp_path / "there" / "encoders" / "mine")
-    assert located(tmp_path / "run", ImageOptions()) == ImageOptions()
+    assert located(config, ImageOptions()) == ImageOptions()
 
 
 def test_pictures_of_bands_are_shown(tiles):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from PIL import Image
+from safetensors.numpy import load_file
 from shown import commands_of, run_shown
 
 from experiments import convnet, evaluate, export, predict
@@ -72,9 +73,16 @@ def test_a_network_is_trained_by_two_workers(arguments, images, tmp_path, monkey
     export.main(ExportOptions(run_dir=options.run_dir, out=out, weights="int8"))
     said = json.loads((out / "config.json").read_text())
     assert (said["patches"], said["image_size"], said["checked_on"]) == (0, size, 4)
-    tensors = ExportOptions(run_dir=options.run_dir, out=tmp_path / "o", format="safetensors")
-    with pytest.raises(UsageError, match="network of convolutions, of which stablehlo and onnx"):
-        export.main(tensors)
+    # And as tensors, which a network in PyTorch takes, every one of them.
+    out = tmp_path / "tensors"
+    export.main(ExportOptions(run_dir=options.run_dir, out=out, format="safetensors"))
+    said = json.loads((out / "config.json").read_text())["network"]
+    tensors = load_file(out / "network.safetensors")
+    pytest.importorskip("torch", reason="PyTorch, of the extra `convert`, takes the tensors")
+    from torch_networks import torch, torch_network
+
+    theirs = torch_network(said, size, 2, options.hidden)
+    theirs.load_state_dict({name: torch.from_numpy(array) for name, array in tensors.items()})
     for wrong in ({"mask_ratio": (0.5,)}, {"simulate_clouds": (0.5,)}):
         with pytest.raises(UsageError, match="cannot be used: .* sees images whole"):
             evaluate.main(EvaluateOptions(run_dir=options.run_dir, **wrong))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +20,10 @@ from experiments import evaluate, predict
 from experiments.evaluate import EvaluateOptions
 from experiments.finetune_costs import CostOptions
 from experiments.predict import PredictOptions
-from experiments.runs.end_to_end import open_splits
+from experiments.runs.end_to_end import open_splits, worker_steps
+from experiments.runs.end_to_end_training import configuration
 from experiments.runs.finetuning import FinetuneOptions
+from experiments.runs.remarks import say_batch
 from experiments.runs.trained import open_run
 from jist.evaluation import predict as predict_with
 from jist.finetuning import MaskedImages
@@ -105,6 +108,32 @@ def test_a_killed_run_resumes_with_the_same_bits(options, result, tmp_path, monk
 def test_wrong_options_are_refused(options, wrong, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(options, **wrong)
+
+
+def test_batches_of_few_images_are_smaller_and_one_that_was_asked_for_is_refused(options, capsys):
+    assert (options.batch_of(1000), options.batch_of(30)) == (64, 15)
+    assert configuration(options, 30)["batch_size"] == 15
+    assert worker_steps(options, 30) == 2  # in both epochs
+    asked = dataclasses.replace(options, batch_size=16)
+    with pytest.raises(ValueError, match="--batch-size 16 of 2 worker.* needs 32 .* there are 30"):
+        worker_steps(asked, 30)
+    say_batch(15, None, 2, 30)
+    say_batch(15, 15, 2, 30)
+    say_batch(64, None, 2, 300)
+    said = "batches of 15 in place of 64: there are 30 training examples for 2 worker(s)\n"
+    assert capsys.readouterr().out == said
+
+
+def test_a_run_is_opened_with_one_look_at_its_configuration(options, result, monkeypatch):
+    read, looked = pathlib.Path.read_text, []
+
+    def noted(path, *given, **how):
+        looked.append(path)
+        return read(path, *given, **how)
+
+    monkeypatch.setattr(pathlib.Path, "read_text", noted)
+    assert open_run(options.run_dir).names == ["finetune"]
+    assert looked.count(options.run_dir / "config.json") == 1
 
 
 def test_an_option_that_the_strategy_does_not_take_is_refused(options):

@@ -423,11 +423,29 @@ def test_a_launcher_finds_out_which_host_it_is_on(capsys):
         (["--elastic"], "--elastic needs --max-restarts, and goes with one host"),
     ):
         with pytest.raises(SystemExit):
-            launch.main([*given, "-n", "2", "--", "child"])
+            launch.main([*given, "-n", "2", "--", "json.tool"])
         assert message in capsys.readouterr().err
-    hosts = ["--hosts", "a..b,c", "--host-index", "1"]
-    assert launch.main([*hosts, "-n", "2", "--", "child"]) == 1
+    hosts = ["--hosts", "a..b, c", "--host-index", "1"]
+    assert launch.main([*hosts, "-n", "2", "--", "json.tool"]) == 1
     assert capsys.readouterr().err == "error: 'a..b' cannot be the name of a host\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("experiments.distribted", "distributed, got 'experiments.distribted'\n"),
+        ("experiments/distributed.py", "distributed.py' (meant experiments.distributed?)\n"),
+        ("python", "SCRIPT must be a module that `python -m` takes"),
+        ("", "such as experiments.distributed, got ''\n"),
+        ("experiments.launch", "SCRIPT must not be the launcher itself"),
+    ],
+)
+def test_a_mistyped_script_is_told_once_and_not_tried_again(script, message, capsys, monkeypatch):
+    monkeypatch.setattr(launch, "launch", lambda *given, **how: pytest.fail("it is started"))
+    with pytest.raises(SystemExit) as stopped:
+        launch.main(["-n", "2", "--max-restarts", "3", "--", script, "--workers", "2"])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.count(message) == 1
 
 
 def test_a_process_that_is_killed_is_named_by_the_other_in_one_line(tmp_path):

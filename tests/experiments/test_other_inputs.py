@@ -105,6 +105,19 @@ def test_vectors_are_trained_evaluated_and_predicted(run, vectors, tmp_path):
     code, _, err = run(predict, predict.PredictOptions, *wanted)
     assert code == 1
     assert "other.npy has 2 features in a row, the run's 6" in err
+    for name, vectors, message in (
+        ("none.npy", np.zeros((0, DIM)), "none.npy holds no rows"),
+        ("nan.npy", np.full((1, DIM), np.nan), "nan.npy:0: a feature is not finite in float32"),
+        ("far.npy", np.eye(2, DIM) * 1e300, "far.npy:0: a feature is not finite in float32"),
+        ("big.npy", np.full((1, DIM), 3e38), "big.npy:0: its probabilities are not finite"),
+    ):
+        np.save(tmp_path / name, vectors)
+        code, out, err = run(predict, predict.PredictOptions, *wanted[:-1], tmp_path / name)
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert message in err
+    for option, *given in (("--draws", "3"), ("--mask-ratio", "0.5"), ("--skip-unreadable",)):
+        code, _, err = run(predict, predict.PredictOptions, *wanted, option, *given)
+        assert (code, f"error: {option} needs a run on images" in err) == (2, True)
 
 
 def test_vectors_too_large_for_memory_stay_on_disk(run, vectors, tmp_path):

@@ -1,6 +1,7 @@
 """The scripts as a user runs them, on small images on disk."""
 
 import json
+import os
 import shutil
 import sys
 
@@ -141,6 +142,22 @@ def test_train_evaluate_and_predict(run, images, tmp_path, monkeypatch):
     assert (code, one[1:]) == (0, other[1:])
     assert float(one[3].removeprefix("± ")) > 0
     assert "skipped: cannot read image" in err
+    nothing = ("--run-dir", tmp_path / "r", "--images", tmp_path / "broken.png")
+    table = ("--skip-unreadable", "--out", tmp_path / "nothing.csv")
+    code, _, err = run(predict, *nothing, *table)
+    assert (code, "error: none of the images can be read, given" in err) == (1, True)
+    assert not (tmp_path / "nothing.csv").exists()
+    odd = tmp_path / os.fsdecode(b"a\tb\n\xff.png")
+    shutil.copy(given[0], odd)
+    code, out, _ = run(predict, "--run-dir", tmp_path / "r", "--images", odd)
+    assert (code, out.count("\n"), out.count("\t")) == (0, 1, 2)
+    assert "a\\tb\\n\\udcff.png\t" in out.encode("utf-8", "backslashreplace").decode()
+    code, _, err = run(
+        predict, "--run-dir", tmp_path / "r", "--images", odd, "--out", tmp_path / "odd.parquet"
+    )
+    assert (code, err) == (0, "")
+    (name,) = pd.read_parquet(tmp_path / "odd.parquet")["image"]
+    assert name.endswith("a\tb\n\\udcff.png")
     whole = (*drawn, "--mask-ratio", 0, "--json-lines")
     code, out, _ = run(predict, *whole)
     assert [json.loads(line)["spread"] for line in out.splitlines()] == [0, 0]
@@ -165,6 +182,8 @@ def test_train_evaluate_and_predict(run, images, tmp_path, monkeypatch):
         (("--mask-ratio", 1), "mask_ratio must lie in [0, 1), got 1"),
         (("--top-k", 0), "top_k must be at least 1, got 0"),
         (("--out", "p.txt"), "out must end in .csv, .jsonl, .parquet, got p.txt"),
+        (("--checkpoint", "first"), 'checkpoint must be "last" or "best", got'),
+        (("--json-lines", "--out", "p.csv"), "--json-lines has no effect with --out"),
     ):
         code, _, err = run(predict, *predicted, *wrong)
         assert code == 2

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import math
+import os
 import pathlib
 import re
 import sys
@@ -54,6 +55,7 @@ def call(monkeypatch, capsys, tmp_path):
     (tmp_path / "directory").mkdir()
     (tmp_path / "file").write_text("")
     (tmp_path / "loop").symlink_to("loop")  # nobody can read it, root neither
+    os.mkfifo(tmp_path / "pipe")
     before = sorted(tmp_path.rglob("*"))
 
     def needed(options):
@@ -90,7 +92,7 @@ def call(monkeypatch, capsys, tmp_path):
 
 
 def several(field, value):
-    return (value,) if "tuple" in str(field.type) else value
+    return (value,) if "tuple" in str(field.type) and not isinstance(value, tuple) else value
 
 
 def assert_told(code, err, option, given):
@@ -133,7 +135,7 @@ def test_paths_that_an_option_cannot_have_are_told(script, call):
         assert_told(*typed(options, option, "file/below"), option, "file/below")
         wrong = ["loop", "n" * 300, "gs://bucket/x"]
         wrong += ["missing"] if read else []
-        wrong += ["directory"] if of_file else []
+        wrong += ["directory", "pipe", "/dev/null"] if of_file else []
         wrong += [] if of_file or field.name in allowed.READ else ["file"]
         for given in wrong:
             assert_told(*made(options, field, pathlib.Path(given)), option, given)
@@ -153,6 +155,24 @@ def test_lists_that_name_nothing_are_told(script, call):
             assert code is None
         else:
             assert_told(code, err, option, "nothing")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_lists_that_name_something_twice_are_told(script, call):
+    _, made = call
+    _, options = SCRIPTS[script]
+    for option, field, kind in fields(options):
+        if "tuple" not in str(field.type) or not isinstance(field.default, tuple):
+            continue
+        if not field.default and kind is str:  # which words are allowed is another question
+            continue
+        some = field.default or (kind("directory") if kind is pathlib.Path else kind(1),)
+        code, err = made(options, field, (*some, some[0]))
+        if field.name in allowed.MAY_REPEAT:
+            assert code is None, err
+        else:
+            assert_told(code, err, option, some[0])
+            assert f"got {some[0]} twice" in err
 
 
 def test_only_what_jist_refuses_of_its_arguments_is_a_wrong_option():

@@ -1,7 +1,7 @@
 """The groups of options that scripts share."""
 
 from experiments.command.options.groups import ExperimentOptions, ProcessOptions, pick
-from experiments.command.options.heads import BATCH_SIZE, HeadOptions
+from experiments.command.options.heads import BATCH_SIZE, HeadOptions, batch_of
 from experiments.command.options.images import (
     BANDS,
     NATURAL,
@@ -25,5 +25,6 @@ __all__ = [
     "ProcessOptions",
     "RoundOptions",
     "StrategyOptions",
+    "batch_of",
     "pick",
 ]

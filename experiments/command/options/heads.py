@@ -85,14 +85,25 @@ class HeadOptions:
             examples: training examples.
 
         Raises:
-            ValueError: together the batches of all workers are larger than the data.
+            ValueError: as the function `batch_of`.
         """
-        if self.batch_size is None:
-            return min(BATCH_SIZE, max(1, examples // workers))
-        if workers * self.batch_size > examples:
-            raise UsageError(
-                f"--batch-size {self.batch_size} of {workers} worker(s) needs "
-                f"{workers * self.batch_size} training examples, there are {examples}: lower "
-                "--batch-size or --workers"
-            )
-        return self.batch_size
+        return batch_of(self.batch_size, workers, examples)
+
+
+def batch_of(asked: int | None, workers: int, examples: int) -> int:
+    """The examples in a worker's batch: what was asked for, or as usual, or fewer of few examples.
+
+    >>> batch_of(None, 4, 1000), batch_of(None, 4, 120), batch_of(30, 4, 120)
+    (64, 30, 30)
+
+    Raises:
+        UsageError: together the batches of all workers are larger than the data.
+    """
+    if asked is None:
+        return min(BATCH_SIZE, max(1, examples // workers))
+    if workers * asked > examples:
+        raise UsageError(
+            f"--batch-size {asked} of {workers} worker(s) needs {workers * asked} training "
+            f"examples, there are {examples}: lower --batch-size or --workers"
+        )
+    return asked

@@ -16,6 +16,7 @@ from experiments.runs.directory import (
     write_json,
 )
 from experiments.runs.plan import Plan
+from jist.metrics import SummaryError
 from jist.models.fields import FieldError
 
 
@@ -128,14 +129,23 @@ def test_json_that_is_no_object_is_told(tmp_path, text):
     [
         ({}, "results must be a list, got None"),
         ({"results": [], "class_names": 3}, "class_names must be a list, got 3"),
+        ({"results": [], "class_names": ["a", 3]}, r"class_names\[1\] must be a text, got 3"),
         ({"results": [{}]}, r"results\[0\]\.run is missing"),
     ],
 )
 def test_a_summary_that_lacks_a_field_is_told(tmp_path, summary, message):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "summary.json").write_text(json.dumps(summary))
-    with pytest.raises(RuntimeError, match=rf"summary\.json is damaged: {message}"):
+    with pytest.raises(SummaryError, match=rf"summary\.json is damaged: {message}"):
         read_part(tmp_path, "summary.json")
+
+
+def test_a_summary_without_results_is_of_no_finished_training(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    for write in (lambda: None, lambda: write_json(tmp_path / "summary.json", {"results": []})):
+        write()
+        with pytest.raises(FileNotFoundError, match="no training of run_dir=.* finished yet"):
+            read_part(tmp_path, "summary.json")
 
 
 @pytest.mark.parametrize(
