@@ -14,8 +14,10 @@ classes, temperature, size, resizing, filter, mean and deviation of images, mask
 program's probabilities are from jist's.
 `--weights bfloat16` makes it half as large, `int8` a quarter; it computes in float32 all the same.
 
-Takes runs of every script that trains heads, on images, clips or vectors, of
-`experiments.finetune` and of `experiments.convnet`. Expected: half a minute.
+Takes runs of every script that trains heads, on images, clips, vectors or sparse rows, of
+`experiments.finetune` and of `experiments.convnet`. Of sparse rows a program takes features and
+values of the entries, padded; of a run that ranks many labels it gives every label's probability.
+Of neither is `onnx` written. Expected: half a minute.
 """
 
 import dataclasses
@@ -32,7 +34,7 @@ from experiments.command.cli import Options, run
 from experiments.command.errors import UsageError
 from experiments.figures.choice import chosen_training
 from experiments.runs.deployable import Deployable, deployable
-from experiments.runs.example import example_script
+from experiments.runs.example import example_script, rows_script
 from experiments.runs.trained import open_run
 from jist.export import WEIGHTS, write_onnx, write_stablehlo, write_tensors
 from jist.masking import patches_kept
@@ -41,6 +43,7 @@ from jist.masking import patches_kept
 # could read.
 TYPES = {"stablehlo": WEIGHTS, "safetensors": WEIGHTS[:2], "onnx": WEIGHTS}
 FORMATS = tuple(TYPES)
+LEAST = 1e-3  # of labels, nearly all of which are as good as impossible
 MOST = 1e-4  # relative difference of a probability, of a program that computes as jist does
 # Difference of a probability where weights were rounded: 16 times what a weight may move by, as a
 # share of itself (bfloat16, 8 bits with the first) or of the largest of its output (int8).
@@ -97,6 +100,12 @@ def main(options: ExportOptions) -> None:
         ratio=opened.ratio(training) if asked is None else asked,
         weights=options.weights,
     )
+    of_rows = trained.deployed.sparse or trained.deployed.output != "softmax"
+    if options.format == "onnx" and of_rows:
+        raise UsageError(
+            f"format={options.format}: run_dir={options.run_dir} takes sparse rows or ranks many "
+            "labels, of which stablehlo and safetensors are written"
+        )
     options.out.parent.mkdir(parents=True, exist_ok=True)
     staging = pathlib.Path(tempfile.mkdtemp(prefix=".export.", dir=options.out.parent))
     try:
@@ -138,17 +147,29 @@ def write(trained: Deployable, form: str, directory: pathlib.Path) -> dict[str, 
         write_onnx(deployed, directory, noted["most_visible"] or 1)
         found = _by_onnx(directory, trained.arguments)
     resized = trained.config.get("preprocessing", {}).get("resize", "crop")
-    (directory / "predict.py").write_text(example_script(form, resized))
-    return noted | compared(found, trained.probabilities, deployed.weights)
+    of_classes = deployed.output == "softmax"
+    of_rows = deployed.sparse or not of_classes
+    script = rows_script() if of_rows else example_script(form, resized)
+    (directory / "predict.py").write_text(script)
+    least = 0.0 if of_classes else LEAST
+    return noted | compared(found, trained.probabilities, deployed.weights, least)
 
 
-def compared(found: np.ndarray, wanted: np.ndarray, weights: str) -> dict[str, Any]:
+def compared(
+    found: np.ndarray, wanted: np.ndarray, weights: str, least: float = 0.0
+) -> dict[str, Any]:
     """How far a program's probabilities [N, C] are from jist's, which has float32 weights.
+
+    Args:
+        found: those of the program.
+        wanted: those of jist.
+        weights: as what the program's are stored.
+        least: smaller probabilities count like this one.
 
     Raises:
         RuntimeError: farther than rounding explains.
     """
-    relative = float(np.max(np.abs(found / wanted - 1)))
+    relative = float(np.max(np.abs(found - wanted) / np.maximum(wanted, least)))
     absolute = float(np.max(np.abs(found - wanted)))
     said = {
         "checked_on": len(found),

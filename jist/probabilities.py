@@ -175,5 +175,6 @@ def log_probabilities(
 ) -> Float[np.ndarray, "examples classes"]:
     """The logarithms of softmax(logits / temperature), in float64."""
     z = np.asarray(logits, np.float64) / temperature
-    z = z - z.max(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # of logits that are not finite neither is the result
+        z = z - z.max(axis=1, keepdims=True)
     return z - np.log(np.exp(z).sum(axis=1, keepdims=True))

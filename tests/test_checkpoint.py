@@ -12,7 +12,7 @@ from flax import nnx
 
 from jist.checkpoint import CheckpointError, Checkpoints, restore, save
 from jist.models import MLP
-from jist.strategies import IST, workers_mesh
+from jist.strategies import IST, State, workers_mesh
 
 
 def state_of(seed=0, devices=1):
@@ -33,6 +33,15 @@ def test_a_state_comes_back_bit_by_bit_with_its_key(tmp_path):
     state = state_of()
     save(tmp_path / "c", 3, state, {"test_accuracy": 0.5})
     assert_equal(restore(tmp_path / "c", state_of(seed=1)), state)
+
+
+def test_a_state_without_an_order_is_saved_as_before_states_had_one():
+    """Else runs of before could not be gone on with, evaluated or exported."""
+    old = State(*"abcd")
+    children, _ = jax.tree_util.default_registry.flatten_one_level(old)
+    assert [*children] == [*"abcd"]
+    for state in (old, State(*"abcde")):
+        assert jax.tree.map(str.upper, state) == State(*map(str.upper, jax.tree.leaves(state)))
 
 
 def test_a_checkpoint_moves_between_numbers_of_devices(tmp_path):

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from experiments.command.errors import UsageError
 from experiments.runs.directory import features_of
 from experiments.runs.images import ImageInputs, progress_bar
 from experiments.runs.inputs import Inputs
@@ -19,9 +18,11 @@ from jist.data import Dataset, batches
 from jist.evaluation import predict
 from jist.export import Deployed, architecture, folded_layers
 from jist.features import cls_vectors
+from jist.label_probabilities import Scaling
 from jist.masking import FixedMask, patches_kept
 from jist.models import MLP, Classifier, ImageClassifier, SparseMLP
 from jist.probabilities import log_probabilities
+from jist.ragged import take
 
 CHECKED = 100  # examples on which a program is compared with jist
 
@@ -64,10 +65,9 @@ def deployable(
         ratio: share of the patches that the examples lack.
         weights: as what they are stored, of `jist.export.WEIGHTS`.
 
-    Raises:
-        UsageError: the run has many labels, and not one class for each example.
     """
-    model, class_names, temperature, _ = opened.restore(training, checkpoint)
+    restored = opened.restore(training, checkpoint)
+    model, class_names, temperature, _ = restored
     inputs, pool = opened.inputs, opened.images.pool
     trained = {"temperature": temperature or 1.0, "weights": weights}
     if isinstance(model, ImageClassifier):
@@ -81,20 +81,27 @@ def deployable(
         model.encoder.eval()
         layers = folded_layers(model.head)
         deployed = Deployed(layers, **trained, encoder=model.encoder, pool=model.pooling)
-    elif (
-        isinstance(model, SparseMLP)
-        or isinstance(inputs, ManyLabelInputs)
-        or not isinstance(model, MLP)
-    ):
-        raise UsageError(f"run_dir={run_dir} ranks many labels, which is not exported")
     else:
+        assert isinstance(model, MLP)
         encoder = inputs.encoder if isinstance(inputs, ImageInputs) else None
         if encoder is not None:
             encoder.eval()
-        deployed = Deployed(folded_layers(model), **trained, encoder=encoder, pool=pool)
+        rows = {}
+        if isinstance(model, SparseMLP):
+            rows = {"sparse": True, "row_length": model.row_length}
+        if isinstance(inputs, ManyLabelInputs):
+            squared = inputs.options.multilabel_loss == "squared" and temperature is None
+            output = "clipped" if squared else "sigmoid"
+            rows |= {"output": output, "offset": restored.offset}
+        deployed = Deployed(folded_layers(model), **trained, **rows, encoder=encoder, pool=pool)
     arguments, features = some_examples(inputs, deployed, ratio, run_dir)
     logits = np.asarray(predict(model, features))
-    probabilities = np.exp(log_probabilities(logits, temperature or 1.0))
+    if deployed.output == "softmax":
+        probabilities = np.exp(log_probabilities(logits, temperature or 1.0))
+    else:
+        scaling = restored.scaling or Scaling(1.0, 0.0)
+        clipped = deployed.output == "clipped"
+        probabilities = np.clip(logits, 0, 1) if clipped else scaling.probabilities(logits)
     config = described(deployed, class_names, ratio, opened.images.max_missing)
     noted = {"run": training, "checkpoint": checkpoint, "dataset": opened.images.dataset}
     return Deployable(deployed, config | noted, ratio, arguments, probabilities)
@@ -107,8 +114,11 @@ def some_examples(
     if not isinstance(inputs, ImageInputs | NetworkInputs):
         with progress_bar() as progress:
             split = inputs.splits(ratio, features_of(run_dir), progress)["test"]
-        x = np.asarray(split.examples(np.arange(len(split)) < CHECKED)["x"])
-        return [x], jnp.asarray(x)
+        x = split.examples(np.arange(len(split)) < CHECKED)["x"]
+        if deployed.sparse:
+            x = take(x, np.arange(min(CHECKED, len(split))))
+            return [np.asarray(x[name]) for name in ("indices", "values")], x
+        return [np.asarray(x)], jnp.asarray(x)
     images, ids = first_images(inputs.examples("test"), deployed)
     encoder = deployed.encoder
     if encoder is None:
@@ -150,7 +160,12 @@ def described(
     }
     encoder, preprocessing = deployed.encoder, deployed.preprocessing
     if preprocessing is None:
-        return known | {"features": len(deployed.layers[0][0])}
+        labels = {}
+        if deployed.output != "softmax":
+            labels = {"output": deployed.output, "offset": deployed.offset}
+        rows = {"row_length": deployed.row_length} if deployed.sparse else {}
+        kind = {"features": len(deployed.layers[0][0]), "sparse": deployed.sparse}
+        return known | kind | rows | labels
     images = {
         "image_size": deployed.side,
         "preprocessing": {"resize": "crop"} | preprocessing.as_json(),

@@ -54,6 +54,38 @@ for row in np.asarray(program(*given)):
     print(config["classes"][row.argmax()], f"{{row.max():.4f}}", sep="\\t")
 '''
 
+_ROWS = '''"""The likeliest classes or labels of vectors, by {needs} alone.
+
+    python predict.py x.npz
+
+x.npz: sparse rows [N, F] of `scipy.sparse.save_npz`; or x.npy: features f32 [N, D].
+"""
+import json, pathlib, sys
+import numpy as np
+{imports}
+
+here = pathlib.Path(__file__).parent
+config = json.loads((here / "config.json").read_text())
+{load}
+x = np.load(sys.argv[1])
+given = [x]
+if config["sparse"]:  # every row is padded with the value 0
+    lengths = np.diff(x["indptr"])
+    held = np.arange(lengths.max()) < lengths[:, None]
+    given = [np.zeros(held.shape, np.int32), np.zeros(held.shape, np.float32)]
+    given[0][held], given[1][held] = x["indices"], x["data"]
+names = config["classes"] or range(config["layers"][-1][1])
+for row in np.asarray(program(*given)):
+    best = np.argsort(-row, kind="stable")[:5]
+    print(*(f"{{names[i]}}\\t{{row[i]:.4f}}" for i in best), sep="\\t")
+'''
+
+
+def rows_script() -> str:
+    """The text of `predict.py`, of an export as `stablehlo` that takes rows or ranks labels."""
+    needs, imports, load = _RUNTIMES["stablehlo"]
+    return _ROWS.format(needs=needs, imports=imports, load=load)
+
 
 def example_script(form: str, resized: str) -> str:
     """The text of `predict.py`, of an export as `stablehlo` or `onnx` and resized images."""

@@ -1,4 +1,4 @@
-"""From pixels, or from features, to probabilities: what is exported, as one function."""
+"""From pixels, features or sparse rows to probabilities: what is exported, as one function."""
 
 import dataclasses
 from typing import Any
@@ -13,6 +13,8 @@ from jist.export.weights import widened, with_widened
 from jist.features.encoding import exact_products
 from jist.models import Encoder, ImageClassifier, MAEEncoder, Preprocessing
 
+OUTPUTS = ("softmax", "sigmoid", "clipped")
+
 
 @dataclasses.dataclass(frozen=True)
 class Deployed:
@@ -26,6 +28,11 @@ class Deployed:
         weights: the type in which kernels are stored: float32, bfloat16 or int8.
         network: of convolutions, in evaluation mode, in the place of encoder and layers.
         image_size: side of the images that the network sees.
+        sparse: whether it takes sparse rows, in the place of features.
+        row_length: to which sparse rows are scaled, if they are.
+        output: how logits z become probabilities, of `OUTPUTS`: softmax, of classes of which one
+            is right; sigmoid, of labels, each by itself; or clipped, min(max(z, 0), 1) of labels.
+        offset: what is added to z / temperature of labels.
     """
 
     layers: list[Layer]
@@ -35,6 +42,10 @@ class Deployed:
     weights: str = "float32"
     network: ImageClassifier | None = None
     image_size: int = 0
+    sparse: bool = False
+    row_length: float | None = None
+    output: str = "softmax"
+    offset: float = 0.0
 
     @property
     def side(self) -> int:
@@ -57,8 +68,11 @@ class Deployed:
 
         Args:
             batch: number of examples, or its name.
-            visible: number of visible patches, or its name.
+            visible: number of visible patches, or of entries of a sparse row, or its name.
         """
+        if self.sparse:
+            entries = (batch, visible)
+            return [jax.ShapeDtypeStruct(entries, of) for of in (jnp.int32, jnp.float32)]
         if self.preprocessing is None:
             return [jax.ShapeDtypeStruct((batch, len(self.layers[0][0])), jnp.float32)]
         shape = (batch, self.side, self.side, len(self.preprocessing.mean))
@@ -69,27 +83,47 @@ class Deployed:
 
 
 def classify(
-    deployed: Deployed, x: Array, keep: Array | None = None
+    deployed: Deployed, x: Array, second: Array | None = None
 ) -> Float[Array, "batch classes"]:
-    """Probabilities [B, C]; traceable, with any batch size, known or not.
+    """Probabilities [B, C] of classes or labels; traceable, with any batch size, known or not.
 
     Images are encoded all at once: a batch of unknown size cannot be cut into parts.
 
     Args:
         deployed: the classifier.
-        x: pixels u8 [B, S, S, C] of the encoder's size, or features f32 [B, D].
-        keep: the visible patches i32 [B, K] of an encoder that sees patches, in rows from the
-            upper left; -1 is padding, for images that show fewer than others.
+        x: pixels u8 [B, S, S, C] of the encoder's size, features f32 [B, D], or features i32 [B, E]
+            of a sparse row's entries.
+        second: the visible patches i32 [B, K] of an encoder that sees patches, in rows from the
+            upper left; -1 is padding, for images that show fewer than others. Of sparse rows the
+            values f32 [B, E] of the entries; 0 is padding.
     """
     with exact_products(jnp.float32):
         if deployed.network is not None:
             x = with_widened(deployed.network, deployed.weights)(x)
         elif deployed.encoder is not None:
-            x = _features(deployed, x, keep)
+            x = _features(deployed, x, second)
         for number, (kernel, bias) in enumerate(deployed.layers):
             x = jax.nn.relu(x) if number else x
-            x = x @ widened(kernel, deployed.weights) + jnp.asarray(bias)
-        return jax.nn.softmax(x / np.float32(deployed.temperature))
+            wide = widened(kernel, deployed.weights)
+            rows = deployed.sparse and number == 0
+            x = _of_rows(x, second, wide, deployed.row_length) if rows else x @ wide
+            x = x + jnp.asarray(bias)
+        x = x / np.float32(deployed.temperature)
+        if deployed.output == "softmax":
+            return jax.nn.softmax(x)
+        x = x + np.float32(deployed.offset)
+        return jax.nn.sigmoid(x) if deployed.output == "sigmoid" else jnp.clip(x, 0, 1)
+
+
+def _of_rows(
+    indices: Array, values: Array | None, kernel: Array, length: float | None
+) -> Float[Array, "batch width"]:
+    """The first layer of sparse rows; the entries' rows of the kernel are held, [B, E, width]."""
+    assert values is not None
+    if length is not None:
+        squares = jnp.sum(values**2, axis=1, keepdims=True)
+        values = values * jnp.where(squares > 0, length * jax.lax.rsqrt(squares), 0)
+    return jnp.einsum("be,bew->bw", values, kernel[indices])
 
 
 def _features(deployed: Deployed, images: Array, keep: Array | None) -> Array:

@@ -33,7 +33,6 @@ OPTIMIZER_STATES = ("reset", "carry")  # what becomes of an optimiser's state be
 MOST_BYTES_PER_CORE = 5_000_000
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class State:
     """Everything that training changes.
@@ -53,6 +52,17 @@ class State:
     round: Any
     key: Any
     order: Any = ()
+
+
+def _fields_of(state: State) -> tuple[list[tuple[Any, Any]], None]:
+    """The fields with their keys; no empty order, which checkpoints of before do not hold."""
+    names = [field.name for field in dataclasses.fields(State)]
+    if isinstance(state.order, tuple) and not state.order:
+        names.remove("order")
+    return [(jax.tree_util.GetAttrKey(name), getattr(state, name)) for name in names], None
+
+
+jax.tree_util.register_pytree_with_keys(State, _fields_of, lambda _, fields: State(*fields))
 
 
 class Strategy(abc.ABC):

@@ -2,15 +2,19 @@
 
 import json
 import shutil
+import subprocess
 import sys
 import wave
 
+import jax.export
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
+import scipy.special
+from safetensors.numpy import load_file
 
-from experiments import centralized, compare, distributed, evaluate, extract, predict
+from experiments import centralized, compare, distributed, evaluate, export, extract, predict
 from experiments.command import cli
 from experiments.command.options import HeadOptions, ImageOptions
 from experiments.runs.inputs import open_inputs
@@ -221,10 +225,46 @@ def test_sparse_rows_with_many_labels(run, sparse, tmp_path):
     assert code == 0
     for row, line in enumerate(out.splitlines()):
         assert int(json.loads(line)["class"]) in {row % 5, (row + 1) % 5}
+    check_export(run, tmp_path, [json.loads(line)["probabilities"] for line in out.splitlines()])
 
     sharded = (*own, "--worker-data", "sharded", "--run-dir", tmp_path / "s")
     code, _, err = run(distributed, distributed.DistributedOptions, *sharded)
     assert (code, "needs examples of one class each" in err) == (2, True)
+
+
+def check_export(run, root, predicted):
+    """The program finds what `predict` does, and NumPy with the head's arrays, on padded rows."""
+    given = ("--run-dir", root / "r")
+    for form in ("stablehlo", "safetensors"):
+        words = (*given, "--format", form, "--out", root / form)
+        assert run(export, export.ExportOptions, *words)[0] == 0
+    code, _, err = run(export, export.ExportOptions, *given, "--format", "onnx")
+    assert (code, "of which stablehlo and safetensors are written" in err) == (2, True)
+    config = json.loads((root / "stablehlo" / "config.json").read_text())
+    assert (config["classes"], config["sparse"], config["output"]) == ([], True, "sigmoid")
+    x = np.zeros((len(predicted), 10))
+    for row, labels in enumerate((i % 5, (i + 1) % 5) for i in range(len(x))):
+        x[row, list(labels)], x[row, [label + 5 for label in labels]] = 1, 0.5
+    x[0] = 0  # a row without entries
+    head = load_file(root / "safetensors" / "head.safetensors")
+    last = len(head) // 2 - 1
+    found = x
+    for layer in range(last + 1):
+        found = np.maximum(found, 0) if layer else found
+        found = found @ head[f"{layer}.kernel"] + head[f"{layer}.bias"]
+    wanted = scipy.special.expit(found / config["temperature"] + config["offset"])
+    program = jax.export.deserialize((root / "stablehlo" / "model.stablehlo").read_bytes())
+    order = np.argsort(-x, axis=1, kind="stable")[:, :6].astype(np.int32)  # 4 entries, padded
+    values = np.take_along_axis(x, order, axis=1).astype(np.float32)
+    np.testing.assert_allclose(program.call(order, values), wanted, atol=1e-5)
+    for row, labels in enumerate(predicted[1:], start=1):
+        for label, probability in labels.items():
+            assert probability == pytest.approx(wanted[row, int(label)], abs=1e-4)
+    scipy.sparse.save_npz(root / "x.npz", scipy.sparse.csr_matrix(x))
+    command = [sys.executable, root / "stablehlo" / "predict.py", root / "x.npz"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100).stdout
+    best = [line.split("\t")[0] for line in said.splitlines()]
+    assert best == [str(i) for i in wanted.argmax(axis=1)]
 
 
 def test_sparse_vectors_of_ones_own(run, vectors, sparse, tmp_path):
