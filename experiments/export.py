@@ -120,7 +120,7 @@ def main(options: ExportOptions) -> None:
     print(f"written: {options.out}, {size / 1e6:.1f} MB in {len(files)} files")
     if "checked_on" in config:
         print(
-            f"on {config['checked_on']} test examples its probabilities are jist's up to "
+            f"on {config['checked_on']} {trained.examples} its probabilities are jist's up to "
             f"{config['largest_relative_difference']:.1e} of their size (by "
             f"{config['largest_difference']:.1e} at most), {config['same_class']:.0%} of the "
             "classes the same"

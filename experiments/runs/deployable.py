@@ -14,7 +14,7 @@ from experiments.runs.inputs import Inputs
 from experiments.runs.many_labels import ManyLabelInputs
 from experiments.runs.network_images import NetworkInputs
 from experiments.runs.trained import TrainedRun
-from jist.data import Dataset, batches
+from jist.data import DataError, Dataset, batches
 from jist.evaluation import predict
 from jist.export import Deployed, architecture, folded_layers
 from jist.features import cls_vectors
@@ -24,6 +24,7 @@ from jist.models import MLP, Classifier, ImageClassifier, SparseMLP
 from jist.probabilities import log_probabilities
 from jist.ragged import take
 
+TEST = "test examples"
 CHECKED = 100  # examples on which a program is compared with jist
 
 
@@ -35,13 +36,15 @@ class Deployable:
         deployed: what is exported.
         config: what is said of it.
         ratio: share of the patches that the examples lack.
-        arguments: of the program, for some test examples.
+        examples: what it is compared on: test examples, or random images where these are gone.
+        arguments: of the program, for the examples.
         probabilities: what jist finds for them [N, C].
     """
 
     deployed: Deployed
     config: dict[str, Any]
     ratio: float
+    examples: str
     arguments: list[np.ndarray]
     probabilities: np.ndarray
 
@@ -94,7 +97,7 @@ def deployable(
             output = "clipped" if squared else "sigmoid"
             rows |= {"output": output, "offset": restored.offset}
         deployed = Deployed(folded_layers(model), **trained, **rows, encoder=encoder, pool=pool)
-    arguments, features = some_examples(inputs, deployed, ratio, run_dir)
+    examples, arguments, features = some_examples(inputs, deployed, ratio, run_dir)
     logits = np.asarray(predict(model, features))
     if deployed.output == "softmax":
         probabilities = np.exp(log_probabilities(logits, temperature or 1.0))
@@ -104,34 +107,37 @@ def deployable(
         probabilities = np.clip(logits, 0, 1) if clipped else scaling.probabilities(logits)
     config = described(deployed, class_names, ratio, opened.images.max_missing)
     noted = {"run": training, "checkpoint": checkpoint, "dataset": opened.images.dataset}
-    return Deployable(deployed, config | noted, ratio, arguments, probabilities)
+    return Deployable(deployed, config | noted, ratio, examples, arguments, probabilities)
 
 
 def some_examples(
     inputs: Inputs | NetworkInputs, deployed: Deployed, ratio: float, run_dir: pathlib.Path
-) -> tuple[list[np.ndarray], Any]:
-    """The program's arguments for some test examples, and what jist's network is called with."""
+) -> tuple[str, list[np.ndarray], Any]:
+    """What they are, the program's arguments for them, and what jist's network is called with."""
     if not isinstance(inputs, ImageInputs | NetworkInputs):
         with progress_bar() as progress:
             split = inputs.splits(ratio, features_of(run_dir), progress)["test"]
         x = split.examples(np.arange(len(split)) < CHECKED)["x"]
         if deployed.sparse:
             x = take(x, np.arange(min(CHECKED, len(split))))
-            return [np.asarray(x[name]) for name in ("indices", "values")], x
-        return [np.asarray(x)], jnp.asarray(x)
-    images, ids = first_images(inputs.examples("test"), deployed)
+            return TEST, [np.asarray(x[name]) for name in ("indices", "values")], x
+        return TEST, [np.asarray(x)], jnp.asarray(x)
+    try:
+        name, (images, ids) = TEST, first_images(inputs.examples("test"), deployed)
+    except (DataError, ValueError):  # a network may leave where its data have not come
+        name, (images, ids) = "random images", random_images(deployed)
     encoder = deployed.encoder
     if encoder is None:
         assert isinstance(inputs, NetworkInputs)
-        return [images], inputs.given(images, None)
+        return name, [images], inputs.given(images, None)
     mask = FixedMask(encoder.config.patches, ratio, inputs.options.seed)
     keep = np.asarray(mask(jnp.asarray(ids)))
     arguments = [images, keep] if deployed.sees_patches else [images]
     if isinstance(inputs, NetworkInputs):
-        return arguments, inputs.given(images, keep)
+        return name, arguments, inputs.given(images, keep)
     encode = nnx.jit(cls_vectors, static_argnames="pool")
     given = jnp.asarray(images), jnp.asarray(keep)
-    return arguments, encode(encoder, *given, pool=inputs.options.pool)
+    return name, arguments, encode(encoder, *given, pool=inputs.options.pool)
 
 
 def first_images(dataset: Dataset, deployed: Deployed) -> tuple[np.ndarray, np.ndarray]:
@@ -145,6 +151,14 @@ def first_images(dataset: Dataset, deployed: Deployed) -> tuple[np.ndarray, np.n
     )
     first = next(iter(found))
     return first.images, first.example_ids
+
+
+def random_images(deployed: Deployed) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels and ids of as many images of noise."""
+    assert deployed.preprocessing is not None
+    shape = (CHECKED, deployed.side, deployed.side, len(deployed.preprocessing.mean))
+    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    return images, np.arange(CHECKED, dtype=np.uint32)
 
 
 def described(

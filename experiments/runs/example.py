@@ -37,6 +37,8 @@ import numpy as np
 here = pathlib.Path(__file__).parent
 config = json.loads((here / "config.json").read_text())
 {load}
+if len(sys.argv) < 2:
+    sys.exit(__doc__)
 x = np.load(sys.argv[1])
 given = [x]
 if config["patches"]:  # only some of them are visible
@@ -67,6 +69,8 @@ import numpy as np
 here = pathlib.Path(__file__).parent
 config = json.loads((here / "config.json").read_text())
 {load}
+if len(sys.argv) < 2:
+    sys.exit(__doc__)
 x = np.load(sys.argv[1])
 given = [x]
 if config["sparse"]:  # every row is padded with the value 0

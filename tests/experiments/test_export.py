@@ -1,6 +1,7 @@
 """What leaves a run works without jist, and finds what jist finds."""
 
 import json
+import pathlib
 import subprocess
 import sys
 
@@ -13,8 +14,13 @@ from scipy.special import softmax
 
 import experiments.distributed
 import experiments.export
+from experiments.command.options import ImageOptions
 from experiments.distributed import DistributedOptions
 from experiments.export import ExportOptions
+from experiments.runs import deployable
+from experiments.runs.images import ImageInputs
+from jist.data import DataError
+from jist.export import Deployed
 from jist.features import cls_vectors
 from jist.features.by_length import ByLength
 from jist.features.visible import natural_keep
@@ -103,6 +109,9 @@ def test_a_program_classifies_images_with_holes_without_jist(of_images, arrays, 
     cls = ByLength(encoder, 5)(images, natural_keep(missing, 4, 0.0))
     expected = probabilities(cls)
     names, found = alone(out / "predict.py", tmp_path / "x.npy", tmp_path / "missing.npy")
+    told = subprocess.run([sys.executable, out / "predict.py"], capture_output=True, text=True)
+    assert (told.returncode, "python predict.py x.npy" in told.stderr) == (1, True)
+    assert "Traceback" not in told.stderr
     assert names == [config["classes"][i] for i in expected.argmax(axis=1)]
     np.testing.assert_allclose(found, expected.max(axis=1), atol=1e-4)
     assert np.ptp(found) > 0.01
@@ -165,6 +174,21 @@ def test_an_onnx_graph_is_what_jist_is(of_images, arrays, tmp_path):
         given = {"run_dir": of_images / "run", "out": out, "format": "onnx", "weights": weights}
         experiments.export.main(ExportOptions(**given))  # which checks it
         assert (out / "model.onnx").stat().st_size < share * size
+
+
+def test_a_network_leaves_where_its_images_have_not_come(of_images, arrays):
+    _, encoder, _ = arrays
+
+    class Gone(ImageInputs):
+        def examples(self, split):
+            raise DataError("folder:PATH needs the path of a directory")
+
+    own = str(of_images / "arrays" / "encoder")
+    inputs = Gone(ImageOptions(dataset="folder:gone", encoder=own))
+    deployed = Deployed([], encoder=encoder)
+    what, (images, keep), cls = deployable.some_examples(inputs, deployed, 0.5, pathlib.Path())
+    assert (what, images.dtype, images.shape) == ("random images", np.uint8, (100, 32, 32, 3))
+    assert (keep.shape, np.ptp(images) > 200, len(cls)) == ((100, 32), True, 100)
 
 
 @pytest.mark.parametrize(
