@@ -174,7 +174,8 @@ def open_study(options: CloudsOptions, seed: int, mae: MAE | None) -> Study:
     encoder.eval()
     if mae is not None and mae.encoder.config != encoder.config:
         raise UsageError(
-            f"methods: {DECODED} needs all bands of the encoder, got bands={images.bands}"
+            f"methods: {DECODED} needs all bands of the encoder and its size, got "
+            f"bands={images.bands}, image_size={images.image_size}"
         )
     splits = {
         split: chosen(dataset_of(images, split), count, seed, encoder)

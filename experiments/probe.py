@@ -58,9 +58,7 @@ def main(options: ProbeOptions) -> None:
             dataset=options.dataset,
             data_dir=options.data_dir,
             encoder=options.encoder,
-            bands=options.bands,
-            scale=options.scale,
-            resize=options.resize,
+            **{name: getattr(options, name) for name in BANDS},
         )
     )
     read = {name: getattr(images, name) for name in BANDS}

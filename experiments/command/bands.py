@@ -25,6 +25,9 @@ class BandOptions:
     """How an image becomes a square of the encoder's size: crop takes the central square, squash
     ignores the proportions, pad keeps the whole image and fills the rest with the mean colour (of
     natural masks that counts as missing). By default the encoder's own, mostly crop."""
+    image_size: int | None = None
+    """Side to which images are resized, in pixels, a multiple of the encoder's patches; positions
+    are interpolated. By default the encoder's own. Twice the side is four times the work."""
 
     def __post_init__(self) -> None:
         parse_bands(self.bands)

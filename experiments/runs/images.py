@@ -37,6 +37,7 @@ from jist.models import (
     ViTConfig,
     digest,
     load_any_encoder,
+    load_encoder,
     shipped_encoders,
 )
 
@@ -188,14 +189,19 @@ def _build(options: ImageOptions) -> Encoder:
     dtype = COMPUTE_DTYPES[options.encode_dtype]
     if options.encoder in RANDOM_ENCODERS:
         channels = len(parse_bands(options.bands)) or 3
-        shape = dataclasses.replace(RANDOM_ENCODERS[options.encoder](), channels=channels)
+        side = {} if options.image_size is None else {"image_size": options.image_size}
+        shape = dataclasses.replace(RANDOM_ENCODERS[options.encoder](), channels=channels, **side)
         return MAEEncoder(shape, dtype=dtype, rngs=nnx.Rngs(options.seed))
     if options.encoder.startswith("random"):
         raise UsageError(
             f"encoder must be a directory or one of {(*shipped_encoders(), *RANDOM_ENCODERS)}, "
             f"got {options.encoder!r}"
         )
-    encoder = load_any_encoder(hub.local(options.encoder), dtype=dtype)
+    name = hub.local(options.encoder)
+    if options.image_size is None:
+        encoder = load_any_encoder(name, dtype=dtype)
+    else:
+        encoder = load_encoder(name, image_size=options.image_size, dtype=dtype)
     return fitted(encoder, options) if isinstance(encoder, MAEEncoder) else encoder
 
 

@@ -1,5 +1,6 @@
 """Images that are not square, cut, squashed or padded, through the scripts."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,10 +9,12 @@ from PIL import Image
 
 from experiments import distributed, extract, mask_dataset, predict
 from experiments.command.options import ImageOptions
+from experiments.runs.finetuning import FinetuneOptions
 from experiments.runs.images import build_encoder
 from experiments.runs.remarks import say_how_resized, say_once
 from jist.data import load_dataset
 from jist.features import load
+from jist.models import digest, load_encoder
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 16, 64, 3), np.uint8)
 OWN = {"encoder": "random-nano", "encode_batch": 16}  # images of 32 pixels, patches of 4
@@ -60,6 +63,36 @@ def test_squashed_images_are_those_that_pillow_squashes(wide, tmp_path, capsys):
         rows = [json.loads(line) for line in out.read_text().splitlines()]
         found.append([(row["class"], row["probability"]) for row in rows])
     assert found[0] == found[1]
+
+
+def test_an_encoder_sees_images_of_another_size(wide, tmp_path, capsys):
+    whole = load_encoder("mae-nano-cifar10", image_size=16)
+    options = ImageOptions(dataset=f"folder:{wide}/wide", image_size=16)
+    assert digest(build_encoder(options)) == digest(whole)
+    assert FinetuneOptions(image_size=16).images.image_size == 16
+    with pytest.raises(ValueError, match="image_size must be a multiple of patch_size"):
+        build_encoder(dataclasses.replace(options, image_size=18))
+
+    small, own = tmp_path / "small", tmp_path / "own"
+    extracted(f"folder:{wide}/wide", small, image_size=16)
+    assert "scaled to 16 × 16" in capsys.readouterr().out
+    extracted(f"folder:{wide}/wide", own)
+    assert {path.name for path in small.iterdir()}.isdisjoint(path.name for path in own.iterdir())
+    # What is masked at that size is encoded at that size.
+    mask_dataset.main(
+        mask_dataset.MaskDatasetOptions(
+            dataset=options.dataset,
+            out=tmp_path / "masked",
+            encoder="random-nano",
+            mask_ratio=0.5,
+            image_size=16,
+        )
+    )
+    dataset = f"masked:{tmp_path / 'masked'}"
+    with pytest.raises(ValueError, match="16"):
+        extracted(dataset, tmp_path / "a", mask_ratio=None)
+    again = extracted(dataset, tmp_path / "b", mask_ratio=None, image_size=16)
+    np.testing.assert_array_equal(again.cls, load(next(small.glob("*-train-*"))).cls)
 
 
 def test_padding_is_missing_under_natural_masks_and_stays_so_once_masked(wide, tmp_path):

@@ -161,7 +161,8 @@ class ImageOptions(NaturalOptions):
             for option, default in NATURAL.items()
             if getattr(self, option) != default
         ]
-        bands = [f"--{option}" for option in BANDS if getattr(self, option) is not None]
+        read = [option for option in BANDS if option != "image_size"]  # that is of the encoder
+        bands = [f"--{option}" for option in read if getattr(self, option) is not None]
         if (given or bands) and self.dataset.startswith("masked:"):
             given = given or bands
             raise UsageError(f"{self.dataset} is masked already, {given[0]} cannot be used with it")
