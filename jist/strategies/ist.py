@@ -13,24 +13,23 @@ What a subnetwork lacks may be reconstructed, where the model says so
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
 from jist import ist
-from jist.ist import crossed, handover
+from jist.ist import crossed
 from jist.ist import exchange as travel
-from jist.placement import place
 from jist.ragged import batch_shapes
 from jist.strategies.choosing import EXCHANGES, Question, choose
+from jist.strategies.crossing import Crossing
 from jist.strategies.exchanges import Dealt, Exchange, give_changes
 from jist.strategies.fresh import FreshState
 from jist.strategies.local import Examples, Loss, softmax_cross_entropy, worker_metrics
@@ -207,23 +206,12 @@ class IST(Strategy):
         """As of `Strategy`; of a crossed partition, with every neuron in its place again."""
         if not self._crossed:
             return super().model(state)
-        params = self._at_owners(state.params, state.order)
+        params = self._crossing.at_owners(state.params, state.order)
         return nnx.merge(self._local.graphdef, params, self._rest)
 
     @functools.cached_property
-    def _at_owners(self) -> Callable[[Any, crossed.Order], Any]:
-        """Maps what the devices hold to the parameters of the full network, shard by shard."""
-
-        def on_device(params: Any, order: dict[str, Array]) -> Any:
-            held = {layer: row.reshape(self.workers, -1) for layer, row in order.items()}
-            return handover.at_owners(params, self._assignment.axes, held, self.mesh.size)
-
-        specs = self._param_specs()
-        return jax.jit(
-            jax.shard_map(
-                on_device, mesh=self.mesh, in_specs=(specs, P()), out_specs=specs, check_vma=False
-            )
-        )
+    def _crossing(self) -> Crossing:
+        return Crossing(self._assignment, self.workers, self.mesh, self._param_specs())
 
     def _param_specs(self) -> Any:
         return self._exchange.specs(self._params, self._assignment.axes)
@@ -249,21 +237,10 @@ class IST(Strategy):
         return self._assignment.subnet_shapes(self._params, self._rest)
 
     def _placed(self) -> Any:
-        if not self._crossed:
-            return super()._placed()
-        order = self._first_order()
-
-        def placed(array: np.ndarray, axes: ist.Axes, spec: P) -> Array:
-            sharding = NamedSharding(self.mesh, spec)
-            return place(handover.in_slots(array, axes, order), sharding)
-
-        return jax.tree.map(placed, self._params, self._assignment.axes, self._param_specs())
+        return self._crossing.placed(self._params) if self._crossed else super()._placed()
 
     def _first_order(self) -> Any:
-        if not self._crossed:
-            return ()
-        widths = self._assignment.widths
-        return {name: crossed.first_order(width, self.workers) for name, width in widths.items()}
+        return self._crossing.first_order() if self._crossed else ()
 
     def _start(self, params: Any, key: Array) -> tuple[Any, Any]:
         opt_state: Any = self._optimizer.init(params)
