@@ -7,6 +7,8 @@ over the devices, and the result does not depend on their number (up to float ro
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,7 +18,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int, Key, UInt8
 
 from jist.masking import are_visible, patches_kept, random_keep, random_keep_of_visible
 from jist.models import MAE
@@ -143,13 +145,18 @@ class Pretraining:
 
     def init(self, seed: int) -> PretrainingState:
         """The state before the first step: the model's own values, a key from `seed`."""
+        return self._first_state(self._params, jax.random.key(seed))
+
+    @functools.cached_property
+    def _first_state(self) -> Callable[[Any, Key[Array, ""]], PretrainingState]:
+        """Makes a state of parameters and a key; compiled once, however often one is asked for."""
 
         def start(params: Any, key: Array) -> PretrainingState:
             # Copied, because a step donates its state and the model's arrays must outlive it.
             params = jax.tree.map(jnp.copy, params)
             return PretrainingState(params, self.optimizer.init(params), jnp.int32(0), key)
 
-        return jax.jit(start, out_shardings=self.replicated)(self._params, jax.random.key(seed))
+        return jax.jit(start, out_shardings=self.replicated)
 
     def step(
         self,
