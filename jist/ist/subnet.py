@@ -5,6 +5,7 @@ along no neurons belongs to all of them. Works on any tree of arrays with the tr
 it: parameters, gradients, the parameter-shaped part of an optimiser's state.
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -33,24 +34,22 @@ def cut(params: Any, axes: Any, parts: Parts) -> Any:
     """
     workers = len(next(iter(parts.values())))
 
-    def leaf(array: Array, axes: Axes) -> Array:
-        shape, names = unfolded(array.shape, axes)
-        array = array.reshape(shape)
+    def one(part: Mapping[str, Array]) -> Any:
+        # Once for all parameters: what compiles a round then has less to read.
+        held = functools.cache(lambda name, width: part[name] < width)
 
-        def one(part: Mapping[str, Array]) -> Array:
-            piece = array
+        def leaf(array: Array, axes: Axes) -> Array:
+            shape, names = unfolded(array.shape, axes)
+            piece = array.reshape(shape)
             for axis, name in enumerate(names):
                 if name is not None:
-                    held = part[name] < array.shape[axis]
-                    piece = take(piece, part[name], axis)
-                    piece = jnp.where(_along(held, axis, array.ndim), piece, 0)
+                    there = _along(held(name, shape[axis]), axis, len(shape))
+                    piece = jnp.where(there, take(piece, part[name], axis), 0)
             return piece.reshape(folded(piece.shape, axes))
 
-        if not any(names):
-            return jnp.broadcast_to(array, (workers, *array.shape))
-        return jax.vmap(one)({name: parts[name] for name in names if name is not None})
+        return jax.tree.map(leaf, params, axes)
 
-    return jax.tree.map(leaf, params, axes)
+    return jax.vmap(one, axis_size=workers)(dict(parts))
 
 
 def paste(
@@ -77,6 +76,11 @@ def paste(
     if weights is not None:
         parts = {name: _of_those_present(rows, weights) for name, rows in parts.items()}
 
+    @functools.cache  # once for all parameters, as in `cut`
+    def lies(name: str, width: int) -> tuple[Array, Array, Array]:
+        slots = _slots(parts[name], width)
+        return slots, *jnp.divmod(slots, parts[name].shape[1])
+
     def leaf(array: Array, pieces: Array, axes: Axes) -> Array:
         whole = array.shape
         shape, names = unfolded(whole, axes)
@@ -86,15 +90,13 @@ def paste(
         if not layers:
             return mean(pieces, weights)
         (first, name), *others = layers.items()
-        slots = _slots(parts[name], array.shape[first])
-        worker = slots // parts[name].shape[1]
+        slots, worker, _ = lies(name, array.shape[first])
         pasted = take(side_by_side(pieces, first), slots, first)
         trained: Any = True
         if weights is not None:  # nobody who is there has a neuron whose slot is beyond all others
             trained = _along(slots < parts[name].size, first, array.ndim)
         for axis, name in others:
-            slots = _slots(parts[name], array.shape[axis])
-            other_worker, place = jnp.divmod(slots, parts[name].shape[1])
+            _, other_worker, place = lies(name, array.shape[axis])
             pasted = take(pasted, place, axis)
             trained &= _along(worker, first, array.ndim) == _along(other_worker, axis, array.ndim)
         pasted = pasted if trained is True else jnp.where(trained, pasted, array)
@@ -112,6 +114,8 @@ def take(array: Array, index: Int[Array, " part"], axis: int) -> Array:
     """
     if math.prod(array.shape[: axis + 1]) > jnp.iinfo(index.dtype).max:
         return jnp.take(array, index, axis=axis, mode="clip")
+    if axis == 0:
+        return jnp.take(array, index, axis=0, mode="clip")
     before, width, after = array.shape[:axis], array.shape[axis], array.shape[axis + 1 :]
     starts = width * jnp.arange(math.prod(before), dtype=index.dtype)
     rows = starts[:, None] + jnp.minimum(index, width - 1)

@@ -171,9 +171,12 @@ def for_each_worker(function: Callable[..., Any], *arguments: Any, in_turn: bool
         in_turn: one worker after the other, as is best on a CPU, where a worker's parameters then
             stay in the caches over its steps; else all at once, without which small operations
             leave a GPU idle. One worker alone never has an axis of its own: XLA:CPU lays its
-            gradients out transposed if it has.
+            gradients out transposed if it has. Nor is there a loop around it.
     """
-    if in_turn or len(jax.tree.leaves(arguments)[0]) == 1:
+    if len(jax.tree.leaves(arguments)[0]) == 1:
+        alone = function(*jax.tree.map(lambda leaf: jnp.squeeze(leaf, 0), arguments))
+        return jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 0), alone)
+    if in_turn:
         return jax.lax.map(lambda own: function(*own), arguments)
     return jax.vmap(function)(*arguments)
 
