@@ -113,7 +113,7 @@ def probe(
     classes = len(datasets["train"].class_names)
     for kind, head, name in todo:
         examples = {
-            split: {"x": jnp.asarray(encoded[split][kind]), "y": jnp.asarray(dataset.labels)}
+            split: {"x": jax.device_put(encoded[split][kind]), "y": jax.device_put(dataset.labels)}
             for split, dataset in datasets.items()
         }
         strategy = build_head(head, encoder.config.dim, classes, seed)

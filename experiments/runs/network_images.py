@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from rich.progress import Progress
 
@@ -56,7 +56,7 @@ class PixelSplit(ClassSplit):
 
     def examples(self, rows: np.ndarray | None = None) -> Examples:
         """{"x", "y"}: all, or those where `rows`, bool [N], is true."""
-        found = {"x": self.x, "y": jnp.asarray(self.classes)}
+        found = {"x": self.x, "y": jax.device_put(self.classes)}
         return found if rows is None else take(found, np.flatnonzero(rows))
 
 
@@ -100,9 +100,9 @@ class NetworkInputs:
                 network that sees images whole.
         """
         if keep is None:
-            return jnp.asarray(pixels)
-        given = {"image": jnp.asarray(pixels), "keep": jnp.asarray(np.maximum(keep, 0))}
-        padded = {"valid": jnp.asarray(keep != NO_PATCH)} if self.options.natural else {}
+            return jax.device_put(pixels)
+        given = {"image": jax.device_put(pixels), "keep": jax.device_put(np.maximum(keep, 0))}
+        padded = {"valid": jax.device_put(keep != NO_PATCH)} if self.options.natural else {}
         return given | padded
 
     def split(

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -132,11 +132,11 @@ class DenseSplit(ClassSplit):
     def examples(self, rows: np.ndarray | None = None) -> Examples:
         """Features {"x": [N, D], "y": i32 [N]}."""
         rows = np.ones(len(self), bool) if rows is None else rows
-        y = jnp.asarray(self.features.label[rows])
+        y = jax.device_put(self.features.label[rows])
         if self.streamed:
             return {"x": self._on_disk.some(rows), "y": y}
         x = self.features.cls
-        return {"x": jnp.asarray(x if rows.all() else x[rows]), "y": y}
+        return {"x": jax.device_put(x if rows.all() else x[rows]), "y": y}
 
 
 def dense_splits(found: Mapping[str, Features], resident_gb: float) -> dict[str, DenseSplit]:
@@ -184,7 +184,7 @@ class SparseClassSplit(ClassSplit):
     def examples(self, rows: np.ndarray | None = None) -> Examples:
         """Rows of unequal length {"x": {"indices", "values"}, "y": i32 [N]}."""
         some = np.arange(len(self)) if rows is None else np.flatnonzero(rows)
-        return {"x": self._rows.rows(some), "y": jnp.asarray(self.label[some])}
+        return {"x": self._rows.rows(some), "y": jax.device_put(self.label[some])}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,7 +222,7 @@ class ManyLabelSplit:
         if self.streamed:
             x = self.found.vectors.on_disk().some(every)
         else:
-            x = jnp.asarray(self._vectors if every.all() else self._vectors[which])
+            x = jax.device_put(self._vectors if every.all() else self._vectors[which])
         return {"x": x, "y": self.found.labels.rows(which)}
 
     def held_out(self, share: float, seed: int) -> np.ndarray:

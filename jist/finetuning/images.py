@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jaxtyping import UInt8
 
@@ -53,8 +53,8 @@ class MaskedImages:
         self._ids = dataset.example_ids
         keep = np.asarray(mask(self._ids))
         self.fixed: dict[str, Any] = {
-            "x": {"image": jnp.asarray(images), "keep": jnp.asarray(keep)},
-            "y": jnp.asarray(dataset.labels),
+            "x": {"image": jax.device_put(images), "keep": jax.device_put(keep)},
+            "y": jax.device_put(dataset.labels),
         }
 
     def random(self, epoch: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from flax import nnx
 
@@ -46,5 +46,5 @@ def select_bands(encoder: MAEEncoder, bands: Sequence[str]) -> MAEEncoder:
         preprocessing=dataclasses.replace(own, **parts),
     )
     nnx.update(fewer, nnx.state(encoder, lambda path, _: path != ("embed", "kernel")))
-    fewer.embed.kernel = nnx.Param(jnp.asarray(kernel[:, places].reshape(-1, dim)))
+    fewer.embed.kernel = nnx.Param(jax.device_put(kernel[:, places].reshape(-1, dim)))
     return fewer

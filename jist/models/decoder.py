@@ -66,7 +66,7 @@ class Decoder(nnx.Module):
         xavier = nnx.initializers.xavier_uniform()
         self.embed = nnx.Linear(encoder.dim, config.dim, kernel_init=xavier, dtype=dtype, rngs=rngs)
         self.mask_token = nnx.Param(0.02 * jax.random.normal(rngs.params(), (config.dim,)))
-        self.positions = Position(jnp.asarray(sincos_positions(config.dim, encoder.grid)))
+        self.positions = Position(jax.device_put(sincos_positions(config.dim, encoder.grid)))
         self.blocks = nnx.List(
             blocks(
                 config.dim,

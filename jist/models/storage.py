@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx, traverse_util
@@ -170,8 +171,9 @@ def fill(module: nnx.Module, arrays: dict[str, np.ndarray], file: pathlib.Path) 
     _check(arrays, tensors(module), file)
     nested = traverse_util.unflatten_dict(
         {
-            tuple(int(part) if part.isdigit() else part for part in name.split(".")): jnp.asarray(
-                array, jnp.float32
+            # Put, not `jnp.asarray`, which compiles a program for every shape.
+            tuple(int(part) if part.isdigit() else part for part in name.split(".")): (
+                jax.device_put(np.asarray(array, np.float32))
             )
             for name, array in arrays.items()
         }

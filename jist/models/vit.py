@@ -163,7 +163,7 @@ class MAEEncoder(nnx.Module):
             rngs=rngs,
         )
         self.cls = nnx.Param(0.02 * jax.random.normal(rngs.params(), (config.dim,)))
-        self.positions = Position(jnp.asarray(sincos_positions(config.dim, config.grid)))
+        self.positions = Position(jax.device_put(sincos_positions(config.dim, config.grid)))
         self.blocks: Any = nnx.List(  # of `Block`; `name_neurons` may put a `Stack` in its place
             blocks(
                 config.dim,
