@@ -14,7 +14,7 @@ from jax.experimental import multihost_utils
 
 from experiments.command import schedulers
 from experiments.command.errors import UsageError
-from experiments.command.options import ProcessOptions
+from experiments.command.joining import ProcessOptions
 from experiments.command.partners import Partners
 from experiments.command.quiet import silence_libraries
 from experiments.command.rollcall import PATIENCE, call_roll

@@ -226,7 +226,7 @@ def test_pretraining_does_not_depend_on_the_number_of_processes(
 
 JOIN = """
 from experiments.command import processes
-from experiments.command.options import ProcessOptions
+from experiments.command.joining import ProcessOptions
 
 coordinator, _, number = sys.argv[2:5]
 processes.join(
@@ -453,7 +453,7 @@ def test_a_process_that_is_killed_is_named_by_the_other_in_one_line(tmp_path):
     body = """
 from experiments.command import processes
 from experiments.command.cli import Options, run
-from experiments.command.options import ProcessOptions
+from experiments.command.joining import ProcessOptions
 
 def main(options):
     processes.join(ProcessOptions(coordinator=address, num_processes=2, process_id=index))

@@ -1,6 +1,7 @@
 """The groups of options that scripts share."""
 
-from experiments.command.options.groups import ExperimentOptions, ProcessOptions, pick
+from experiments.command.joining import ProcessOptions
+from experiments.command.options.groups import ExperimentOptions, pick
 from experiments.command.options.heads import BATCH_SIZE, HeadOptions, batch_of
 from experiments.command.options.images import (
     BANDS,

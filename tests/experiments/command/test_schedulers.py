@@ -118,7 +118,7 @@ def test_a_process_is_called_by_its_number(scheduler):
 JOIN = """
 import jax
 from experiments.command import processes
-from experiments.command.options import ProcessOptions
+from experiments.command.joining import ProcessOptions
 
 processes.join(ProcessOptions(join_timeout=60))
 print("process", jax.process_index(), "of", jax.process_count(), "on", len(jax.devices()))
