@@ -40,7 +40,7 @@ from experiments.runs.scene_maps import SceneMap, write_map
 from experiments.runs.scene_tiles import TileClassifier
 from experiments.runs.trained import open_run
 from jist.data.images.bands import Bands
-from jist.data.images.rasters import load_rasterio, opened
+from jist.data.images.rasters import colour_bands, load_rasterio, opened
 from jist.data.images.tiles import Grid, strips
 
 BLOCKS_MB = 64  # of decoded blocks that GDAL keeps
@@ -111,19 +111,21 @@ def main(options: SceneOptions) -> None:
 
 
 def bands_for(file: Any, inputs: ImageInputs | NetworkInputs, options: SceneOptions) -> Bands:
-    """What is read of the scene: the run's bands, or of a run on colours the first three bytes.
+    """What is read of the scene: the run's bands, or of a run on colours red, green and blue.
 
     Raises:
         UsageError: the scene does not have them.
     """
     bands = bands_seen(inputs.options)
     if bands is None:
-        if file.count < 3 or {*file.dtypes[:3]} != {"uint8"}:
+        colours = colour_bands(file)
+        if colours is None or {file.dtypes[number - 1] for number in colours} != {"uint8"}:
+            kinds = ", ".join(kind.name for kind in file.colorinterp)
             raise UsageError(
-                f"scene={options.scene} holds {file.count} band(s) of {file.dtypes[0]}, and the "
-                "run was trained on colours of 8 bits"
+                f"scene={options.scene} holds {file.count} band(s) of {file.dtypes[0]} ({kinds}), "
+                "and the run was trained on red, green and blue of 8 bits"
             )
-        bands = Bands((1, 2, 3), ((0, 255),))
+        bands = Bands(colours, ((0, 255),))
     quality = parse_quality(options.quality_band, options.cloudy) or bands.quality
     bands = dataclasses.replace(bands, quality=quality)
     try:

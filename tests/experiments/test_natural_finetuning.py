@@ -130,6 +130,35 @@ def test_a_fine_tuned_network_maps_a_scene(trained, tmp_path, capsys):
         assert probability[row, column] == pytest.approx(float(wanted.max()), abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        (("blue", "green", "red", "alpha"), (3, 2, 1)),
+        (("gray", "undefined", "undefined", "undefined"), (1, 2, 3)),
+        (("cyan", "magenta", "yellow", "black"), None),
+    ],
+)
+def test_colours_of_a_scene_are_what_it_says(tmp_path, said, wanted):
+    rasterio = pytest.importorskip("rasterio", reason="the extra `geo` is not installed")
+    profile = {"driver": "GTiff", "width": 8, "height": 8, "count": 4, "dtype": "uint8"}
+    profile |= {"crs": "EPSG:32633", "transform": rasterio.Affine(10, 0, 0, 0, -10, 0)}
+    path = tmp_path / "s.tif"
+    with rasterio.open(
+        path, "w", photometric="CMYK" if wanted is None else "MINISBLACK", **profile
+    ) as file:
+        file.write(np.zeros((4, 8, 8), np.uint8))
+        file.colorinterp = [rasterio.enums.ColorInterp[name] for name in said]
+    model = ImageClassifier(nnx.Dropout(0), rngs=nnx.Rngs(0))
+    inputs = NetworkInputs(ImageOptions(dataset="digits"), model, classification(), 8)
+    options = scene.SceneOptions(run_dir=tmp_path, scene=path)
+    with rasterio.open(path) as file:
+        if wanted is not None:
+            assert scene.bands_for(file, inputs, options).names == wanted
+            return
+        with pytest.raises(ValueError, match="cyan, magenta, .* trained on red, green and blue"):
+            scene.bands_for(file, inputs, options)
+
+
 def test_a_network_of_whole_images_sees_tiles_whole():
     class Brightness(nnx.Module):
         def __call__(self, images):

@@ -55,6 +55,21 @@ def load_rasterio(wanted_for: object) -> Any:
     return rasterio
 
 
+def colour_bands(file: Any) -> tuple[int, ...] | None:
+    """The numbers of red, green and blue of an open file; None where its bands are no such colours.
+
+    Of a file that does not say what its bands are, the first three.
+    """
+    from rasterio.enums import ColorInterp
+
+    kinds = dict(zip(file.colorinterp, file.indexes, strict=True))
+    named = [kinds.get(kind) for kind in (ColorInterp.red, ColorInterp.green, ColorInterp.blue)]
+    if None not in named:
+        return tuple(number for number in named if number is not None)
+    unsaid = {ColorInterp.undefined, ColorInterp.gray}  # of which the first of unnamed bands is one
+    return (1, 2, 3) if file.count >= 3 and {*file.colorinterp[:3]} <= unsaid else None
+
+
 def image_bands(file: Any) -> list[int]:
     """The numbers of the bands of an open file, but alpha."""
     from rasterio.enums import ColorInterp

@@ -79,6 +79,8 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError as error:  # such as a link to itself
+        if is_image(entry.name):  # told, or skipped, like any other that cannot be read
+            return False
         raise DataError(f"{entry.path} cannot be followed: {error.strerror}") from error
 
 

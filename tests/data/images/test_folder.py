@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jist.data import DataError, batches, example_id, load_dataset, resize, splits_of
+from jist.data import (
+    DataError,
+    UnreadableImageError,
+    batches,
+    example_id,
+    load_dataset,
+    resize,
+    splits_of,
+)
 
 SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -100,6 +108,13 @@ def test_a_link_to_itself_is_named(tmp_path):
     (tmp_path / "a" / "self").symlink_to(tmp_path / "a" / "self")
     with pytest.raises(DataError, match="a/self cannot be followed: Too many levels"):
         load(tmp_path)
+    # Where it is called like an image, it is one that cannot be read, and can be left out.
+    (tmp_path / "a" / "self").unlink()
+    (tmp_path / "a" / "self.png").symlink_to("self.png")
+    dataset = load_dataset(f"images:{tmp_path}", "train")
+    (row,) = (n for n, key in enumerate(dataset.keys) if key.endswith("self.png"))
+    with pytest.raises(UnreadableImageError, match="Too many levels of symbolic links"):
+        dataset.open(row)
 
 
 def test_train_may_be_a_class(tmp_path):
