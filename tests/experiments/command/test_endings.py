@@ -40,12 +40,17 @@ run(main, Options, "")
 
 
 def start(*acts):
+    # What a shell starts in the background ignores SIGINT, and so would all that is started there.
+    def hear_interrupts():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, *acts],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=hear_interrupts,
     )
 
 
