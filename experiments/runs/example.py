@@ -22,15 +22,8 @@ _RESIZED = {
     "squash": "scaled to S × S whatever their proportions,",
     "pad": "scaled until the longer side is S, with 255 times the mean\non both sides of the rest;",
 }
-_SCRIPT = '''"""Classes and probabilities, by {needs} alone.
-
-    python predict.py x.npy [missing.npy]
-
-x.npy: features f32 [N, D]; or images u8 [N, S, S, 3], {resized} S =
-image_size of config.json, with its filter. missing.npy: which of their pixels are missing, bool
-[N, S, S]; without it a random share of the patches is left out, as in training.
-"""
-import json, pathlib, sys
+# What follows the description in every script: the program, and what it is given.
+_OPENED = """import json, pathlib, sys
 import numpy as np
 {imports}
 
@@ -41,7 +34,19 @@ if len(sys.argv) < 2:
     sys.exit(__doc__)
 x = np.load(sys.argv[1])
 given = [x]
-if config["patches"]:  # only some of them are visible
+"""
+_SCRIPT = (
+    '''"""Classes and probabilities, by {needs} alone.
+
+    python predict.py x.npy [missing.npy]
+
+x.npy: features f32 [N, D]; or images u8 [N, S, S, 3], {resized} S =
+image_size of config.json, with its filter. missing.npy: which of their pixels are missing, bool
+[N, S, S]; without it a random share of the patches is left out, as in training.
+"""
+'''
+    + _OPENED
+    + """if config["patches"]:  # only some of them are visible
     size, grid = config["patch_size"], config["image_size"] // config["patch_size"]
     if len(sys.argv) > 2:
         missing = np.load(sys.argv[2]).reshape(len(x), grid, size, grid, size).mean((2, 4))
@@ -54,26 +59,19 @@ if config["patches"]:  # only some of them are visible
     given.append(np.where(np.take_along_axis(seen, order, 1), order, -1).astype(np.int32))
 for row in np.asarray(program(*given)):
     print(config["classes"][row.argmax()], f"{{row.max():.4f}}", sep="\\t")
-'''
+"""
+)
 
-_ROWS = '''"""The likeliest classes or labels of vectors, by {needs} alone.
+_ROWS = (
+    '''"""The likeliest classes or labels of vectors, by {needs} alone.
 
     python predict.py x.npz
 
 x.npz: sparse rows [N, F] of `scipy.sparse.save_npz`; or x.npy: features f32 [N, D].
 """
-import json, pathlib, sys
-import numpy as np
-{imports}
-
-here = pathlib.Path(__file__).parent
-config = json.loads((here / "config.json").read_text())
-{load}
-if len(sys.argv) < 2:
-    sys.exit(__doc__)
-x = np.load(sys.argv[1])
-given = [x]
-if config["sparse"]:  # every row is padded with the value 0
+'''
+    + _OPENED
+    + """if config["sparse"]:  # every row is padded with the value 0
     lengths = np.diff(x["indptr"])
     held = np.arange(lengths.max()) < lengths[:, None]
     given = [np.zeros(held.shape, np.int32), np.zeros(held.shape, np.float32)]
@@ -82,7 +80,8 @@ names = config["classes"] or range(config["layers"][-1][1])
 for row in np.asarray(program(*given)):
     best = np.argsort(-row, kind="stable")[:5]
     print(*(f"{{names[i]}}\\t{{row[i]:.4f}}" for i in best), sep="\\t")
-'''
+"""
+)
 
 
 def rows_script() -> str:

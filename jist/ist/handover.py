@@ -47,9 +47,8 @@ def hand_over(held: Any, axes: Any, slots: Parts, neurons: Parts, devices: int, 
         if sharded_axis(axes) is None or goes_along(axes):
             return send_out(array, axes, slots, devices, wire)
         axis, layer = sharded_neurons(axes)
-        places = jnp.argsort(neurons[layer], axis=1)
-        by_owner = jnp.take_along_axis(neurons[layer], places, axis=1)
-        came = send_out(array, axes, {**neurons, layer: by_owner}, devices, wire)
+        by_owner, places = _by_owner(neurons, layer)
+        came = send_out(array, axes, by_owner, devices, wire)
         back = of_device(jnp.argsort(places, axis=1), len(came))
         return _reordered(came, axes, axis, back)
 
@@ -127,10 +126,15 @@ def _to_owners(
     if sharded_axis(axes) is None:
         return send_back(whole, pieces, axes, neurons, devices, wire)
     axis, layer = sharded_neurons(axes)
-    places = jnp.argsort(neurons[layer], axis=1)
-    by_owner = jnp.take_along_axis(neurons[layer], places, axis=1)
+    by_owner, places = _by_owner(neurons, layer)
     pieces = _reordered(pieces, axes, axis, of_device(places, len(pieces)))
-    return send_back(whole, pieces, axes, {**neurons, layer: by_owner}, devices, wire)
+    return send_back(whole, pieces, axes, by_owner, devices, wire)
+
+
+def _by_owner(neurons: Parts, layer: str) -> tuple[Parts, Int[Array, "workers part"]]:
+    """The partition with a layer's neurons sorted, so by owner, and where each stood before."""
+    places = jnp.argsort(neurons[layer], axis=1)
+    return {**neurons, layer: jnp.take_along_axis(neurons[layer], places, axis=1)}, places
 
 
 def _reordered(pieces: Array, axes: Axes, axis: int, places: Int[Array, "local part"]) -> Array:
