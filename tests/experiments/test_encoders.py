@@ -16,7 +16,7 @@ from experiments import encoders
 from experiments.command.options import ImageOptions
 from experiments.encoders import EncodersOptions
 from experiments.runs import images, inputs
-from jist.models import ResNet50, ViTConfig, resnet, save_resnet
+from jist.models import ResNet50, ViTConfig, abstract, resnet, save_resnet
 
 SIDE = 32
 BATCH = 8  # shorter ones are padded
@@ -31,7 +31,10 @@ def small_resnet():
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(resnet, "WholeImage", small)
         patched.setattr(resnet, "STAGES", STAGES)
+        # What is remembered of the network is of one size: other modules load the whole one.
+        abstract._traced.cache_clear()
         yield
+    abstract._traced.cache_clear()
 
 
 @pytest.fixture(scope="module")
