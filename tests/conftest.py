@@ -48,11 +48,17 @@ def pytest_xdist_auto_num_workers(config):
 def pytest_collection_finish(session):
     """Python's collector leaves alone what was imported, and looks less often for the rest.
 
-    It took a tenth of the time of all tests to find out that modules and types are still in use.
+    It took a tenth of the time of all tests to find out that modules and types are still in use,
+    and a twentieth to write messages that nobody reads.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+    # Flax 0.12 asks the new value of every variable for its sharding, which traced numbers refuse;
+    # to say where they came from, JAX then looks through all that was traced before.
+    from jax._src.interpreters.partial_eval import DynamicJaxprTracer  # after its environment is set
+
+    DynamicJaxprTracer._origin_msg = lambda self: ""
 
 
 @pytest.fixture(scope="module")
