@@ -56,9 +56,9 @@ def pytest_collection_finish(session):
     gc.set_threshold(50_000, 20, 50)
     # Flax 0.12 asks the new value of every variable for its sharding, which traced numbers refuse;
     # to say where they came from, JAX then looks through all that was traced before.
-    from jax._src.interpreters.partial_eval import DynamicJaxprTracer  # after its environment is set
+    from jax._src.interpreters import partial_eval  # not before its environment is set
 
-    DynamicJaxprTracer._origin_msg = lambda self: ""
+    partial_eval.DynamicJaxprTracer._origin_msg = lambda self: ""
 
 
 @pytest.fixture(scope="module")
