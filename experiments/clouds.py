@@ -34,8 +34,16 @@ from experiments.command.options import BANDS, ImageOptions
 from experiments.figures import png
 from experiments.runs import hub
 from experiments.runs.bands import in_full
-from experiments.runs.cloud_study import CLEAR, DECODED, METHODS, RELAXED, Study, chosen
-from experiments.runs.directory import read_json, write_json
+from experiments.runs.cloud_study import (
+    CLEAR,
+    DECODED,
+    METHODS,
+    RELAXED,
+    Study,
+    chosen,
+    digests_of,
+)
+from experiments.runs.directory import check_pinned, read_json, write_json
 from experiments.runs.images import build_encoder, check_sees_patches, dataset_of, progress_bar
 from jist.models import MAE, load_mae
 
@@ -80,7 +88,9 @@ def main(options: CloudsOptions) -> None:
     methods, mae = methods_of(options)
     noted = {name: str(value) for name, value in dataclasses.asdict(options).items()}
     noted["methods"] = str(methods)
-    rows = measured_before(options.out, noted)
+    pinned = digests_of(options.encoder, DECODED in methods)
+    rows = measured_before(options.out, noted, pinned)
+    whole = {"options": noted, **pinned, "results": rows}
     options.out.mkdir(parents=True, exist_ok=True)
     with progress_bar() as progress:
         for seed in options.seeds:
@@ -93,7 +103,7 @@ def main(options: CloudsOptions) -> None:
                 shown = methods if cover else (CLEAR,)
                 bar = progress.add_task(f"seed {seed}, {cover:.0%} clouds", total=2 * len(shown))
                 rows += study.measure(shown, cover, lambda bar=bar: progress.advance(bar))
-                write_json(options.out / "clouds.json", {"options": noted, "results": rows})
+                write_json(options.out / "clouds.json", whole)
     draw(rows, methods, options.out / "clouds.png", options.dataset)
     for row in summary(rows):
         print(
@@ -129,8 +139,13 @@ def methods_of(options: CloudsOptions) -> tuple[tuple[str, ...], MAE | None]:
     return methods, load_mae(encoder) if DECODED in methods else None
 
 
-def measured_before(out: pathlib.Path, noted: dict[str, str]) -> list[dict]:
+def measured_before(out: pathlib.Path, noted: dict[str, str], pinned: dict[str, str]) -> list[dict]:
     """The rows that an earlier call has written.
+
+    Args:
+        out: where.
+        noted: the options.
+        pinned: digests of the encoder, which may be replaced under its name.
 
     Raises:
         UsageError: they are of another study; or files of before such studies could go on.
@@ -148,6 +163,7 @@ def measured_before(out: pathlib.Path, noted: dict[str, str]) -> list[dict]:
             f"out={out} holds another study; choose another --out or remove it: "
             + "; ".join(differ)
         )
+    check_pinned(there, pinned, option="--out")
     return there["results"]
 
 

@@ -67,6 +67,9 @@ class EvaluateOptions(Options):
     """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45, aid, ..."""
     dataset: str | None = None
     """Another data set of the same kind and classes, in the place of the run's."""
+    labels: str | None = None
+    """--dataset features:PATH: the column or array of its labels, or a .npy or .txt file of them;
+    by default the column or array that the run's are in, or as for training."""
     mask_ratio: tuple[float, ...] = ()
     """Masking ratios of fixed masks, in the place of the run's masks."""
     simulate_clouds: tuple[float, ...] = ()
@@ -95,7 +98,9 @@ class EvaluateOptions(Options):
             raise UsageError("--max-missing needs --natural-masks or --simulate-clouds")
         if self.dataset is not None and not masks:
             masks = [{}]
-        return [Condition(dataset=self.dataset, **of) for of in masks]
+        if self.labels is not None and self.dataset is None:
+            raise UsageError("--labels needs --dataset features:PATH")
+        return [Condition(dataset=self.dataset, labels=self.labels, **of) for of in masks]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -82,7 +82,7 @@ def main(options: KillsOptions) -> None:
                 break
             chance = random.Random(f"{options.seed}/{number}")
             trial = training.killed(number % options.processes, chance, whole)
-            found["trials"].append(trial)
+            found["trials"].append(trial | {"commit": found["commit"]})
             write_json(options.out, found)
             print(
                 f"process {trial['process']} killed in epoch {trial['epochs_reached'] + 1}: "

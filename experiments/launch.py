@@ -23,7 +23,7 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 
-from experiments.command.children import Children
+from experiments.command.children import Children, most_processes
 from experiments.command.rollcall import JoinError, call_roll
 
 LOOPBACK = "127.0.0.1"
@@ -179,6 +179,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if getattr(given, name) < least:
             option = "-n" if name == "n" else f"--{name.replace('_', '-')}"
             parser.error(f"{option} must be at least {least}, got {getattr(given, name)}")
+    most, why = most_processes()
+    if given.n > most:
+        parser.error(f"-n must be at most {most} on this machine, got {given.n}: {why}")
     if given.elastic and (given.max_restarts == 0 or given.hosts):
         parser.error("--elastic needs --max-restarts, and goes with one host")
     _check_script(parser, given.command[0])

@@ -4,6 +4,7 @@ Imports no JAX, so that a launcher begins at once.
 """
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -14,6 +15,21 @@ from types import FrameType
 from typing import IO, Any
 
 GRACE = 10.0  # seconds between asking a process to end and ending it
+PROCESS_BYTES = 128 * 2**20  # of its own, that one takes when it has imported JAX
+OWN_FILES, FILES = 32, 2  # that the launcher has open itself, and for each process
+
+
+def most_processes() -> tuple[int, str]:
+    """How many processes can be started on this machine, and what sets the limit."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limits = [
+        (memory // PROCESS_BYTES, f"each takes 128 MB or more of {memory / 2**30:.1f} GB here")
+    ]
+    if files != resource.RLIM_INFINITY:
+        limits.append(((files - OWN_FILES) // FILES, f"{files} files may be open (ulimit -n)"))
+    most, why = min(limits)
+    return max(1, most), why
 
 
 class Children:

@@ -1,6 +1,8 @@
 """What a frozen encoder makes of images under clouds, by what it is shown in their place."""
 
 import dataclasses
+import hashlib
+import pathlib
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -14,18 +16,37 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from experiments.runs import hub
 from experiments.runs.filling import filled, reconstructed
+from experiments.runs.images import RANDOM_ENCODERS
 from jist.data import Dataset, batches
 from jist.data.images.clouds import cloud_mask
 from jist.features import cls_vectors
 from jist.features.by_length import ByLength
 from jist.features.visible import NO_PATCH, natural_keep
-from jist.models import MAE, MAEEncoder
+from jist.models import MAE, MAEEncoder, digest, load_any_encoder
 
 RELAXED, DECODED = "relaxed", "reconstructed"
 METHODS = ("dropped", RELAXED, "painted", "mean", "nearest", DECODED)
 CLEAR = "clear"
 _cls_vectors = nnx.jit(cls_vectors)
+
+
+def digests_of(encoder: str, decoded: bool) -> dict[str, str]:
+    """What a study's results depend on beside its options: SHA-256 of the weights, by their names.
+
+    Args:
+        encoder: as the option; a random one follows from the seed.
+        decoded: whether its decoder takes part.
+    """
+    if encoder in RANDOM_ENCODERS:
+        return {}
+    name = hub.local(encoder)
+    found = {"encoder_sha256": digest(load_any_encoder(name)), **hub.revision(encoder)}
+    if decoded:
+        weights = pathlib.Path(name, "decoder.safetensors").read_bytes()
+        found["decoder_sha256"] = hashlib.sha256(weights).hexdigest()
+    return found
 
 
 class Chosen(NamedTuple):

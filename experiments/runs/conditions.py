@@ -63,11 +63,14 @@ class Condition:
 
     Attributes:
         dataset: another data set with the same classes.
+        labels: where the labels of other vectors are, as the option; by default in the column that
+            the run's are in, but not in the file of the run's.
         mask_ratio: another masking ratio, of fixed masks.
         natural_masks, simulate_clouds, no_data, max_missing: as of the options of images.
     """
 
     dataset: str | None = None
+    labels: str | None = None
     mask_ratio: float | None = None
     natural_masks: bool = False
     simulate_clouds: float | None = None
@@ -86,7 +89,11 @@ class Condition:
         Raises:
             UsageError: they do not go together.
         """
-        options: dict[str, Any] = {} if self.dataset is None else {"dataset": self.dataset}
+        options: dict[str, Any] = {}
+        if self.dataset is not None:
+            of_file = images.labels is not None and bool(pathlib.Path(images.labels).suffix)
+            labels = None if of_file else images.labels
+            options |= {"dataset": self.dataset, "labels": self.labels or labels}
         if self.mask_ratio is not None:
             options |= NATURAL | {"mask_ratio": self.mask_ratio}
         if self.natural_masks or self.simulate_clouds is not None or self.no_data is not None:

@@ -149,12 +149,15 @@ def _command_noted() -> dict[str, Any]:
     return ({COMMAND: command} if command else {}) | where
 
 
-def check_pinned(config: Mapping[str, Any], digests: Mapping[str, str]) -> None:
+def check_pinned(
+    config: Mapping[str, Any], digests: Mapping[str, str], option: str = "--run-dir"
+) -> None:
     """Checks that encoder or features are those of a run.
 
     Args:
         config: the configuration of the run; those of earlier versions hold no digests.
         digests: as of `RunDirectory.pin`.
+        option: says where the run is.
 
     Raises:
         ValueError: one is another.
@@ -164,7 +167,7 @@ def check_pinned(config: Mapping[str, Any], digests: Mapping[str, str]) -> None:
             raise UsageError(
                 f"{name.removesuffix('_sha256').replace('_', ' ')}: not what the run began with, "
                 f"though the name is the same: the SHA-256 is {sha256[:8]}..., the run's was "
-                f"{config[name][:8]}...; choose another --run-dir or put the old one back"
+                f"{config[name][:8]}...; choose another {option} or put the old one back"
             )
 
 

@@ -137,3 +137,18 @@ def test_a_study_goes_on_and_dropped_patches_are_counted(mae, tmp_path, capsys):
     assert printed.count("30%\tdropped") == 2
     with pytest.raises(UsageError, match="holds another study; .*: test is 20 there and 30 here"):
         clouds.main(dataclasses.replace(options, test=30))
+
+    other = dataclasses.replace(mae.encoder.preprocessing, resize="pad")
+    replaced = nnx.clone(mae)
+    replaced.encoder.preprocessing = other
+    save_mae(replaced, tmp_path / "mae", overwrite=True)
+    with pytest.raises(UsageError, match="encoder: not what the run began .* another --out or put"):
+        clouds.main(options)
+    replaced = nnx.clone(mae)
+    replaced.decoder.mask_token[...] += 1
+    save_mae(replaced, tmp_path / "mae", overwrite=True)
+    with pytest.raises(UsageError, match="decoder: not what the run began with"):
+        clouds.main(options)
+    assert json.loads(file.read_text())["results"] == longer
+    save_mae(mae, tmp_path / "mae", overwrite=True)
+    clouds.main(options)

@@ -19,7 +19,7 @@ from flax import nnx
 from PIL import Image
 
 from experiments import distributed, launch, pretrain
-from experiments.command import processes
+from experiments.command import children, processes
 from experiments.command.options import HeadOptions, ProcessOptions, StrategyOptions
 from experiments.command.rollcall import JoinError, call_roll
 from experiments.runs import heads, pretraining, restored
@@ -446,6 +446,19 @@ def test_a_mistyped_script_is_told_once_and_not_tried_again(script, message, cap
         launch.main(["-n", "2", "--max-restarts", "3", "--", script, "--workers", "2"])
     assert stopped.value.code == 2
     assert capsys.readouterr().err.count(message) == 1
+
+
+def test_no_more_processes_are_started_than_the_machine_holds(capsys, monkeypatch):
+    monkeypatch.setattr(launch, "launch", lambda *given, **how: pytest.fail("it is started"))
+    most, _ = children.most_processes()
+    assert 1 <= most < 100_000
+    with pytest.raises(SystemExit) as stopped:
+        launch.main(["-n", "100000", "--", "json.tool"])
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert f"-n must be at most {most} on this machine, got 100000: " in said
+    monkeypatch.setattr(children.resource, "getrlimit", lambda _: (40, 40))
+    assert children.most_processes() == (4, "40 files may be open (ulimit -n)")
 
 
 def test_a_process_that_is_killed_is_named_by_the_other_in_one_line(tmp_path):

@@ -1,6 +1,7 @@
 """What is no image: vectors and clips through the scripts, as a user runs them."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -122,6 +123,40 @@ def test_vectors_are_trained_evaluated_and_predicted(run, vectors, tmp_path):
     for option, *given in (("--draws", "3"), ("--mask-ratio", "0.5"), ("--skip-unreadable",)):
         code, _, err = run(predict, predict.PredictOptions, *wanted, option, *given)
         assert (code, f"error: {option} needs a run on images" in err) == (2, True)
+
+
+def test_other_vectors_have_labels_of_their_own(run, vectors, tmp_path):
+    """In a file as those of the run, in another column, in the run's, or nowhere."""
+    with np.load(vectors) as arrays:
+        x, y = arrays["x"], arrays["y"]
+    np.save(tmp_path / "train.npy", x)
+    np.save(tmp_path / "names.npy", y)
+    kept = ("--run-dir", tmp_path / "r")
+    given = (*SMALL, "--epochs", "8", "--learning-rate", "0.03", *kept)
+    labels = ("--labels", tmp_path / "names.npy")
+    data = ("--dataset", f"features:{tmp_path}/train.npy")
+    assert run(centralized, centralized.CentralizedOptions, *data, *labels, *given)[0] == 0
+    np.savez(tmp_path / "other.npz", x=x[::-1], y=y[::-1], kind=np.roll(y, 1)[::-1])
+    np.save(tmp_path / "bare.npy", x[::-1])
+    np.save(tmp_path / "reversed.npy", y[::-1])
+    for name, more, accuracy in (
+        ("other.npz", (), 1.0),  # not by the run's file, which has as many rows
+        ("other.npz", ("--labels", "kind"), 0.0),
+        ("bare.npy", ("--labels", tmp_path / "reversed.npy"), 1.0),
+    ):
+        asked = (*kept, "--dataset", f"features:{tmp_path}/{name}", *more)
+        code, _, err = run(evaluate, evaluate.EvaluateOptions, *asked)
+        assert (code, err) == (0, "")
+        (found,) = json.loads((tmp_path / "r" / "evaluation.json").read_text()).values()
+        assert found["test_accuracy"] == accuracy
+    for arguments, code, message in (
+        (("--dataset", f"features:{tmp_path}/bare.npy"), 1, "has no labels, .* by --labels"),
+        (("--labels", "kind"), 2, "--labels needs --dataset features:PATH"),
+        (("--labels", "kind", "--dataset", "digits"), 2, "--labels needs --dataset features:PATH"),
+    ):
+        found, _, err = run(evaluate, evaluate.EvaluateOptions, *kept, *arguments)
+        assert (found, err.count("\n")) == (code, 1)
+        assert re.search(message, err)
 
 
 def test_vectors_too_large_for_memory_stay_on_disk(run, vectors, tmp_path):

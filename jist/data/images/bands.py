@@ -14,8 +14,10 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from jist.data.images.band_names import number_of
+from jist.data.images.decoding import orientation_of
 from jist.data.images.missing import missing_beside
-from jist.data.images.rasters import image_bands, opened, told
+from jist.data.images.pixels import turned
+from jist.data.images.rasters import image_bands, lies_on_earth, opened, told
 
 _FEW_VALUES = ("uint8", "int8", "uint16", "int16")
 Scale = tuple[int | float, int | float]
@@ -105,7 +107,8 @@ class Bands:
 
         A pixel is missing if the file says so in any of these bands (its no-data value, an internal
         mask, an alpha band), if it is not a finite number in any of them or holds `no_data` in all,
-        by the quality band, or by the mask `NAME.mask.png` beside the file.
+        by the quality band, or by the mask `NAME.mask.png` beside the file. A picture that lies
+        nowhere on Earth is turned as EXIF says, as by `read_image`.
 
         Raises:
             ImportError: rasterio is not installed.
@@ -113,6 +116,8 @@ class Bands:
         """
         with opened(path) as file, told(path):
             pixels, missing = self.read_window(file, None, no_data)
+            orientation = 1 if lies_on_earth(file) else orientation_of(path)
+        pixels, missing = (turned(of, orientation) for of in (pixels, missing))
         beside = missing_beside(path, missing.shape)
         if beside is not None:
             missing = missing | beside

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from jist.data.errors import UnreadableImageError
 from jist.data.images.pixels import READ, SIXTEEN_BIT_GREY, fully_transparent, load_upright
@@ -34,13 +34,13 @@ def read_image(path: str | os.PathLike) -> Image.Image:
 
     Grey levels and palettes become their colours, 16 bits (of grey, and of PNG) are scaled to 8,
     transparent images are laid on white. An image is turned as EXIF says that it has to be shown;
-    colour profiles are not applied. Of several frames, the first is taken.
+    colour profiles are not applied. Of several frames of an animation, the first is taken.
 
     Raises:
-        UnreadableImageError: the file is missing, truncated or damaged, its pixels (signed or
-            32-bit integers, floats, colours of more than 8 bits in a TIFF, 16-bit grey of a TIFF
+        UnreadableImageError: the file is missing, empty, truncated or damaged, its pixels (signed
+            or 32-bit integers, floats, colours of more than 8 bits in a TIFF, 16-bit grey of a TIFF
             that is dark throughout) do not say which value is white, or a TIFF has a channel that
-            is neither colour nor transparency.
+            is neither colour nor transparency, or several pages.
     """
     return decode_image(path, str(pathlib.Path(path)), lambda image: to_rgb(load_upright(image)))
 
@@ -61,8 +61,8 @@ def decode_image(
         UnreadableImageError: as `read_image`, or anything that `convert` raises.
     """
     try:
-        if not isinstance(encoded, io.BytesIO) and not stat.S_ISREG(os.stat(encoded).st_mode):
-            raise OSError("it is no file; a pipe would be waited for")
+        if not isinstance(encoded, io.BytesIO):
+            check_file(encoded)
         with Image.open(encoded, formats=_FORMATS) as image:
             return convert(image)
     except UnidentifiedImageError as error:
@@ -75,6 +75,30 @@ def decode_image(
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UnreadableImageError(f"cannot read image {name}: {reason}") from error
+
+
+def orientation_of(path: str | os.PathLike) -> int:
+    """How EXIF says a picture has to be turned, 1 to 8; 1, not at all, where it says nothing."""
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # a file that GDAL alone reads, or EXIF data that are damaged
+        return 1
+
+
+def check_file(path: str | os.PathLike) -> None:
+    """Refuses what holds no image before a library is asked, which would wait or say less.
+
+    Raises:
+        OSError: it is not there, a pipe or a device, or an empty file.
+    """
+    found = os.stat(path)
+    if stat.S_ISDIR(found.st_mode):  # GDAL reads some; Pillow says it
+        return
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError("it is no file; a pipe would be waited for")
+    if not found.st_size:
+        raise OSError("it is empty (0 bytes)")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -16,9 +16,16 @@ from jist.data.holdout import held_out
 from jist.data.images.band_names import shown_channels
 from jist.data.images.bands import Bands
 from jist.data.images.decoding import IMAGE_SUFFIXES, Pixels, read_image
-from jist.data.images.layout import SPELLINGS, check_classes, find_splits, remarks_on
+from jist.data.images.layout import (
+    SPELLINGS,
+    check_classes,
+    find_splits,
+    remarks_on,
+    shared_by_splits,
+)
 from jist.data.images.missing import read_with_missing
 from jist.data.images.walk import directories, image_keys, say_passed_over
+from jist.data.walked import Walked
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -108,7 +115,8 @@ def load_folder(
         ValueError: `path` is no directory, or the share lies outside (0, 1).
         DataError: there is no class or one alone, a class without image, `train/` without `test/`
             or the other way round, other classes in one than in the other, splits below the
-            classes, or a symbolic link that leads round and round.
+            classes, or a symbolic link that leads round and round or to a directory of the same
+            split.
     """
     root = base / pathlib.Path(path).expanduser()
     if not path or not root.is_dir():
@@ -124,6 +132,7 @@ def load_folder(
                     f"directories, only one of them holds {sorted(differ)}"
                 )
         remarks = remarks_on(root / splits[split], class_names)
+        remarks += shared_by_splits(root, splits, class_names)
         unused = [name for name in directories(root) if name not in splits.values()]
         if unused:
             remarks.append(
@@ -165,10 +174,10 @@ def _scan(
     root: pathlib.Path, prefix: str, class_names: list[str], passed_over: Counter[str]
 ) -> tuple[list[str], np.ndarray]:
     """Keys and labels of the images in `root/prefix`."""
-    keys, counts = [], []
+    keys, counts, walked = [], [], Walked()
     for name in class_names:
         before = len(keys)
-        keys += image_keys(root, f"{prefix}{name}", passed_over)
+        keys += image_keys(root, f"{prefix}{name}", passed_over, walked)
         counts.append(len(keys) - before)
         if not counts[-1]:
             raise DataError(

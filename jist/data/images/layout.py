@@ -5,7 +5,9 @@ layouts that have no second class, or whose splits lie below the classes, are re
 that was probably meant.
 """
 
+import itertools
 import pathlib
+from collections.abc import Mapping, Sequence
 
 from jist.data.errors import DataError
 from jist.data.images.walk import directories, images_beside
@@ -90,6 +92,27 @@ def remarks_on(root: pathlib.Path, names: list[str]) -> list[str]:
             f"{root}: the classes are {', '.join(names[:5])}, and each holds "
             f"{', '.join(shared[:5])}: if these are the classes, put all their images together"
         )
+    return remarks
+
+
+def shared_by_splits(
+    root: pathlib.Path, splits: Mapping[str, str], names: Sequence[str]
+) -> list[str]:
+    """Lines on splits that hold the same directory of a class, by a symbolic link.
+
+    Args:
+        root: the directory of the splits.
+        splits: as of `find_splits`.
+        names: of the classes.
+    """
+    remarks = []
+    for one, other in itertools.combinations(splits.values(), 2):
+        same = [n for n in names if (root / one / n).samefile(root / other / n)]
+        if same:
+            remarks.append(
+                f"{root}: {one}/ and {other}/ hold the same images of {len(same)} classes "
+                f"({', '.join(same[:5])}), by symbolic links"
+            )
     return remarks
 
 

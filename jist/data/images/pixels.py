@@ -1,7 +1,7 @@
 """What values the pixels of a file hold: which are colours, and which Pillow would misread."""
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Shaped
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
@@ -13,6 +13,7 @@ READ = (
 )
 _WITHOUT_WHITE = ("I", "F")
 _BITS, _PHOTOMETRIC, _CHANNELS, _EXTRA, _KIND = 258, 262, 277, 338, 339  # numbers of TIFF tags
+_SUBFILE, _REDUCED, _MASK = 254, 1, 4  # what a further image of a TIFF is: a tag and its bits
 _NO_DATA = 42113  # GDAL's
 _KINDS = {1: "unsigned integers", 2: "signed integers", 3: "floats"}
 _WHITE_IS_ZERO = 0
@@ -27,8 +28,10 @@ def load_upright(image: Image.Image) -> Image.Image:
     """Decodes an image, and turns it as EXIF says it has to be shown.
 
     Raises:
-        ValueError: its pixels are no colours, or Pillow would misread them.
+        ValueError: its pixels are no colours, or Pillow would misread them, or pass over pages.
     """
+    if isinstance(image, TiffImageFile):
+        refuse_pages(_pages(image))
     tiles = getattr(image, "tile", ())  # of files alone, until they are decoded
     raw = tiles[0].args if tiles else ()
     raw = raw if isinstance(raw, str) else next(iter(raw or ()), "")
@@ -42,6 +45,45 @@ def load_upright(image: Image.Image) -> Image.Image:
     if isinstance(image, TiffImageFile):
         image = _as_a_picture(image)
     return ImageOps.exif_transpose(image)
+
+
+def turned(
+    pixels: Shaped[np.ndarray, "height width *rest"], orientation: int
+) -> Shaped[np.ndarray, "turned_height turned_width *rest"]:
+    """Stored pixels as EXIF's orientation, 1 to 8, says they have to be shown.
+
+    >>> turned(np.array([[1, 2], [3, 4]]), 6)
+    array([[3, 1],
+           [4, 2]])
+    """
+    if orientation in range(5, 9):
+        pixels = pixels.swapaxes(0, 1)
+    down = -1 if orientation in (3, 4, 7, 8) else 1
+    right = -1 if orientation in (2, 3, 6, 7) else 1
+    return pixels[::down, ::right]
+
+
+def refuse_pages(count: int) -> None:
+    """Refuses a TIFF of several pages: they may be bands, times or depths, and one would be read.
+
+    Raises:
+        ValueError: there are several.
+    """
+    if count > 1:
+        raise ValueError(
+            f"it holds {count} pages, and one could be read: store each in a file of its own, or "
+            "bands in one page"
+        )
+
+
+def _pages(image: TiffImageFile) -> int:
+    """How many images a TIFF holds, without smaller copies of another and without masks."""
+    count = 1
+    for frame in range(1, image.n_frames):
+        image.seek(frame)
+        count += not image.tag_v2.get(_SUBFILE, 0) & (_REDUCED | _MASK)
+    image.seek(0)
+    return count
 
 
 def _as_a_picture(image: TiffImageFile) -> Image.Image:

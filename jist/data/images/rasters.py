@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from jist.data.errors import UnreadableImageError
+from jist.data.images.decoding import check_file
+from jist.data.images.pixels import refuse_pages
 
 
 @contextlib.contextmanager
@@ -15,23 +17,29 @@ def opened(path: str | os.PathLike) -> Iterator[Any]:
 
     Raises:
         ImportError: rasterio is not installed.
-        UnreadableImageError: the file cannot be opened.
+        UnreadableImageError: the file cannot be opened, or is a TIFF of several pages.
     """
     rasterio = load_rasterio(path)
     with told(path):
+        check_file(path)
         file = rasterio.open(path)
     with file:
+        if file.driver == "GTiff":  # of which smaller copies and masks are no pages
+            try:
+                refuse_pages(len(file.subdatasets))
+            except ValueError as error:
+                raise UnreadableImageError(f"cannot read image {path}: {error}") from None
         yield file
 
 
 @contextlib.contextmanager
 def told(path: str | os.PathLike) -> Iterator[None]:
-    """Names the file in what rasterio, and a band that is not there, raise."""
+    """Names the file in what rasterio, a file or a band that cannot be read raise."""
     from rasterio.errors import RasterioError
 
     try:
         yield
-    except (RasterioError, LookupError) as error:
+    except (RasterioError, OSError, LookupError) as error:
         # GDAL's own words: rasterio often says no more than that a read has failed.
         reason = " ".join(str(error.__cause__ or error).split())
         raise UnreadableImageError(f"cannot read image {path}: {reason}") from error
@@ -53,6 +61,11 @@ def load_rasterio(wanted_for: object) -> Any:
     # Pixels are wanted here, wherever on Earth they lie.
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
     return rasterio
+
+
+def lies_on_earth(file: Any) -> bool:
+    """Whether an open file says where on Earth it lies."""
+    return file.crs is not None or not file.transform.is_identity or bool(file.gcps[0])
 
 
 def colour_bands(file: Any) -> tuple[int, ...] | None:

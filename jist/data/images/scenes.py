@@ -18,6 +18,7 @@ from jist.data.images.folder import Folder
 from jist.data.images.prepared import load_prepared
 from jist.data.images.published import PUBLISHED, RESISC45, Published
 from jist.data.images.walk import directories, image_keys, say_passed_over
+from jist.data.walked import Walked
 
 # A copy with a stray directory gets a message; other data sets share at most half of the classes.
 _MOST = 3 / 4
@@ -143,9 +144,9 @@ def _subdirectories(path: pathlib.Path) -> list[str]:
 def _scan(published: Published, split: str, found: dict[str, pathlib.Path]) -> Scenes:
     class_names = tuple(name for name in published.class_names if name in found)
     root = found[class_names[0]].parent
-    keys, files, labels, counts = [], [], [], Counter()
+    keys, files, labels, counts, walked = [], [], [], Counter(), Walked()
     for label, name in enumerate(class_names):
-        inside = list(image_keys(root, found[name].name, counts))
+        inside = list(image_keys(root, found[name].name, counts, walked))
         if not inside:
             raise DataError(f"class directory {found[name]} holds no image")
         keys += [f"{published.name}/{name}/{file.split('/', 1)[1]}" for file in inside]

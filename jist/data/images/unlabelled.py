@@ -10,6 +10,7 @@ from jist.data.errors import DataError
 from jist.data.images.decoding import IMAGE_SUFFIXES
 from jist.data.images.folder import Folder
 from jist.data.images.walk import image_keys, say_passed_over
+from jist.data.walked import Walked
 
 
 def load_unlabelled(path: str, split: str, *, base: str | os.PathLike = "") -> Folder:
@@ -25,7 +26,7 @@ def load_unlabelled(path: str, split: str, *, base: str | os.PathLike = "") -> F
 
     Raises:
         ValueError: `path` is no directory, or `split` is not "train".
-        DataError: there is no image, or a symbolic link leads round and round.
+        DataError: there is no image, or a symbolic link leads round and round or to what is there.
     """
     root = base / pathlib.Path(path).expanduser()
     if not path or not root.is_dir():
@@ -36,7 +37,7 @@ def load_unlabelled(path: str, split: str, *, base: str | os.PathLike = "") -> F
             "folder:PATH takes one directory per class"
         )
     counts: Counter[str] = Counter()
-    keys = tuple(image_keys(root, passed_over=counts))
+    keys = tuple(image_keys(root, passed_over=counts, walked=Walked()))
     if not keys:
         raise DataError(
             f"{root} holds no image; looked for files ending in "

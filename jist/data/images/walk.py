@@ -2,7 +2,8 @@
 
 Out are hidden files and directories (`.name`: also AppleDouble files, thumbnails, copies that
 notebooks keep), the directories `__MACOSX` and `@eaDir`, masks (`NAME.mask.png`, which are read
-with their image), and files of other suffixes. Symbolic links are followed.
+with their image), and files of other suffixes. Symbolic links are followed; a data set takes no
+directory twice.
 """
 
 import os
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from jist.data.errors import DataError
 from jist.data.images.decoding import IMAGE_SUFFIXES
 from jist.data.images.missing import MASK_SUFFIX
+from jist.data.walked import Walked
 
 _NO_IMAGES = frozenset({"__MACOSX", "@eaDir"})  # archives of macOS, Synology's thumbnails
 
@@ -23,7 +25,10 @@ def is_image(name: str) -> bool:
 
 
 def image_keys(
-    root: pathlib.Path, key: str = "", passed_over: Counter[str] | None = None
+    root: pathlib.Path,
+    key: str = "",
+    passed_over: Counter[str] | None = None,
+    walked: Walked | None = None,
 ) -> Iterator[str]:
     """Paths, relative to `root`, of the images in it or its sub-directory `key`, however deep.
 
@@ -31,9 +36,10 @@ def image_keys(
         root: a directory.
         key: a path below it, with slashes.
         passed_over: counts the other files by their suffixes, if given; not those that are hidden.
+        walked: directories that were walked before, to which those below are added, if given.
 
     Raises:
-        DataError: a symbolic link leads round and round.
+        DataError: a symbolic link leads round and round, or to a directory that was `walked`.
     """
     directory = root / key
     for above in pathlib.PurePath(key).parents:
@@ -41,10 +47,12 @@ def image_keys(
             raise DataError(
                 f"{directory} is a symbolic link that leads back up to {root / above}; remove it"
             )
+    if walked is not None:
+        walked.add(directory)
     for entry in _visible(directory):
         name = f"{key}/{entry.name}" if key else entry.name
         if _is_directory(entry):
-            yield from image_keys(root, name, passed_over)
+            yield from image_keys(root, name, passed_over, walked)
         elif is_image(entry.name):
             yield name
         elif passed_over is not None and not entry.name.endswith(MASK_SUFFIX):

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from jist.data.dataset import Examples
 from jist.data.errors import DataError
 from jist.data.speech.waveform import SAMPLES, SUFFIXES, read_clip, read_recording
+from jist.data.walked import Walked
 
 SILENCE = "_silence_"
 NOISE = "_background_noise_"  # recordings to mix in, no class
@@ -65,8 +66,8 @@ def load_speech(path: str | os.PathLike, split: str, *, test_share: float = 0.2)
     Raises:
         ValueError: `path` is no directory, no such split, or a share outside (0, 1).
         DataError: there is no word, a word without clip, a clip whose name shows no speaker, a list
-            that does not fit the clips (its line is named), a speaker in two splits, or an empty
-            split.
+            that does not fit the clips (its line is named), a speaker in two splits, an empty
+            split, or a word that is a symbolic link to another.
     """
     root = pathlib.Path(path).expanduser()
     if not os.fspath(path) or not root.is_dir():
@@ -82,6 +83,9 @@ def load_speech(path: str | os.PathLike, split: str, *, test_share: float = 0.2)
     )
     if not words:
         raise DataError(f"{root} holds no directory; expected one directory of clips per word")
+    walked = Walked()
+    for word in words:
+        walked.add(root / word)
     found = [_clips(root, word) for word in words]
     keys = [key for some in found for key in some]
     labels = np.repeat(np.arange(len(words), dtype=np.int32), [len(some) for some in found])

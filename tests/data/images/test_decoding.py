@@ -60,6 +60,9 @@ def test_missing_and_foreign_files_are_named(directory):
     (directory / "text.jpg").write_text("a page of text")
     with pytest.raises(UnreadableImageError, match=r"text\.jpg.*begins like none of"):
         read_image(directory / "text.jpg")
+    (directory / "empty.jpg").touch()
+    with pytest.raises(UnreadableImageError, match=r"empty\.jpg: it is empty \(0 bytes\)"):
+        read_image(directory / "empty.jpg")
 
 
 def test_postscript_under_another_name_starts_no_program(directory, monkeypatch):
@@ -285,6 +288,22 @@ def test_of_a_gif_the_first_frame_is_taken(directory):
     frames = [Image.new("L", (4, 4), level) for level in (10, 200)]
     frames[0].save(directory / "moving.gif", save_all=True, append_images=frames[1:])
     assert read_image(directory / "moving.gif").getpixel((0, 0)) == (10, 10, 10)
+
+
+def test_a_tiff_of_several_pages_is_refused_unless_they_are_copies(directory):
+    """Smaller copies and masks (NewSubfileType) say what they are."""
+    whole, small = Image.fromarray(NOISE), Image.fromarray(NOISE[::2, ::2])
+    path = directory / "pages.tif"
+    for kind, pages in ((0, 3), (2, 3), (1, 1), (4, 1), (5, 1)):
+        small.encoderinfo = {"tiffinfo": {254: kind}}
+        whole.save(path, save_all=True, append_images=[small, small])
+        if pages == 1:
+            np.testing.assert_array_equal(np.asarray(read_image(path)), NOISE)
+            continue
+        with pytest.raises(UnreadableImageError, match=r"pages\.tif: it holds 3 pages, and one"):
+            read_image(path)
+        with pytest.raises(UnreadableImageError, match="store each in a file of its own"):
+            read_with_missing(path)
 
 
 def test_sixteen_bits_of_a_sensor_are_refused_and_white_may_be_zero(directory):

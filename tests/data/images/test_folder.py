@@ -96,11 +96,40 @@ def test_hidden_and_other_files_are_passed_over(tmp_path):
 def test_a_link_that_leads_back_up_is_named(tmp_path, link, target):
     make(tmp_path / "root", "a/deep/1.png", "a/2.png", "b/1.png", "b/2.png")
     (tmp_path / "root" / link).symlink_to(tmp_path / "root" / target)
-    if (link, target) == ("up", "a"):  # a link to the same class, but not a cycle
-        assert load(tmp_path / "root").class_names == ("a", "b", "up")
+    if (link, target) == ("up", "a"):  # a class once more, but not a cycle
+        with pytest.raises(DataError, match="root/a and .*root/up are one directory, by a symb"):
+            load(tmp_path / "root")
         return
     with pytest.raises(DataError, match=f"{tmp_path}/root/.* is a symbolic link that leads back"):
         load(tmp_path / "root")
+
+
+def test_classes_from_elsewhere_are_taken_and_none_twice(tmp_path):
+    """Links to other directories, and below a class to one of another class."""
+    make(tmp_path, *(f"far/{name}/{n}.png" for name in "ab" for n in range(3)))
+    for name in "ab":
+        (tmp_path / "root").mkdir(exist_ok=True)
+        (tmp_path / "root" / name).symlink_to(tmp_path / "far" / name)
+    assert len(load(tmp_path / "root")) + len(load(tmp_path / "root", "test")) == 6
+    (tmp_path / "far" / "a" / "more").symlink_to(tmp_path / "far" / "b")
+    with pytest.raises(DataError, match="root/a/more and .*root/b are one directory"):
+        load(tmp_path / "root")
+
+
+def test_splits_of_the_same_images_are_pointed_out(tmp_path):
+    make(tmp_path, "train/a/1.png", "train/b/2.png", "val/a/3.png")
+    (tmp_path / "val" / "b").symlink_to(tmp_path / "train" / "b")
+    (tmp_path / "test").symlink_to(tmp_path / "train")
+    expected = [
+        f"{tmp_path}: {both} hold the same images of {count} classes ({names}), by symbolic links"
+        for both, count, names in (
+            ("train/ and test/", 2, "a, b"),
+            ("train/ and val/", 1, "b"),
+            ("test/ and val/", 1, "b"),
+        )
+    ]
+    for split in ("train", "test", "validation"):
+        assert load(tmp_path, split).remarks == tuple(expected)
 
 
 def test_a_link_to_itself_is_named(tmp_path):

@@ -4,8 +4,9 @@ import dataclasses
 
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 
-from jist.data import UnreadableImageError
+from jist.data import UnreadableImageError, read_image
 from jist.data.images.bands import LANDSAT_QA_PIXEL, SENTINEL2_SCL, Bands, Quality, read_bands
 
 rasterio = pytest.importorskip("rasterio", reason="the extra `geo` is not installed")
@@ -66,6 +67,50 @@ def test_clouds_by_a_quality_band_which_is_no_channel(tmp_path, quality, cloudy,
     pixels, missing = read_bands(path, scale=SCALE, quality=quality)
     assert pixels.shape == (6, 5, 4)
     np.testing.assert_array_equal(missing, np.isin(levels[0], cloudy))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
+def test_a_picture_is_turned_as_exif_says_and_its_mask_with_it(tmp_path, suffix, orientation):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    path = tmp_path / f"a.{suffix}"
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 28, 3), np.uint8)
+    Image.fromarray(pixels).save(path, exif=exif, lossless=suffix == "webp", subsampling=0)
+    expected = np.asarray(read_image(path))
+    Image.fromarray(255 * (expected[:, :, 0] > 99).astype(np.uint8)).save(tmp_path / "a.mask.png")
+    found, missing = read_bands(path, scale=(0, 255))
+    np.testing.assert_array_equal(missing, expected[:, :, 0] > 99)
+    difference = np.abs(found.astype(int) - expected)[~missing]
+    assert difference.max() <= (2 if suffix == "jpg" else 0)  # two decoders
+
+
+def test_what_lies_on_earth_is_not_turned(tmp_path):
+    """GDAL's own place for it is a tag of EXIF's name in a TIFF."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    path = tmp_path / "a.tif"
+    Image.fromarray(REFLECTANCES[0].astype(np.uint8)).save(path, exif=exif)
+    assert read_bands(path, scale=(0, 255))[0].shape == (5, 6, 1)
+    with rasterio.open(path, "r+") as file:
+        file.transform = rasterio.Affine(10, 0, 0, 0, -10, 0)
+    assert read_bands(path, scale=(0, 255))[0].shape == (6, 5, 1)
+
+
+@pytest.mark.parametrize("name", ["pages", "copies", "empty"])
+def test_several_pages_and_nothing_are_named(tmp_path, name):
+    path = tmp_path / f"{name}.tif"
+    whole = Image.fromarray(REFLECTANCES[0].astype(np.uint8))
+    small = whole.resize((2, 3))
+    small.encoderinfo = {"tiffinfo": {254: int(name == "copies")}}
+    whole.save(path, save_all=True, append_images=[small])
+    if name == "copies":
+        assert read_bands(path, scale=(0, 255))[0].shape == (6, 5, 1)
+        return
+    if name == "empty":
+        path.write_bytes(b"")
+    with pytest.raises(UnreadableImageError, match=r"empty \(0 bytes\)|it holds 2 pages, and one"):
+        read_bands(path, scale=(0, 255))
 
 
 def test_what_cannot_be_read_is_named(tmp_path):

@@ -34,3 +34,8 @@ def test_what_is_not_there_is_told(tmp_path):
     (tmp_path / "up").symlink_to(tmp_path)
     with pytest.raises(DataError, match="up is a symbolic link that leads back up"):
         load_dataset(f"images:{tmp_path}", "train")
+    (tmp_path / "up").unlink()
+    save(tmp_path / "sub" / "1.png")
+    (tmp_path / "again").symlink_to("sub")
+    with pytest.raises(DataError, match="again and .*sub are one directory, by a symbolic link"):
+        load_dataset(f"images:{tmp_path}", "train")

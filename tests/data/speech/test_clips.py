@@ -104,3 +104,6 @@ def test_bad_folders_and_arguments_are_named(tmp_path, words):
         load_speech(tmp_path / "empty", "train")
     with pytest.raises(DataError, match="holds no directory"):
         load_speech(tmp_path / "empty" / "up", "train")
+    (tmp_path / "empty" / "down").symlink_to("up")
+    with pytest.raises(DataError, match="down and .*up are one directory, by a symbolic link"):
+        load_speech(tmp_path / "empty", "train")
