@@ -131,6 +131,7 @@ def main(options: PretrainOptions) -> None:
         accumulate=options.accumulate,
         mesh=cores_mesh(options),
     )
+    run_directory.note_devices("pretrain", pretraining.mesh.size, options.epochs)
     masks = natural_masks(options, preprocessing, options.seed) if options.natural else None
     given = dataset, pretraining, masks
     channels = dataset.channels + (masks is not None)

@@ -201,6 +201,7 @@ def train_head(
     if own is not None:
         examples["validation"] = own.examples()
     temperature_examples = examples["validation"] or examples["spared"]
+    run.note_devices(training.name, strategy.mesh.size, head.epochs)
     tags = {"strategy": how.strategy, "workers": how.workers, "ratio": ratio}
     with MetricsLog(run.path, training.name, tags) as log:
         history = trainer.train(

@@ -14,7 +14,8 @@ from jax.experimental import multihost_utils
 
 from experiments.command.errors import UsageError
 from experiments.runs.hub import REVISION
-from jist.metrics import read_summary
+from experiments.runs.remarks import say_once
+from jist.metrics import read_metrics, read_summary
 from jist.models.fields import shown
 from jist.staging import write_text
 
@@ -23,6 +24,7 @@ DIGEST = "_sha256"
 FEATURES = "features_dir"
 COMMAND = "command"
 WORKING_DIRECTORY = "working_directory"
+DEVICES = "trained_on_devices"
 # Why no run is resumed with another value.
 REASONS = {"own_validation": "data of only one of them bring a validation split"}
 # Descriptors of the locks that this process holds; any end of the process releases them.
@@ -109,6 +111,31 @@ class RunDirectory:
             noted = os.path.relpath(kept, run) if near else str(kept)
             write_json(self.path / "config.json", config | {FEATURES: noted})
 
+    def note_devices(self, training: str, count: int, epochs: int) -> None:
+        """Records how many devices share a training, and says so where it goes on with others.
+
+        What is learned depends on their number by rounding alone.
+
+        Args:
+            training: its name.
+            count: of the devices.
+            epochs: of the training; nothing is written of one that has them all.
+        """
+        there = read_metrics(self.path) if (self.path / "metrics.jsonl").exists() else []
+        done = sum(metrics["run"] == training for metrics in there)
+        if jax.process_index() == 0 and done < epochs:
+            config = read_json(self.path / "config.json")
+            noted = config.get(DEVICES, {})
+            before = noted.get(training, count)
+            if before != count:
+                say_once(
+                    f"the training goes on with {count} device(s) in place of {before}: the same "
+                    "results up to rounding"
+                )
+            if noted.get(training) != count:
+                config[DEVICES] = noted | {training: count}
+                write_json(self.path / "config.json", config)
+
     def results(self) -> dict[str, dict[str, Any]]:
         """The results that are there, by the name of the training."""
         file = self.path / "summary.json"
@@ -130,7 +157,7 @@ class RunDirectory:
 
 def without_notes(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration in a `config.json`, without what is only noted there."""
-    notes = (FEATURES, COMMAND, WORKING_DIRECTORY, REVISION)
+    notes = (FEATURES, COMMAND, WORKING_DIRECTORY, REVISION, DEVICES)
     return {n: of for n, of in config.items() if n not in notes and not n.endswith(DIGEST)}
 
 

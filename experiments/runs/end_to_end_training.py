@@ -90,6 +90,7 @@ def train_end_to_end(
     say_batch(config["batch_size"], options.batch_size, how.workers, len(labels))
     directory = RunDirectory(options.run_dir, {"experiment": name} | config, reasons=REASONS)
     directory.pin(dict(pinned))
+    directory.note_devices(name, strategy.mesh.size, options.epochs)
     test, validation = others["test"], others.get("validation")
     temperature_examples = validation or others.get("calibration")
     checkpoints = options.run_dir / "checkpoints"

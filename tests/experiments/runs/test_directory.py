@@ -16,6 +16,7 @@ from experiments.runs.directory import (
     write_json,
 )
 from experiments.runs.plan import Plan
+from experiments.runs.remarks import say_once
 from jist.metrics import SummaryError
 from jist.models.fields import FieldError
 
@@ -70,6 +71,20 @@ def test_features_far_away_are_noted_as_they_are_and_change_no_configuration(tmp
     RunDirectory(tmp_path / "runs/r", {"mask_ratio": 0.5})
     (tmp_path / "far").rmdir()
     assert features_of(run.path) == run.path / "features"
+
+
+def test_other_devices_are_told_once_and_change_no_configuration(tmp_path, capsys):
+    run = RunDirectory(tmp_path / "r", {"mask_ratio": 0.5})
+    (run.path / "metrics.jsonl").write_text('{"run": "a", "epoch": 1}\n')
+    say_once.cache_clear()
+    for training, count, epochs in (("a", 4, 2), ("b", 2, 2), ("a", 4, 2), ("a", 3, 1)):
+        run.note_devices(training, count, epochs)
+    assert capsys.readouterr().out == ""  # the last has all epochs
+    for count in (3, 3):
+        run.note_devices("a", count, 2)
+    said = "note: the training goes on with 3 device(s) in place of 4: the same results up to"
+    assert capsys.readouterr().out == f"{said} rounding\n"
+    RunDirectory(tmp_path / "r", {"mask_ratio": 0.5})
 
 
 def test_results_are_added_one_by_one(tmp_path):
