@@ -14,6 +14,7 @@ from conversion.preprocessing import RESAMPLING
 from conversion.resnet_names import RESNET_NAMINGS
 from conversion.writer import blank, write_safetensors
 from jist.models import weights
+from jist.models.shipped import locate
 from jist.models.storage import read_config, staged
 from jist.staging import replaced
 
@@ -27,7 +28,8 @@ def export(
     """Writes a directory of jist under the names of `to`.
 
     Args:
-        directory: what `convert` or `jist.models.save_encoder` wrote.
+        directory: what `convert` or `jist.models.save_encoder` wrote, or the name of a shipped
+            encoder.
         destination: a directory for "huggingface", a `.pth` file for the others.
         to: "facebook", "huggingface" or "torchvision" (for a ResNet-50).
         overwrite: whether the destination is replaced.
@@ -39,6 +41,7 @@ def export(
         ConversionError: the directory is damaged, or has no names in `to`.
         FileExistsError: the destination exists.
     """
+    directory = locate(directory)
     config = read_config(directory, "encoder.safetensors", "jist.models.save_encoder")
     if config.get("format") not in (weights.FORMAT, weights.RESNET_FORMAT):
         raise ConversionError(

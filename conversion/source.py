@@ -18,6 +18,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from conversion.errors import ConversionError, some
+from jist.models.shipped import locate
 
 WRAPPERS = ("model", "state_dict", "model_state_dict")
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -71,7 +72,7 @@ def open_source(name: str) -> Source:
         ConversionError: there is no such thing, it is damaged, it holds more than tensors, or
             reading it needs a package that is not installed.
     """
-    path = pathlib.Path(name).expanduser()
+    path = locate(pathlib.Path(name).expanduser())
     if path.is_dir():
         return _open_directory(path, "Hugging Face directory")
     if path.is_file():

@@ -22,7 +22,7 @@ from jist.models.mae import MAE
 from jist.models.positions import resize_positions
 from jist.models.preprocessing import Preprocessing
 from jist.models.resnet import ResNet50
-from jist.models.shipped import locate, shipped_encoders
+from jist.models.shipped import DIRECTORY, locate, shipped_encoders
 from jist.models.storage import (
     ModelFileError,
     check_depth,
@@ -185,15 +185,17 @@ def load_mae(directory: str | os.PathLike, *, dtype: DTypeLike = jnp.float32) ->
     """Rebuilds a masked autoencoder from its directory.
 
     Args:
-        directory: what `save_mae`, or `python -m conversion` of a source with a decoder, wrote.
+        directory: what `save_mae`, or `python -m conversion` of a source with a decoder, wrote. Of
+            a shipped encoder, which has no decoder, that is said.
         dtype: compute type; parameters are float32.
 
     Raises:
         FileNotFoundError: a file is missing, `decoder.safetensors` included.
         ValueError: as `load_encoder`; or the decoder's number of heads is not known.
     """
-    directory = pathlib.Path(directory)
-    config = read_config(directory, "decoder.safetensors", "jist.models.save_mae")
+    directory = locate(directory)
+    none = " (shipped encoders have no decoder)" if directory.parent == DIRECTORY else ""
+    config = read_config(directory, "decoder.safetensors", "jist.models.save_mae", otherwise=none)
     _expect(config, FORMAT, directory)
     where = f"{directory / 'config.json'}: "
     if not isinstance(config.get("decoder"), dict):

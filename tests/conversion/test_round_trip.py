@@ -9,6 +9,7 @@ from conversion.__main__ import main
 from conversion.names import VIT_NAMINGS
 from conversion.resnet_names import RESNET_NAMINGS
 from jist.models import DecoderConfig, load_mae, save_encoder, save_mae
+from jist.models.shipped import locate
 
 torch = pytest.importorskip("torch", reason="PyTorch, of the extra `convert`, writes the sources")
 
@@ -134,8 +135,18 @@ def test_bad_ways_back(mae, tmp_path, capsys):
     file.write_bytes(file.read_bytes()[:-8])
     assert "damaged" in refused(jist, tmp_path / "o", "facebook")
     assert not (tmp_path / "o").exists()
-    assert main([str(jist), str(tmp_path / "out")]) == 1
-    assert "--to" in capsys.readouterr().err
+    for given in (str(jist), "mae-nano-cifar10"):
+        assert main([given, str(tmp_path / "out")]) == 1
+        assert "is a jist directory already; with --to" in capsys.readouterr().err
+
+
+def test_a_shipped_encoder_leaves_by_its_name(tmp_path):
+    out = tmp_path / "nano"
+    assert main(["mae-nano-cifar10", str(out), "--to", "huggingface"]) == 0
+    assert main([str(out), str(tmp_path / "again"), "--heads", "3"]) == 0
+    stored = load_file(locate("mae-nano-cifar10") / "encoder.safetensors")
+    found = load_file(tmp_path / "again" / "encoder.safetensors")
+    assert_same(found, {name: of.float() for name, of in stored.items()})
 
 
 @pytest.mark.parametrize("naming", [*VIT_NAMINGS, *RESNET_NAMINGS], ids=lambda n: n.name)

@@ -161,6 +161,8 @@ def test_encoder_alone_is_no_mae(mae, tmp_path):
     # A shipped encoder has no decoder, so their names are not among what is allowed.
     with pytest.raises(FileNotFoundError, match=r"decoder\.safetensors is missing; [^,]*$"):
         load_mae(tmp_path / "encoder")
+    with pytest.raises(FileNotFoundError, match=r"nano-cifar10: decoder\..*have no decoder"):
+        load_mae("mae-nano-cifar10")
 
 
 def test_existing_directories_are_left_alone(mae, directory):
