@@ -10,11 +10,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import IO, Any
 
 GRACE = 10.0  # seconds between asking a process to end and ending it
+WITHOUT_PARTNER = (1, -signal.SIGABRT)  # how a process ends that has lost another; by JAX itself
 PROCESS_BYTES = 128 * 2**20  # of its own, that one takes when it has imported JAX
 OWN_FILES, FILES = 32, 2  # that the launcher has open itself, and for each process
 
@@ -62,7 +63,7 @@ class Children:
 
         Returns:
             The exit code, 0 or that of the first that failed (128 + N if signal N ended it), and
-            how many have failed by then.
+            how many have failed of themselves by then.
         """
         printers: list[threading.Thread] = []
         own = ["--coordinator", coordinator, "--num-processes", str(processes)]
@@ -95,11 +96,12 @@ class Children:
             codes = {index: child.poll() for index, child in self._children.items()}
             failed = {index: code for index, code in codes.items() if code}
             if failed:
-                index, code = next(iter(failed.items()))
+                own = failed_first(failed)
+                index, code = next(iter(own.items()))
                 if code < 0 and not self.told:
                     why = signal.Signals(-code).name
                     print(f"process {index} was ended by {why}", file=sys.stderr, flush=True)
-                return code if code > 0 else 128 - code, len(failed)
+                return code if code > 0 else 128 - code, len(own)
             if None not in codes.values():
                 return 0, 0
             time.sleep(0.05)
@@ -116,6 +118,26 @@ class Children:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
+
+
+def failed_first(codes: Mapping[int, int]) -> dict[int, int]:
+    """Which of some processes failed of themselves, of all that have failed within a moment.
+
+    When one is killed, or refuses its options, the others end at once, too.
+
+    Args:
+        codes: how each process that failed has ended: its exit code, or -N for signal N.
+
+    Returns:
+        Those that have ended otherwise than for lack of a partner; else one of them.
+
+    >>> failed_first({0: 1, 1: -6, 2: -9, 3: 1})
+    {2: -9}
+    >>> failed_first({0: 1, 3: 1})
+    {0: 1}
+    """
+    own = {index: code for index, code in codes.items() if code not in WITHOUT_PARTNER}
+    return own or dict([next(iter(codes.items()))])
 
 
 def _start(command: Sequence[str], here: int, environment: dict[str, str]) -> subprocess.Popen[str]:

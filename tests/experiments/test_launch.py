@@ -364,6 +364,31 @@ sys.exit(2 if processes == 3 else 0)
     ]
 
 
+def test_who_ends_with_the_one_that_died_is_not_left_out(tmp_path, capfd, monkeypatch):
+    """Others end for lack of it before the launcher looks again: one alone is missing."""
+    body = """
+processes = int(sys.argv[-3])
+if processes == 3 and index == 2:
+    os.kill(os.getpid(), signal.SIGKILL)
+sys.exit(1 if processes == 3 else 0)
+"""
+    looked, sleep = [], time.sleep
+
+    def poll(child):
+        sleep(0 if looked else 3)  # until all have ended
+        looked.append(child)
+        return ended(child)
+
+    ended = subprocess.Popen.poll
+    monkeypatch.setattr(subprocess.Popen, "poll", poll)
+    monkeypatch.setenv("PYTHONPATH", str(script(tmp_path, body)))
+    assert launch.launch(3, ["child"], max_restarts=1, elastic=True) == 0
+    assert capfd.readouterr().err.splitlines() == [
+        "process 2 was ended by SIGKILL",
+        "a process ended with exit code 137: starting all again, 1 of 1, in 2 processes",
+    ]
+
+
 def on_host(index, port, path, *, timeout=30):
     return subprocess.Popen(
         [
