@@ -1,28 +1,31 @@
-r"""Kills, damages and resumes small trainings, and counts what survives.
+r"""Kills, fills, damages and resumes small trainings, and counts what survives.
 
     python -m experiments.chaos --minutes 10 --out runs/chaos.json
 
 A training on the digits runs once undisturbed. Then, in every trial, a copy of it is begun, killed
-with SIGKILL at a random moment, damaged in a random way, and started again by the same command.
-`same bits`: it ends with the undisturbed metrics in every epoch. `told`: it stops with one line and
-exit code 1, so that nothing false comes out. Anything else is `lost`, and its output is written
-down. Expected: as long as `--minutes` says, 4 trials a minute on 2 CPU cores.
+with SIGKILL after a random epoch, damaged in a random way, and started again by the same command;
+or no file may grow beyond a random size (`no space left`), which it has to tell, and may in the
+second call. `same bits`: it ends with the undisturbed metrics in every epoch. `told`: it stops with
+one line and exit code 1, so that nothing false comes out. Anything else is `lost`, and its output
+is written down. Features are there already but where the kill falls before the first epoch.
+Expected: as long as `--minutes` says, 4 trials a minute on 2 CPU cores.
 """
 
 import dataclasses
 import pathlib
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
+from experiments.bench.hardware import commit, machine
 from experiments.command.cli import Options, run
 from experiments.figures.trials import print_trials
-from experiments.runs.directory import write_json
+from experiments.runs.directory import command_line, write_json
 from jist.metrics import read_metrics
 
 COMMAND = (
@@ -30,6 +33,14 @@ COMMAND = (
     *("--local-steps", "5"),
 )
 OUTCOMES = ("same bits", "told", "lost")
+FULL = "no space left"
+# Limits itself, and becomes another program. (JAX objects to a fork, which could do it, too.)
+LIMITED = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, 2 * (int(sys.argv[1]),))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+FULL_BYTES = (3.0, 5.9)  # powers of ten: from less than a config.json to a chunk of features
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,13 +60,16 @@ class ChaosOptions(Options):
 def main(options: ChaosOptions) -> None:
     """Tries, counts, prints and writes."""
     chance = random.Random(options.seed)
-    trials = []
+    found: dict[str, Any] = {"command": command_line(), "commit": commit(), "machine": machine()}
+    found["trials"] = []
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as base:
-        whole = pathlib.Path(base, "whole")
-        begun = time.monotonic()
-        command = (*COMMAND, "--epochs", str(options.epochs), "--run-dir")
-        code, said = train(command, whole)
-        took = time.monotonic() - begun
+        training = (*COMMAND, "--epochs", str(options.epochs), "--run-dir")
+        whole, run_dir = pathlib.Path(base, "whole"), pathlib.Path(base, "trial")
+        start, child = time.monotonic(), begun(training, whole)
+        wait_for(child, whole, 1)
+        first = time.monotonic() - start
+        code, said = ended(child)
         if code != 0:
             raise RuntimeError(
                 f"the undisturbed training ends with exit code {code}: {said[-300:]}"
@@ -63,14 +77,17 @@ def main(options: ChaosOptions) -> None:
         expected = curve(whole)
         end = time.monotonic() + 60 * options.minutes
         while time.monotonic() < end:
-            name = chance.choice([*DAMAGES])
-            after = chance.uniform(0.3, 1) * took
-            trial = attempt(command, pathlib.Path(base, "trial"), name, after, expected, chance)
-            trials.append(trial)
-            print(f"{name}, killed after {after:.1f} s: {trial['outcome']}", flush=True)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(options.out, {"command": command, "undisturbed_seconds": took, "trials": trials})
-    print_trials(trials, "damage", "damage beside the kill", OUTCOMES)
+            name, after = chance.choice([FULL, *DAMAGES]), chance.randrange(options.epochs)
+            shutil.rmtree(run_dir, ignore_errors=True)
+            if after:
+                shutil.copytree(whole / "features", run_dir / "features")
+            moment = (after, chance.uniform(0.1, 0.3 if after else first))
+            trial = attempt(training, run_dir, name, moment, expected, chance)
+            found["trials"].append(trial)
+            write_json(options.out, found)
+            print(f"{name}, after epoch {trial['epochs_reached']}: {trial['outcome']}", flush=True)
+    write_json(options.out, found)
+    print_trials(found["trials"], "damage", "damage beside the kill", OUTCOMES)
     print(f"written: {options.out}")
 
 
@@ -78,47 +95,72 @@ def attempt(
     command: Sequence[str],
     run_dir: pathlib.Path,
     name: str,
-    after: float,
+    moment: tuple[int, float],
     expected: list,
     chance: random.Random,
 ) -> dict:
-    """One trial, in a directory that is made anew."""
-    shutil.rmtree(run_dir, ignore_errors=True)
-    train(command, run_dir, killed_after=after)
+    """One trial.
+
+    Args:
+        command: of the training.
+        run_dir: its directory.
+        name: of the damage.
+        moment: the epoch after which it is killed, and so many seconds later.
+        expected: the undisturbed curve.
+        chance: decides the damage.
+    """
+    full = name == FULL
+    child = begun(command, run_dir, round(10 ** chance.uniform(*FULL_BYTES)) if full else None)
+    if not full:
+        wait_for(child, run_dir, moment[0])
+        time.sleep(moment[1])
+        child.kill()
+    code, said = ended(child)
     reached = len(curve(run_dir))
-    hit = DAMAGES[name](run_dir, chance)
-    code, said = train(command, run_dir)
-    if code == 0 and curve(run_dir) == expected:
+    hit = code != 0 if full else DAMAGES[name](run_dir, chance)
+    lost = full and code != 0 and not tells(code, said)
+    if not lost:
+        code, said = ended(begun(command, run_dir))
+    if not lost and code == 0 and curve(run_dir) == expected:
         outcome = OUTCOMES[0]
-    elif code == 1 and len([line for line in said.splitlines() if line.startswith("error: ")]) == 1:
-        outcome = OUTCOMES[1] if "Traceback" not in said else OUTCOMES[2]
     else:
-        outcome = OUTCOMES[2]
-    lines = said.splitlines() if outcome != OUTCOMES[0] else []
+        outcome = OUTCOMES[1] if not lost and tells(code, said) else OUTCOMES[2]
     return {
         "damage": name if hit else "none: nothing there yet",
-        "killed_after_s": round(after, 2),
         "epochs_reached": reached,
         "outcome": outcome,
-        "said": lines[-5:],
+        "said": said.splitlines()[-5:] if outcome != OUTCOMES[0] else [],
     }
 
 
-def train(
-    command: Sequence[str], run_dir: pathlib.Path, killed_after: float | None = None
-) -> tuple[int, str]:
-    """Runs the training to its end, or to its death: exit code and what it said."""
-    child = subprocess.Popen(
-        [sys.executable, *command, str(run_dir)],
+def tells(code: int, said: str) -> bool:
+    """Whether a training that failed says why in one line."""
+    errors = [line for line in said.splitlines() if line.startswith("error: ")]
+    return code == 1 and len(errors) == 1 and "Traceback" not in said
+
+
+def begun(
+    command: Sequence[str], run_dir: pathlib.Path, most_bytes: int | None = None
+) -> subprocess.Popen[str]:
+    """The training, of which no file may grow beyond `most_bytes`."""
+    limited = [] if most_bytes is None else ["-c", LIMITED, str(most_bytes), sys.executable]
+    return subprocess.Popen(
+        [sys.executable, *limited, *command, str(run_dir)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    try:
-        said, _ = child.communicate(timeout=killed_after)
-    except subprocess.TimeoutExpired:
-        child.send_signal(signal.SIGKILL)
-        said, _ = child.communicate()
+
+
+def wait_for(child: subprocess.Popen[str], run_dir: pathlib.Path, epochs: int) -> None:
+    """Waits until a training has so many epochs, or has ended."""
+    while child.poll() is None and len(curve(run_dir)) < epochs:
+        time.sleep(0.02)
+
+
+def ended(child: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit code, and what it said."""
+    said, _ = child.communicate()
     return child.returncode, said
 
 

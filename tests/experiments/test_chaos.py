@@ -52,14 +52,57 @@ def test_a_damage_changes_one_file_and_says_where_there_is_none(tmp_path, name):
     ],
 )
 def test_outcomes_are_told_apart(tmp_path, monkeypatch, code, epochs, said, outcome):
-    def train(command, run_dir, killed_after=None):
-        a_run(run_dir, 1 if killed_after else epochs)
-        return code, said
-
-    monkeypatch.setattr(chaos, "train", train)
-    trial = chaos.attempt((), tmp_path / "r", "nothing", 1.0, EXPECTED, random.Random(0))
+    calls = stand_in(monkeypatch, [(-9, 1, ""), (code, epochs, said)])
+    trial = chaos.attempt((), tmp_path / "r", "nothing", (1, 0.0), EXPECTED, random.Random(0))
     assert trial["outcome"] == outcome
-    assert trial["epochs_reached"] == 1
+    assert (trial["epochs_reached"], calls) == (1, [None, None])
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "damage", "outcome"),
+    [
+        (1, "error: File too large: 'x'\n", chaos.FULL, "same bits"),
+        (0, "", "none: nothing there yet", "same bits"),
+        (1, "Traceback ...\nerror: x\n", chaos.FULL, "lost"),
+        (134, "", chaos.FULL, "lost"),
+    ],
+)
+def test_what_cannot_be_written_must_be_told(tmp_path, monkeypatch, code, said, damage, outcome):
+    calls = stand_in(monkeypatch, [(code, 1 if code else 2, said), (0, 2, "")])
+    trial = chaos.attempt((), tmp_path / "r", chaos.FULL, (1, 0.0), EXPECTED, random.Random(0))
+    assert (trial["damage"], trial["outcome"]) == (damage, outcome)
+    assert 1000 <= calls[0] < 10**6
+    assert calls[1:] == ([] if outcome == "lost" else [None])
+
+
+def stand_in(monkeypatch, runs):
+    """Trainings that end as they are given; returns the sizes that their files may have."""
+    calls = []
+
+    class Child:
+        def __init__(self, command, run_dir, most_bytes=None):
+            self.returncode, epochs, self.said = runs[len(calls)]
+            calls.append(most_bytes)
+            a_run(run_dir, epochs)
+
+        def poll(self):
+            return self.returncode
+
+        def kill(self):
+            pass
+
+        def communicate(self):
+            return self.said, None
+
+    monkeypatch.setattr(chaos, "begun", Child)
+    return calls
+
+
+def test_no_file_of_a_training_grows_beyond_what_it_may(tmp_path):
+    write = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text('x' * 2000)"
+    code, said = chaos.ended(chaos.begun(("-c", write), tmp_path / "x", 1000))
+    assert (code, "File too large" in said) == (1, True)
+    assert (tmp_path / "x").stat().st_size == 1000
 
 
 def test_the_command_trains_and_writes_what_it_counts(tmp_path, monkeypatch):
@@ -70,4 +113,4 @@ def test_the_command_trains_and_writes_what_it_counts(tmp_path, monkeypatch):
     run_with_others("chaos", words, monkeypatch)
     written = json.loads((tmp_path / "chaos.json").read_text())
     assert written["trials"] == []
-    assert written["undisturbed_seconds"] > 0
+    assert written["commit"]
