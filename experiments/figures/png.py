@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+import warnings
 
 from matplotlib.figure import Figure
 
@@ -17,7 +18,10 @@ def write(figure: Figure, path: pathlib.Path, *, dpi: int = 150) -> None:
         dpi: dots per inch.
     """
     drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=dpi)
+    with warnings.catch_warnings():
+        # Said where finding a place takes more than a second, as on a busy machine.
+        warnings.filterwarnings("ignore", 'Creating legend with loc="best" can be slow')
+        figure.savefig(drawn, format="png", dpi=dpi)
     if path.is_file() and path.read_bytes() == drawn.getvalue():
         return  # of a finished run, which may be on a read-only mount
     path.parent.mkdir(parents=True, exist_ok=True)
