@@ -36,7 +36,7 @@ from experiments.figures.choice import chosen_training
 from experiments.runs.deployable import Deployable, deployable
 from experiments.runs.example import example_script, rows_script
 from experiments.runs.trained import open_run
-from jist.export import WEIGHTS, write_onnx, write_stablehlo, write_tensors
+from jist.export import WEIGHTS, check_converter, write_onnx, write_stablehlo, write_tensors
 from jist.masking import patches_kept
 
 # By format, as what weights are stored: 8-bit numbers with their scales are no encoder that scripts
@@ -89,6 +89,8 @@ def main(options: ExportOptions) -> None:
         )
     if options.out.exists():
         raise UsageError(f"out={options.out} exists; exports are written to a new directory")
+    if options.format == "onnx":
+        check_converter()  # before images are encoded
     opened = open_run(options.run_dir, options.data_dir)
     training = chosen_training(opened, options.run_dir, options.training, options.checkpoint)
     asked = options.mask_ratio

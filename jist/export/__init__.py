@@ -3,7 +3,7 @@
 from jist.export.classify import Deployed, classify
 from jist.export.convolutions import architecture, torch_tensors
 from jist.export.folded import folded_layers
-from jist.export.onnx import ConversionError, write_onnx
+from jist.export.onnx import ConversionError, check_converter, write_onnx
 from jist.export.stablehlo import write_stablehlo
 from jist.export.tensors import write_tensors
 from jist.export.weights import WEIGHTS
@@ -13,6 +13,7 @@ __all__ = [
     "ConversionError",
     "Deployed",
     "architecture",
+    "check_converter",
     "classify",
     "folded_layers",
     "torch_tensors",

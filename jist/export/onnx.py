@@ -6,6 +6,7 @@ shapes in between is wrong even so where a last block is computed for CLS alone,
 ONNX Runtime would put results into buffers of another size.
 """
 
+import importlib.util
 import logging
 import pathlib
 
@@ -14,10 +15,25 @@ import jax
 from jist.export.classify import Deployed, classify
 
 FILE = "model.onnx"
+NEEDED = ("onnx", "jax2onnx", "onnxruntime")
 
 
 class ConversionError(RuntimeError):
     """The converter is not there."""
+
+
+def check_converter() -> None:
+    """Checks that what converts, and what runs the graph, are installed.
+
+    Raises:
+        ConversionError: one is not.
+    """
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConversionError(
+            f"ONNX needs what is not installed ({', '.join(missing)}): pip install '.[onnx]' && "
+            "pip install --no-deps jax2onnx==0.17.1 (by itself it asks for an older Orbax)"
+        )
 
 
 def write_onnx(deployed: Deployed, directory: pathlib.Path, visible: int) -> None:
@@ -29,18 +45,14 @@ def write_onnx(deployed: Deployed, directory: pathlib.Path, visible: int) -> Non
         visible: patches K that are given of every image, with padding.
 
     Raises:
-        ConversionError: jax2onnx is not installed.
+        ConversionError: as `check_converter`.
     """
     for name in ("jax2onnx", "onnx_ir"):  # a line for every library that is not installed
         logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        import onnx  # pyright: ignore[reportMissingImports]
-        from jax2onnx import to_onnx  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise ConversionError(
-            f"ONNX needs a package that is not installed ({error.name}): pip install '.[onnx]' && "
-            "pip install --no-deps jax2onnx==0.17.1 (by itself it asks for an older Orbax)"
-        ) from error
+    check_converter()
+    import onnx  # pyright: ignore[reportMissingImports]
+    from jax2onnx import to_onnx  # pyright: ignore[reportMissingImports]
+
     arguments = deployed.shapes("batch", visible)
     names = [["x", "keep"][i] for i in range(len(arguments))]
     graph = to_onnx(

@@ -20,7 +20,7 @@ from experiments.export import ExportOptions
 from experiments.runs import deployable
 from experiments.runs.images import ImageInputs
 from jist.data import DataError
-from jist.export import Deployed
+from jist.export import ConversionError, Deployed, onnx
 from jist.features import cls_vectors
 from jist.features.by_length import ByLength
 from jist.features.visible import natural_keep
@@ -174,6 +174,14 @@ def test_an_onnx_graph_is_what_jist_is(of_images, arrays, tmp_path):
         given = {"run_dir": of_images / "run", "out": out, "format": "onnx", "weights": weights}
         experiments.export.main(ExportOptions(**given))  # which checks it
         assert (out / "model.onnx").stat().st_size < share * size
+
+
+def test_a_converter_that_is_not_installed_is_told_before_anything_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments.export, "open_run", lambda *_: pytest.fail("it is opened"))
+    monkeypatch.setattr(onnx, "NEEDED", ("numpy", "no_such_package"))
+    given = ExportOptions(run_dir=tmp_path, out=tmp_path / "new", format="onnx")
+    with pytest.raises(ConversionError, match=r"not installed \(no_such_package\): pip install"):
+        experiments.export.main(given)
 
 
 def test_a_network_leaves_where_its_images_have_not_come(of_images, arrays):
