@@ -3,6 +3,7 @@
 from jist.models.bands import select_bands
 from jist.models.classifier import Classifier
 from jist.models.decoder import DecoderConfig
+from jist.models.group_norm import GroupNorm
 from jist.models.mae import MAE
 from jist.models.mlp import MLP
 from jist.models.neurons import name_neurons, unnamed
@@ -38,6 +39,7 @@ __all__ = [
     "Classifier",
     "DecoderConfig",
     "Encoder",
+    "GroupNorm",
     "ImageClassifier",
     "LinearProbe",
     "MAEEncoder",

@@ -10,12 +10,15 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from jist.models.mixup import mixed
 from jist.ragged import batch_shapes
 from jist.strategies.local import Examples, Loss, softmax_cross_entropy
 from jist.tasks.task import Task
 
 
-def classification(*, label_smoothing: float = 0.0, examples_at_once: int = 8192) -> Task:
+def classification(
+    *, label_smoothing: float = 0.0, mixtures: bool = False, examples_at_once: int = 8192
+) -> Task:
     """Softmax cross-entropy in nats, and accuracy, which chooses the best epoch.
 
     Examples are {"x": [N, ...], "y": i32 [N]}; "x" may be a tree of arrays. The model maps "x" to
@@ -24,6 +27,8 @@ def classification(*, label_smoothing: float = 0.0, examples_at_once: int = 8192
     Args:
         label_smoothing: share e of the target that is spread over all classes, in [0, 1) (Szegedy
             et al., arXiv 1512.00567, §7); of the reported loss as well.
+        mixtures: whether the loss is that of mixtures of the examples, which the model draws in
+            training mode (`jist.models.Classifier`).
         examples_at_once: as of `Task`.
 
     Raises:
@@ -32,7 +37,7 @@ def classification(*, label_smoothing: float = 0.0, examples_at_once: int = 8192
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
     return Task(
-        _smoothed(label_smoothing) if label_smoothing else softmax_cross_entropy,
+        _loss(label_smoothing, mixtures),
         _correct,
         _accuracy,
         best="accuracy",
@@ -41,14 +46,26 @@ def classification(*, label_smoothing: float = 0.0, examples_at_once: int = 8192
     )
 
 
-def _smoothed(smoothing: float) -> Loss:
+def _loss(smoothing: float, mixtures: bool) -> Loss:
+    if not smoothing and not mixtures:
+        return softmax_cross_entropy
+
+    def mixed_cross_entropy(model: nnx.Module, batch: Examples) -> Float[Array, ""]:
+        mixture = model.mixture(len(batch["y"]))  # type: ignore[operator]  # a `Classifier`
+        logits = model(batch["x"], mixture)  # type: ignore[operator]
+        classes = jax.nn.one_hot(batch["y"], logits.shape[-1])
+        targets = optax.smooth_labels(classes, smoothing)
+        if mixture is not None:
+            targets = mixed(targets, mixture)
+        return optax.softmax_cross_entropy(logits, targets).mean()
+
     def smoothed_cross_entropy(model: nnx.Module, batch: Examples) -> Float[Array, ""]:
         logits = model(batch["x"])  # type: ignore[operator]  # any classifier module
         classes = jax.nn.one_hot(batch["y"], logits.shape[-1])
         targets = optax.smooth_labels(classes, smoothing)
         return optax.softmax_cross_entropy(logits, targets).mean()
 
-    return smoothed_cross_entropy
+    return mixed_cross_entropy if mixtures else smoothed_cross_entropy
 
 
 def _correct(model: nnx.Module, batch: Examples) -> dict[str, Any]:
