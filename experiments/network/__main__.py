@@ -15,8 +15,9 @@ its delay, and seconds are divided by k. Before every cell all links must reach 
 
 VLDB 2022, Table 1 and Figure 2. What a training learns does not depend on the link: accuracy after
 every round is computed once, in one process, and the nodes' losses must agree with it. Accuracies
-are of the test examples, as in the paper. Writes `results.json`, `figure-2.png` and `map.png`; what
-an earlier call has measured is kept. Expected for the first command: four minutes on two CPU cores.
+are of the test examples, as in the paper; with `--learning-rates` each strategy has the rate that
+suits it on held-out training examples. Writes `results.json`, `figure-2.png` and `map.png`; what an
+earlier call has measured is kept. Expected for the first command: four minutes on two CPU cores.
 """
 
 import dataclasses
@@ -37,6 +38,7 @@ from experiments.network.cluster import Cluster
 from experiments.network.curves import curve
 from experiments.network.links import UNSHAPED, Link, dilation, parse_delay, parse_rate
 from experiments.network.options import NetworkOptions
+from experiments.network.rates import choose
 from experiments.network.tables import print_table
 from experiments.network.training import Training
 from experiments.runs.directory import differences, lock, read_json, write_json
@@ -62,6 +64,7 @@ def main(options: NetworkOptions) -> None:
     train = {"x": data["x"], "y": data["y"]}
     test = {"x": data["test_x"], "y": data["test_y"]}
     curves: dict[str, Any] = {}
+    rates: dict[str, Any] = {}
     found: list[dict[str, Any]] = []
     for nodes in options.nodes:
         for strategy in dict.fromkeys((*options.strategies, *options.torch)):
@@ -73,6 +76,8 @@ def main(options: NetworkOptions) -> None:
                 examples=train,
             )
             name = f"{strategy}-{nodes}"
+            if options.learning_rates:
+                training, rates[name] = at_its_rate(training, options, name)
             print(f"{name}: accuracy after every round", flush=True)
             file = options.run_dir / "curves" / f"{name}.json"
             curves[name] = curve(training, test, max(options.targets), file)
@@ -93,9 +98,22 @@ def main(options: NetworkOptions) -> None:
                         most_rounds=most,
                     )
                 )
-                write_results(options, found, curves, train["x"].shape[1], int(data["classes"]))
+                shape = train["x"].shape[1], int(data["classes"])
+                write_results(options, found, curves, rates, *shape)
     print_table(report.table(found, curves, options.targets), options.targets)
     print(f"written: {options.run_dir}/results.json, figure-2.png, map.png")
+
+
+def at_its_rate(
+    training: Training, options: NetworkOptions, name: str
+) -> tuple[Training, dict[str, Any]]:
+    """A training at the learning rate that held-out examples choose, and what was tried."""
+    directory = options.run_dir / "rates" / name
+    print(f"{name}: learning rates {options.learning_rates}", flush=True)
+    rate, tried = choose(training, options.learning_rates, max(options.targets), directory)
+    print(f"{name}: learning rate {rate:g}", flush=True)
+    head = dataclasses.replace(training.head, learning_rate=rate)
+    return dataclasses.replace(training, head=head), {"chosen": rate, "tried": tried}
 
 
 def cells_of(options: NetworkOptions, strategy: str, nodes: int) -> list[Cell]:
@@ -158,6 +176,7 @@ def write_results(
     options: NetworkOptions,
     cells: list[dict[str, Any]],
     curves: dict[str, Any],
+    rates: dict[str, Any],
     inputs: int,
     classes: int,
 ) -> None:
@@ -170,6 +189,7 @@ def write_results(
         "config": read_json(options.run_dir / "config.json"),
         "table": report.table(cells, curves, options.targets),
         "curves": curves,
+        **({"learning_rates": rates} if rates else {}),
         "cells": cells,
     }
     if any(cell["bandwidth"] != UNSHAPED for cell in cells):

@@ -44,13 +44,36 @@ def curve(
     """
     if file.exists():
         return read_json(file)
+    found, kept = learned(training, test, target)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(file.with_suffix(".npz"), allow_pickle=False, **kept)
+    write_json(file, found)
+    return found
+
+
+def learned(
+    training: Training,
+    test: dict[str, np.ndarray],
+    target: float,
+    *,
+    most_rounds: int | None = None,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What `curve` returns, and the parameters that it keeps.
+
+    Args:
+        training: what is trained.
+        test: the examples on which accuracy is read.
+        target: accuracy after which nothing more is trained.
+        most_rounds: at most so many rounds are trained; by default those of the epochs.
+    """
     strategy = training.strategy
     examples = {name: jax.device_put(array) for name, array in training.examples.items()}
     state = strategy.init(training.seed)
     kept = _parameters(strategy.model(state), "start")
     losses, accuracies = [], []
     sample = calibration_subset(training.examples, CALIBRATION, training.seed)["x"]
-    for number in range(training.most_rounds):
+    most = min(training.most_rounds, most_rounds or training.most_rounds)
+    for number in range(most):
         state, metrics = strategy.round(state, examples, training.order(number))
         losses.append(float(np.mean(np.asarray(metrics["loss"]))))
         model = strategy.model(state)
@@ -68,10 +91,7 @@ def curve(
         "bytes_received": strategy.bytes_received(1, steps),
         "flops": steps * strategy.flops_per_step(examples, training.batch_size),
     }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(file.with_suffix(".npz"), allow_pickle=False, **kept)
-    write_json(file, found)
-    return found
+    return found, kept
 
 
 def check_losses(ours: list[float], theirs: list[float], whose: str) -> float:

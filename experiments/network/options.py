@@ -30,7 +30,10 @@ class NetworkOptions(Options, ExperimentOptions):
     optimizer: str = "sgd"
     """sgd, without momentum, as in the paper; or adam."""
     learning_rate: float = 0.01
-    """Learning rate."""
+    """Learning rate of all strategies."""
+    learning_rates: tuple[float, ...] = ()
+    """Learning rates of which every strategy, on every number of nodes, takes the one that needs
+    the fewest rounds to the highest target on held-out training examples, a tenth of them."""
     norm: str = "standardize"
     """How subnetworks are corrected for missing inputs."""
     nodes: tuple[int, ...] = (2, 4, 8)
@@ -76,6 +79,10 @@ class NetworkOptions(Options, ExperimentOptions):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1, got {value}")
+        if self.learning_rates and self.learning_rate != type(self).learning_rate:
+            raise UsageError(
+                f"--learning-rate is chosen of --learning-rates, got {self.learning_rate:g} beside"
+            )
         if self.torch and self.optimizer != "sgd":
             raise UsageError(f"--torch needs --optimizer sgd, got {self.optimizer}")
         if self.torch and self.norm != "standardize":
