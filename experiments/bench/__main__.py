@@ -39,11 +39,11 @@ from experiments.command.errors import UsageError
 from experiments.runs.directory import write_json
 
 ROOFLINE = "roofline"
-_OF_IMAGES = ("encode", "pipeline", "masks", "pretrain")
+_OF_IMAGES = ("encode", "pipeline", "masks", "pretrain", "finetune")
 BENCHMARKS = (ROOFLINE, "head", "ist", "wide", "xc", "stream", *_OF_IMAGES)
-COMPILED = ("encode", "head", "pretrain")  # that have a variant through torch.compile
+COMPILED = ("encode", "head", "pretrain", "finetune")  # that have a variant through torch.compile
 # Of training in float32: on a GPU, JAX would round factors to TF32, and PyTorch does not.
-TRAINED = ("head", "ist", "wide", "xc", "stream")
+TRAINED = ("head", "ist", "wide", "xc", "stream", "finetune")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,8 @@ class BenchOptions(Options):
     """Options of the benchmarks."""
 
     only: tuple[str, ...] = BENCHMARKS
-    """Which of them: roofline, head, ist, wide, xc, stream, encode, pipeline, masks, pretrain."""
+    """Which of them: roofline, head, ist, wide, xc, stream, encode, pipeline, masks, pretrain,
+    finetune."""
     device: str = "cpu"
     """cpu or gpu."""
     quick: bool = False
@@ -60,8 +61,8 @@ class BenchOptions(Options):
     repeats: int = 5
     """How often the variants take turns."""
     compile: bool = True
-    """Whether PyTorch runs through torch.compile as well (encode, head, pretrain): it takes minutes
-    to compile, most of all on a GPU."""
+    """Whether PyTorch runs through torch.compile as well (encode, head, pretrain, finetune): it
+    takes minutes to compile, most of all on a GPU."""
     pretrain: PretrainOptions = dataclasses.field(default_factory=PretrainOptions)
     """What the benchmark pretrain measures."""
     out: pathlib.Path = pathlib.Path("runs/bench.json")

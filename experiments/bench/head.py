@@ -11,14 +11,8 @@ import functools
 from collections.abc import Iterator, Sequence
 
 from experiments.bench.hardware import has_torch
-from experiments.bench.mlp_work import (
-    OPTIMIZERS,
-    Other,
-    Rounds,
-    Work,
-    make_work,
-    rounds_case,
-)
+from experiments.bench.mlp_work import OPTIMIZERS, Work, make_work
+from experiments.bench.rounds import Other, Rounds, rounds_case
 from experiments.bench.timing import Case
 from jist.strategies import Centralized
 

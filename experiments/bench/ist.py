@@ -19,14 +19,8 @@ import numpy as np
 
 from experiments.bench.hardware import has_torch
 from experiments.bench.head import QUICK_EXAMPLES, QUICK_WIDTHS, TORCH_DEVICES, WIDTHS
-from experiments.bench.mlp_work import (
-    OPTIMIZERS,
-    Other,
-    Rounds,
-    Work,
-    make_work,
-    rounds_case,
-)
+from experiments.bench.mlp_work import OPTIMIZERS, Work, make_work
+from experiments.bench.rounds import Other, Rounds, rounds_case
 from experiments.bench.timing import JIST, Case, seconds
 from jist.ist import partition
 from jist.strategies import IST

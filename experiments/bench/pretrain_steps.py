@@ -92,11 +92,11 @@ class Work:
         variants: dict[str, Steps] = {"jist": jist}
         if importlib.util.find_spec("torch") is None:
             return variants
-        from experiments.bench.torch_mae import TorchSteps
+        from experiments.bench.torch_mae import pretraining_steps
 
         rates = np.asarray(learning_rate(jnp.arange(steps))).tolist()
         for name in ("torch eager", "torch compiled")[: 1 + compiled]:
-            variants[name] = TorchSteps(
+            variants[name] = pretraining_steps(
                 self.mae("float32"),
                 *(self.images, self.keep, rates),
                 weight_decay=WEIGHT_DECAY,
@@ -112,16 +112,21 @@ def make_work(sizes: tuple[ViTConfig, DecoderConfig], batch_size: int, steps: in
     config, decoder = sizes
     generator = np.random.default_rng(0)
     count = 4 * batch_size
-    colours = jnp.asarray(generator.uniform(0, 255, (count, 4, 4, 3)))
-    images = jax.image.resize(colours, (count, config.image_size, config.image_size, 3), "linear")
-    images = np.asarray(images + generator.normal(0, 4, images.shape)).clip(0, 255)
+    images = smooth_images(generator, count, config.image_size)
     order = np.concatenate([generator.permutation(count) for _ in range(steps // 4 + 1)])
     return Work(
         mae=lambda dtype: MAE(config, decoder, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0)),
-        images=images.astype(np.uint8),
+        images=images,
         keep=np.asarray(random_keep(jax.random.key(0), count, config.patches, MASK_RATIO)),
         order=order.astype(np.int32).reshape(-1, batch_size)[:steps],
     )
+
+
+def smooth_images(generator: np.random.Generator, count: int, side: int) -> np.ndarray:
+    """Images [count, side, side, 3], u8, of four by four colours with a little noise."""
+    colours = jnp.asarray(generator.uniform(0, 255, (count, 4, 4, 3)))
+    images = jax.image.resize(colours, (count, side, side, 3), "linear")
+    return np.asarray(images + generator.normal(0, 4, images.shape)).clip(0, 255).astype(np.uint8)
 
 
 def check(variants: dict[str, Steps], order: np.ndarray) -> dict[str, Any]:

@@ -9,11 +9,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from conversion.names import VIT_NAMINGS
-from experiments.bench.torch_mae import FastMAE
+from experiments.bench.torch_mae import FastMAE, published
 from experiments.runs.directory import read_json
 from jist.models import MAEEncoder, load_encoder
-from jist.models.storage import tensors
 from jist.placement import available_cores
 
 
@@ -28,12 +26,7 @@ class TorchClassifier(FastMAE):
 
     def __init__(self, encoder: MAEEncoder, head: dict[str, Tensor], temperature: float):
         super().__init__(encoder)
-        arrays, state = tensors(encoder), {}
-        for rule in VIT_NAMINGS[0].rules("encoder", encoder.config.depth):
-            values = rule.layout.to_source(np.asarray(arrays[rule.jist]))
-            for name, value in zip(rule.source, values, strict=True):
-                state[name] = torch.from_numpy(np.array(value, order="C"))
-        self.load_state_dict(state)
+        self.load_state_dict(published(encoder, "encoder")[0])
         self.temperature = temperature
         layers: list[nn.Module] = []
         for number in range(len(head) // 2):

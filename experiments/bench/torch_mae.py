@@ -2,8 +2,7 @@
 
 The model is the reference of `conversion`, made as fast as PyTorch's own means allow, so that the
 comparison is with what a user of PyTorch would run: only the kept patches are embedded, attention
-is PyTorch's fused one, AdamW its fused one. As in jist, parameters, their moments and the loss are
-float32 whatever the compute type, and everything between is of the compute type.
+is PyTorch's fused one.
 """
 
 import dataclasses
@@ -13,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional
 
 from conversion import reference
 from conversion.names import VIT_NAMINGS
-from experiments.bench.torch_mlp import compile_loss
+from experiments.bench.torch_steps import TorchSteps, on_device
 from jist.models import MAE, MAEEncoder
+from jist.models.decoder import Decoder
 from jist.models.storage import tensors
 
 
@@ -74,8 +73,10 @@ class TrainableMAE(FastMAE):
     def __init__(self, mae: MAE):
         sizes = dataclasses.astuple(mae.decoder.config)
         super().__init__(mae.encoder, decoder=sizes, normalize_pixels=mae.normalize_pixels)
-        values, self.decayed = _values(mae)
-        self.load_state_dict(values)
+        encoder, decays = published(mae.encoder, "encoder")
+        decoder, too = published(mae.decoder, "decoder")
+        self.load_state_dict(encoder | decoder)
+        self.decayed = decays | too
         self.pos_embed.requires_grad_(False)
         self.decoder_pos_embed.requires_grad_(False)
 
@@ -86,78 +87,60 @@ class TrainableMAE(FastMAE):
         return self.loss(images, self.decode(tokens, keep).float(), keep)
 
 
-def _values(mae: MAE) -> tuple[dict[str, Tensor], set[str]]:
-    """Every tensor under its published name, and the names of those that jist's AdamW decays."""
+def published(module: MAEEncoder | Decoder, part: str) -> tuple[dict[str, Tensor], set[str]]:
+    """The values of an encoder or a decoder of jist as PyTorch has them.
+
+    Args:
+        module: the part.
+        part: "encoder" or "decoder".
+
+    Returns:
+        Every tensor under its published name, and the names of those that jist's AdamW decays.
+    """
+    arrays = tensors(module)
     values, decayed = {}, set()
-    for part, module in (("encoder", mae.encoder), ("decoder", mae.decoder)):
-        arrays = tensors(module)
-        for rule in VIT_NAMINGS[0].rules(part, module.config.depth):
-            array = np.asarray(arrays[rule.jist])
-            for name, value in zip(rule.source, rule.layout.to_source(array), strict=True):
-                values[name] = torch.from_numpy(np.array(value, order="C"))
-                if array.ndim > 1:
-                    decayed.add(name)
+    for rule in VIT_NAMINGS[0].rules(part, module.config.depth):
+        array = np.asarray(arrays[rule.jist])
+        for name, value in zip(rule.source, rule.layout.to_source(array), strict=True):
+            values[name] = torch.from_numpy(np.array(value, order="C"))
+            if array.ndim > 1:
+                decayed.add(name)
     return values, decayed
 
 
-class TorchSteps:
-    """Steps of AdamW in PyTorch on given images and masks.
+def pretraining_steps(
+    mae: MAE,
+    images: np.ndarray,
+    keep: np.ndarray,
+    rates: Sequence[float],
+    *,
+    weight_decay: float,
+    dtype: str,
+    device: str,
+    compiled: bool,
+) -> TorchSteps:
+    """Steps of pre-training on given images and masks.
 
     Args:
         mae: the model of jist with the initial values.
-        pixels: images [N, S, S, 3], u8.
+        images: pixels [N, S, S, 3], u8.
         keep: kept patches of each [N, K].
         rates: the learning rate of every step.
         weight_decay: decay of what jist decays.
         dtype: compute type, "float32" or "bfloat16".
         device: "cpu" or "cuda".
-        compiled: whether loss and gradients go through `torch.compile`, on a GPU as CUDA graphs.
+        compiled: as of `TorchSteps`.
     """
-
-    def __init__(
-        self,
-        mae: MAE,
-        pixels: np.ndarray,
-        keep: np.ndarray,
-        rates: Sequence[float],
-        *,
-        weight_decay: float,
-        dtype: str,
-        device: str,
-        compiled: bool,
-    ):
-        self._device, self._rates, self._taken = device, rates, 0
-        # Channels first, the order that PyTorch is used to.
-        self._pixels = torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()).to(device)
-        self._keep = torch.from_numpy(keep.astype(np.int64)).to(device)
-        model = TrainableMAE(mae).to(device)
-        trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for name, p in trained if name in model.decayed]},
-            {"params": [p for name, p in trained if name not in model.decayed], "weight_decay": 0},
-        ]
-        self._optimizer = torch.optim.AdamW(
-            groups, betas=(0.9, 0.95), eps=1e-8, weight_decay=weight_decay, fused=True
-        )
-
-        def loss(pixels: Tensor, keep: Tensor) -> Tensor:
-            # Gradients reach the float32 parameters through the rounding.
-            rounded = {name: p.to(getattr(torch, dtype)) for name, p in model.named_parameters()}
-            return functional_call(model, rounded, (pixels, keep))
-
-        self._loss = compile_loss(loss, device) if compiled else loss
-
-    def __call__(self, order: np.ndarray) -> np.ndarray:
-        """Takes steps on the images in the rows of `order` [steps, B]; their losses, once done."""
-        losses = []
-        for rows in torch.from_numpy(order.astype(np.int64)).to(self._device):
-            for group in self._optimizer.param_groups:
-                # Only times are wanted beyond the schedule, whose last rate stays.
-                group["lr"] = self._rates[min(self._taken, len(self._rates) - 1)]
-            loss = self._loss(self._pixels[rows], self._keep[rows])
-            self._optimizer.zero_grad()
-            loss.backward()
-            self._optimizer.step()
-            losses.append(loss.detach().clone())  # CUDA graphs write over it
-            self._taken += 1
-        return torch.stack(losses).cpu().numpy()
+    model = TrainableMAE(mae).to(device)
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    groups = [
+        {
+            "params": [p for name, p in trained if (name in model.decayed) == decays],
+            "weight_decay": decays * weight_decay,
+        }
+        for decays in (True, False)
+    ]
+    examples = on_device(images, keep, device)
+    return TorchSteps(
+        *(model, examples, groups, rates), betas=(0.9, 0.95), dtype=dtype, compiled=compiled
+    )

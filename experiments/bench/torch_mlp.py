@@ -97,10 +97,8 @@ class TorchHead:
         return to_arrays(self._parameters)
 
 
-def compile_loss(
-    loss: Callable[[Tensor, Tensor], Tensor], device: str
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """A loss and its gradients through `torch.compile`, on a GPU as CUDA graphs.
+def compile_loss(loss: Callable[..., Tensor], device: str) -> Callable[..., Tensor]:
+    """A loss of a batch, and its gradients, through `torch.compile`, on a GPU as CUDA graphs.
 
     There its results last until its next call.
     """
@@ -109,10 +107,10 @@ def compile_loss(
         return torch.compile(loss, dynamic=False)
     graphs = torch.compile(loss, dynamic=False, mode="reduce-overhead")
 
-    def step(x: Tensor, y: Tensor) -> Tensor:
+    def step(*batch: Tensor) -> Tensor:
         # The results of the last step are used up: the graphs may write over them.
         torch.compiler.cudagraph_mark_step_begin()
-        return graphs(x, y)
+        return graphs(*batch)
 
     return step
 

@@ -23,15 +23,8 @@ from collections.abc import Iterator
 from experiments.bench.hardware import has_torch
 from experiments.bench.head import QUICK_WIDTHS
 from experiments.bench.ist import IN_TURN, PROCESSES, SERVER, round_case
-from experiments.bench.mlp_work import (
-    OPTIMIZERS,
-    Other,
-    Rounds,
-    Work,
-    flops_per_example,
-    make_work,
-    rounds_case,
-)
+from experiments.bench.mlp_work import OPTIMIZERS, Work, make_work
+from experiments.bench.rounds import Other, Rounds, flops_per_example, rounds_case
 from experiments.bench.timing import Case
 from jist.strategies import IST, DataParallel, LocalSGD, Strategy
 

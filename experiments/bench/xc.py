@@ -23,7 +23,8 @@ import optax
 from flax import nnx
 
 from experiments.bench.hardware import has_torch
-from experiments.bench.mlp_work import arrays, compare
+from experiments.bench.mlp_work import arrays
+from experiments.bench.rounds import compare
 from experiments.bench.timing import JIST, Case, Variant, say, timed
 from jist.data.order import worker_order
 from jist.data.sparse import SparseExamples

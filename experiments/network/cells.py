@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.bench.mlp_work import compare
+from experiments.bench.rounds import compare
 from experiments.network.cluster import Cluster, run
 from experiments.network.curves import CHECK_ROUNDS, check_losses, read_parameters
 from experiments.network.node import PARAMETERS

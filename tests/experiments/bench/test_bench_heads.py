@@ -10,8 +10,9 @@ import platform
 import numpy as np
 import pytest
 
-from experiments.bench import head, ist, mlp_work, timing, wide
-from experiments.bench.mlp_work import OPTIMIZERS, Rounds, arrays, compare, make_work
+from experiments.bench import head, ist, rounds, timing, wide
+from experiments.bench.mlp_work import OPTIMIZERS, arrays, make_work
+from experiments.bench.rounds import Rounds, compare
 from experiments.bench.timing import JIST, Case, Variant
 from jist import strategies
 
@@ -74,8 +75,8 @@ def test_one_step_left_out_is_other_work(work):
         strategy = strategies.IST(
             work.model, OPTIMIZERS["adam"], workers=2, local_steps=5, optimizer_state="reset"
         )
-        rounds = Rounds(strategy, work)
-        return rounds(order[:, :steps]), rounds.arrays()
+        played = Rounds(strategy, work)
+        return played(order[:, :steps]), played.arrays()
 
     ours, theirs = after(ist.CHECK_STEPS), after(ist.CHECK_STEPS - 1)
     with pytest.raises(RuntimeError, match="parameters of other and of jist are 0"):
@@ -230,12 +231,12 @@ def test_the_first_run_of_every_side_is_the_one_that_is_compared(work, monkeypat
     def timed(run):
         return next(taken), run()
 
-    monkeypatch.setattr(mlp_work, "timed", timed)
+    monkeypatch.setattr(rounds, "timed", timed)
     strategy = strategies.Centralized(work.model, OPTIMIZERS["adam"], local_steps=4)
     jist = Rounds(strategy, work)
     same = Rounds(strategy, work)
     others = {"other": lambda: (same, same.arrays)}
-    case = mlp_work.rounds_case(jist, work.order(1, 12), others, check_steps=2)
+    case = rounds.rounds_case(jist, work.order(1, 12), others, check_steps=2)
     assert {name: variant.first_run_s for name, variant in case.variants.items()} == {
         JIST: 7,
         "other": 5,

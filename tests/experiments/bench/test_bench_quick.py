@@ -6,7 +6,7 @@ import pytest
 from shown import commands_of, run_shown
 
 from experiments.bench import __main__ as bench
-from experiments.bench import encode, head, ist, masks, pipeline, pretrain, stream
+from experiments.bench import encode, finetune, head, ist, masks, pipeline, pretrain, stream
 from experiments.bench.hardware import commit, has_torch
 from experiments.bench.timing import JIST
 
@@ -46,16 +46,19 @@ def test_every_benchmark_writes_all_samples_and_what_it_was(written, results):
                 assert variant["first_run_s"] > 0
 
 
-def test_heads_and_rounds_agree_with_pytorch(results):
+def test_heads_rounds_and_finetuning_agree_with_pytorch(results):
     if not has_torch():
         pytest.skip("compares with PyTorch, which is not installed")
-    for name in ("head", "ist", "wide"):
+    for name in ("head", "ist", "wide", "finetune"):
         for row in results[name]:
             for differences in row["facts"]["differences"].values():
                 assert differences["loss"] < 1e-4
                 assert differences["parameters"] < 1e-2
     (epoch,) = results["head"]
     assert {variant["items"] for variant in epoch["variants"].values()} == {head.QUICK_EXAMPLES}
+    (steps,) = results["finetune"]
+    items = finetune.QUICK_BATCH * finetune.QUICK_STEPS
+    assert {variant["items"] for variant in steps["variants"].values()} == {items}
     (rounds,) = results["ist"]
     assert rounds["variants"].keys() == {JIST, ist.PROCESSES, ist.IN_TURN}
     assert rounds["variants"][JIST]["items"] == 2 * ist.LOCAL_STEPS * ist.BATCH
