@@ -35,9 +35,14 @@ from experiments.command.options import BANDS, ProcessOptions, pick
 from experiments.figures.results import print_results
 from experiments.runs import hub
 from experiments.runs.bands import in_full
-from experiments.runs.end_to_end import build_task, open_splits
+from experiments.runs.end_to_end import open_splits
 from experiments.runs.end_to_end_training import train_end_to_end
-from experiments.runs.finetuning import FinetuneOptions, build_classifier, build_finetuning
+from experiments.runs.finetuning import (
+    FinetuneOptions,
+    build_classifier,
+    build_finetuning,
+    finetuning_task,
+)
 from experiments.runs.network_images import NetworkInputs
 from experiments.runs.remarks import say_how_resized, say_missing, say_what_is_missing
 from jist import trainer
@@ -60,7 +65,7 @@ def main(options: FinetuneOptions) -> None:
     options = dataclasses.replace(options, **{name: getattr(images, name) for name in BANDS})
     splits = open_splits(options)
     train_set = splits["train"]
-    task = build_task(options)
+    task = finetuning_task(options)
     model = build_classifier(options, len(train_set.class_names))
     say_how_resized(train_set, model.encoder)
     if options.natural:

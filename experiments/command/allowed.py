@@ -92,6 +92,7 @@ NUMBERS = {
     "no_data": Range(0, 65535, with_high=True),
     "most_missing": SHARE,
     "minutes": Range(0, with_low=False),
+    "mixup": Range(0, 1000, with_high=True),
     "negatives": FROM_0,
     "nodes": Range(2, COUNTED),
     "num_processes": COUNT,

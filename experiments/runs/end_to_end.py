@@ -174,10 +174,12 @@ def open_splits(options: EndToEndOptions) -> dict[str, Dataset]:
     return splits | {"train": subset(train, ~held), "calibration": subset(train, held)}
 
 
-def build_task(options: EndToEndOptions) -> Task:
-    """What the network is trained for."""
+def build_task(options: EndToEndOptions, *, mixtures: bool = False) -> Task:
+    """What the network is trained for; `mixtures` as of `classification`."""
     return classification(
-        label_smoothing=options.label_smoothing, examples_at_once=EVALUATED_AT_ONCE
+        label_smoothing=options.label_smoothing,
+        mixtures=mixtures,
+        examples_at_once=EVALUATED_AT_ONCE,
     )
 
 

@@ -15,7 +15,7 @@ from experiments.command.options import (
 )
 from experiments.runs.calibration import results_of, truth_of
 from experiments.runs.directory import RunDirectory
-from experiments.runs.end_to_end import EndToEndOptions
+from experiments.runs.end_to_end import EVALUATED_AT_ONCE, EndToEndOptions
 from experiments.runs.heads import say_exchange, worker_pools
 from experiments.runs.images import progress_bar
 from experiments.runs.outcome import chosen
@@ -41,8 +41,8 @@ def configuration(options: EndToEndOptions, examples: int) -> dict[str, Any]:
     groups = (*dataclasses.fields(ProcessOptions), *dataclasses.fields(StrategyOptions))
     for name in (*FREE, *(field.name for field in groups)):
         del config[name]
-    # Runs of colour images are gone on with that are older than these options.
-    usual = dict.fromkeys(BANDS) | NATURAL
+    # Runs are gone on with that are older than these options.
+    usual = dict.fromkeys(BANDS) | NATURAL | {"mixup": 0.0}
     config = {n: of for n, of in config.items() if n not in usual or of != usual[n]}
     if not options.calibration:  # as of runs from before there was any
         del config["calibration"]
@@ -108,6 +108,8 @@ def train_end_to_end(
             validation_examples=validation,
             temperature_examples=temperature_examples,
             checkpoint_every=options.checkpoint_every,
+            # In one pass of the network, so no more images than in one of an evaluation.
+            calibration_examples=EVALUATED_AT_ONCE,
             pools=worker_pools(how, labels, options.seed),
             progress=progress,
             description=f"{name}, {options.strategy}, {options.workers} worker(s)",

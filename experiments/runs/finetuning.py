@@ -7,7 +7,12 @@ from flax import nnx
 
 from experiments.command.errors import UsageError
 from experiments.command.options import BANDS, NATURAL, ImageOptions, NaturalOptions
-from experiments.runs.end_to_end import EndToEndOptions, build_strategy, worker_steps
+from experiments.runs.end_to_end import (
+    EndToEndOptions,
+    build_strategy,
+    build_task,
+    worker_steps,
+)
 from experiments.runs.images import build_encoder, check_sees_patches
 from jist import strategies
 from jist.finetuning import Cropped, Mirrored, adamw_by_depth
@@ -42,6 +47,10 @@ class FinetuneOptions(NaturalOptions, EndToEndOptions):
     """Least area of a random crop, as a share of the image. With fixed masks and a ratio above 0,
     and with natural masks, images are mirrored with their masks, and not cropped: a crop would
     show what is hidden."""
+    mixup: float = 0.0
+    """Alpha of the Beta distribution from which the share of an image in its mixture with another
+    is drawn for every batch; 0 mixes none. With random masks alone: a mixture would show of an
+    image what its own mask hides."""
     learning_rate: float = 1e-3
     """Highest learning rate of AdamW, that of the head."""
     layer_decay: float = 0.75
@@ -64,6 +73,11 @@ class FinetuneOptions(NaturalOptions, EndToEndOptions):
             raise UsageError("--skip-empty needs --natural-masks or --simulate-clouds")
         if self.mask_ratio is None:
             object.__setattr__(self, "mask_ratio", 0.0 if self.natural else 0.75)
+        if self.mixup and not self.random:
+            raise UsageError(
+                f"--mixup {self.mixup:g} cannot be used with fixed or natural masks: a mixture "
+                "would show what they hide"
+            )
         for name, allowed in (("mask", ("fixed", "random")), ("correction", CORRECTIONS)):
             if getattr(self, name) not in allowed:
                 raise UsageError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
@@ -100,7 +114,13 @@ def build_classifier(options: FinetuneOptions, classes: int) -> Classifier:
     name_neurons(encoder, options.neurons, correction=options.correction)
     views = Cropped(options.least_crop) if options.random else Mirrored(encoder.config.grid)
     rngs = nnx.Rngs(options.seed)
-    return Classifier(encoder, classes, pooling=options.pooling, views=views, rngs=rngs)
+    given = {"pooling": options.pooling, "views": views, "mixup": options.mixup}
+    return Classifier(encoder, classes, **given, rngs=rngs)
+
+
+def finetuning_task(options: FinetuneOptions) -> Task:
+    """What the network is trained for."""
+    return build_task(options, mixtures=options.mixup > 0)
 
 
 def build_finetuning(
@@ -111,7 +131,7 @@ def build_finetuning(
     Args:
         options: of the script.
         model: as `build_classifier`.
-        task: as `build_task`.
+        task: as `finetuning_task`.
         examples: number of training images.
 
     Raises:

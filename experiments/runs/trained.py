@@ -10,7 +10,12 @@ from experiments.command.options import ImageOptions
 from experiments.runs.convolutional import ConvnetOptions, build_network, build_training
 from experiments.runs.directory import read_part
 from experiments.runs.end_to_end import EndToEndOptions, build_task, read_options
-from experiments.runs.finetuning import FinetuneOptions, build_classifier, build_finetuning
+from experiments.runs.finetuning import (
+    FinetuneOptions,
+    build_classifier,
+    build_finetuning,
+    finetuning_task,
+)
 from experiments.runs.inputs import Inputs
 from experiments.runs.network_images import NetworkInputs
 from experiments.runs.plan import Plan, Training
@@ -191,7 +196,8 @@ def finetuned(
 ) -> NetworkRun:
     """A run of experiments.finetune, given its `config.json`; the rest as of `open_run`."""
     options, class_names, result = read_options(FinetuneOptions, run_dir, config, data_dir)
-    model, task = build_classifier(options, len(class_names)), build_task(options)
+    model = build_classifier(with_own_encoder(options), len(class_names))
+    task = finetuning_task(options)
     strategy = build_finetuning(options, model, task, result["train_examples"])
     inputs = NetworkInputs(whole(options), model, task, model.encoder.config.image_size)
     validated = result.get("validation_examples", 0) > 0
@@ -208,6 +214,15 @@ def convolutional(
     inputs = NetworkInputs(whole(options), model, task, options.image_size)
     validated = result.get("validation_examples", 0) > 0
     return NetworkRun(options, inputs, strategy, class_names, validated)
+
+
+def with_own_encoder(options: FinetuneOptions) -> FinetuneOptions:
+    """The options of a run with the encoder that it has written in place of its first one.
+
+    Both are of one shape, and the checkpoint holds all values, so the first may be gone.
+    """
+    own = options.run_dir / "encoder"
+    return dataclasses.replace(options, encoder=str(own)) if own.is_dir() else options
 
 
 NETWORKS = {"finetune": finetuned, "convnet": convolutional}

@@ -47,6 +47,7 @@ def options(tmp_path_factory):
         workers=2,
         local_steps=1,  # all rounds are one program
         correction="reconstruct",
+        mixup=0.8,
         epochs=2,
         dtype="float32",
         run_dir=directory / "whole",
@@ -103,6 +104,7 @@ def test_a_killed_run_resumes_with_the_same_bits(options, result, tmp_path, monk
         ({"least_crop": 0.0}, r"least_crop must lie in \(0, 1\], got 0"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"dataset": "masked:x"}, "comes with its masks"),
+        ({"mask": "fixed"}, "--mixup 0.8 cannot be used with fixed or natural masks"),
     ],
 )
 def test_wrong_options_are_refused(options, wrong, message):
@@ -211,6 +213,25 @@ def test_it_is_evaluated_under_other_conditions(options, result, restored, tmp_p
     evaluate.main(EvaluateOptions(run_dir=options.run_dir, checkpoint="best"))
     best = json.loads((options.run_dir / "evaluation.json").read_text())["finetune"]
     assert best["test_accuracy"] == result["best_test_accuracy"]
+
+
+def test_the_encoder_that_it_began_with_may_be_gone(options, result, tmp_path, capsys):
+    first = pathlib.Path(options.encoder)
+    gone = first.rename(first.with_name("gone"))
+    try:
+        evaluate.main(EvaluateOptions(run_dir=options.run_dir, out=tmp_path / "evaluation.json"))
+        open_run(options.run_dir).inputs.examples("test").open(0).save(tmp_path / "0.png")
+        predict.main(PredictOptions(run_dir=options.run_dir, images=(tmp_path / "0.png",)))
+    finally:
+        gone.rename(first)
+    (found,) = json.loads((tmp_path / "evaluation.json").read_text()).values()
+    assert found["test_accuracy"] == result["last_test_accuracy"]
+    assert "0.png" in capsys.readouterr().out
+
+
+def test_runs_from_before_there_were_mixtures_are_the_same_without(options):
+    assert configuration(options, 30)["mixup"] == 0.8
+    assert "mixup" not in configuration(dataclasses.replace(options, mixup=0.0), 30)
 
 
 def test_a_temperature_is_fitted_on_images_that_are_not_trained_on(options, result):
