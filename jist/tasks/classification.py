@@ -50,22 +50,16 @@ def _loss(smoothing: float, mixtures: bool) -> Loss:
     if not smoothing and not mixtures:
         return softmax_cross_entropy
 
-    def mixed_cross_entropy(model: nnx.Module, batch: Examples) -> Float[Array, ""]:
-        mixture = model.mixture(len(batch["y"]))  # type: ignore[operator]  # a `Classifier`
-        logits = model(batch["x"], mixture)  # type: ignore[operator]
-        classes = jax.nn.one_hot(batch["y"], logits.shape[-1])
-        targets = optax.smooth_labels(classes, smoothing)
+    def cross_entropy(model: nnx.Module, batch: Examples) -> Float[Array, ""]:
+        x, y = batch["x"], batch["y"]
+        mixture = model.mixture(len(y)) if mixtures else None  # type: ignore[operator]
+        logits = model(x) if mixture is None else model(x, mixture)  # type: ignore[operator]
+        targets = optax.smooth_labels(jax.nn.one_hot(y, logits.shape[-1]), smoothing)
         if mixture is not None:
             targets = mixed(targets, mixture)
         return optax.softmax_cross_entropy(logits, targets).mean()
 
-    def smoothed_cross_entropy(model: nnx.Module, batch: Examples) -> Float[Array, ""]:
-        logits = model(batch["x"])  # type: ignore[operator]  # any classifier module
-        classes = jax.nn.one_hot(batch["y"], logits.shape[-1])
-        targets = optax.smooth_labels(classes, smoothing)
-        return optax.softmax_cross_entropy(logits, targets).mean()
-
-    return mixed_cross_entropy if mixtures else smoothed_cross_entropy
+    return cross_entropy
 
 
 def _correct(model: nnx.Module, batch: Examples) -> dict[str, Any]:
