@@ -33,7 +33,7 @@ import numpy as np
 from experiments.command.cli import Options, run
 from experiments.command.errors import UsageError
 from experiments.figures.choice import chosen_training
-from experiments.runs.deployable import Deployable, deployable
+from experiments.runs.deployable import Deployable, deployable, has_rows_or_labels
 from experiments.runs.example import example_script, rows_script
 from experiments.runs.trained import open_run
 from jist.export import WEIGHTS, check_converter, write_onnx, write_stablehlo, write_tensors
@@ -89,9 +89,14 @@ def main(options: ExportOptions) -> None:
         )
     if options.out.exists():
         raise UsageError(f"out={options.out} exists; exports are written to a new directory")
-    if options.format == "onnx":
-        check_converter()  # before images are encoded
     opened = open_run(options.run_dir, options.data_dir)
+    if options.format == "onnx":  # before images are encoded
+        if has_rows_or_labels(opened.inputs):
+            raise UsageError(
+                f"format={options.format}: run_dir={options.run_dir} takes sparse rows or ranks "
+                "many labels, of which stablehlo and safetensors are written"
+            )
+        check_converter()
     training = chosen_training(opened, options.run_dir, options.training, options.checkpoint)
     asked = options.mask_ratio
     trained = deployable(
@@ -102,12 +107,6 @@ def main(options: ExportOptions) -> None:
         ratio=opened.ratio(training) if asked is None else asked,
         weights=options.weights,
     )
-    of_rows = trained.deployed.sparse or trained.deployed.output != "softmax"
-    if options.format == "onnx" and of_rows:
-        raise UsageError(
-            f"format={options.format}: run_dir={options.run_dir} takes sparse rows or ranks many "
-            "labels, of which stablehlo and safetensors are written"
-        )
     options.out.parent.mkdir(parents=True, exist_ok=True)
     staging = pathlib.Path(tempfile.mkdtemp(prefix=".export.", dir=options.out.parent))
     try:

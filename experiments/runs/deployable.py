@@ -49,6 +49,13 @@ class Deployable:
     probabilities: np.ndarray
 
 
+def has_rows_or_labels(inputs: Inputs | NetworkInputs) -> bool:
+    """Whether a network takes sparse rows or ranks many labels, which few formats hold."""
+    if isinstance(inputs, NetworkInputs):
+        return False
+    return inputs.sparse_rows or isinstance(inputs, ManyLabelInputs)
+
+
 def deployable(
     run_dir: pathlib.Path,
     opened: TrainedRun,

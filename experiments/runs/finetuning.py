@@ -73,14 +73,14 @@ class FinetuneOptions(NaturalOptions, EndToEndOptions):
             raise UsageError("--skip-empty needs --natural-masks or --simulate-clouds")
         if self.mask_ratio is None:
             object.__setattr__(self, "mask_ratio", 0.0 if self.natural else 0.75)
+        for name, allowed in (("mask", ("fixed", "random")), ("correction", CORRECTIONS)):
+            if getattr(self, name) not in allowed:
+                raise UsageError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
         if self.mixup and not self.random:
             raise UsageError(
                 f"--mixup {self.mixup:g} cannot be used with fixed or natural masks: a mixture "
                 "would show what they hide"
             )
-        for name, allowed in (("mask", ("fixed", "random")), ("correction", CORRECTIONS)):
-            if getattr(self, name) not in allowed:
-                raise UsageError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
 
     @property
     def ratio(self) -> float:

@@ -176,10 +176,10 @@ def test_an_onnx_graph_is_what_jist_is(of_images, arrays, tmp_path):
         assert (out / "model.onnx").stat().st_size < share * size
 
 
-def test_a_converter_that_is_not_installed_is_told_before_anything_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(experiments.export, "open_run", lambda *_: pytest.fail("it is opened"))
+def test_a_converter_that_is_not_installed_is_told_at_once(of_images, tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments.export, "deployable", lambda *_: pytest.fail("it is restored"))
     monkeypatch.setattr(onnx, "NEEDED", ("numpy", "no_such_package"))
-    given = ExportOptions(run_dir=tmp_path, out=tmp_path / "new", format="onnx")
+    given = ExportOptions(run_dir=of_images / "run", out=tmp_path / "new", format="onnx")
     with pytest.raises(ConversionError, match=r"not installed \(no_such_package\): pip install"):
         experiments.export.main(given)
 

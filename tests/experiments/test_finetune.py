@@ -224,7 +224,7 @@ def test_the_encoder_that_it_began_with_may_be_gone(options, result, tmp_path, c
         predict.main(PredictOptions(run_dir=options.run_dir, images=(tmp_path / "0.png",)))
     finally:
         gone.rename(first)
-    (found,) = json.loads((tmp_path / "evaluation.json").read_text()).values()
+    (found,) = json.loads((tmp_path / "evaluation.json").read_text())
     assert found["test_accuracy"] == result["last_test_accuracy"]
     assert "0.png" in capsys.readouterr().out
 
