@@ -83,7 +83,7 @@ class _Part:
             array = (
                 blank(tuple(view.get_shape())) if shapes_only else np.asarray(view[...], np.float32)
             )
-            yield from zip(rule.source, rule.layout.to_source(array), strict=True)
+            yield from rule.to_source(array)
 
 
 class _Tensors:

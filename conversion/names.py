@@ -7,7 +7,9 @@ renamed by accident), and as in the `state_dict()` of a `transformers` 5 model.
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+
+import numpy as np
 
 from conversion.layouts import (
     FUSED_BIAS,
@@ -32,6 +34,10 @@ class Rule:
     def within(self, jist: str, source: str) -> "Rule":
         """The same rule with a prefix on either side."""
         return Rule(jist + self.jist, tuple(source + name for name in self.source), self.layout)
+
+    def to_source(self, array: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """The names and arrays of the source's tensors, of a tensor of jist."""
+        return zip(self.source, self.layout.to_source(array), strict=True)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -88,7 +88,7 @@ def main(options: CloudsOptions) -> None:
     methods, mae = methods_of(options)
     noted = {name: str(value) for name, value in dataclasses.asdict(options).items()}
     noted["methods"] = str(methods)
-    pinned = digests_of(options.encoder, DECODED in methods)
+    pinned = digests_of(options.encoder, mae)
     rows = measured_before(options.out, noted, pinned)
     whole = {"options": noted, **pinned, "results": rows}
     options.out.mkdir(parents=True, exist_ok=True)

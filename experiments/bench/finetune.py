@@ -22,12 +22,12 @@ import optax
 from flax import nnx, traverse_util
 
 from conversion.names import VIT_NAMINGS
+from experiments.bench import rounds
 from experiments.bench.hardware import has_torch
 from experiments.bench.head import TORCH_DEVICES, TORCH_VARIANTS
 from experiments.bench.pretrain_steps import smooth_images
 from experiments.bench.rounds import Arrays, Other, Rounds, rounds_case
 from experiments.bench.timing import Case
-from jist.data.order import worker_order
 from jist.finetuning import adamw_by_depth
 from jist.masking import random_keep
 from jist.models import Classifier, MAEEncoder, ViTConfig
@@ -45,43 +45,20 @@ QUICK_BATCH, QUICK_STEPS = 8, 8
 
 
 @dataclasses.dataclass(frozen=True)
-class Work:
-    """What every variant does alike, as of `experiments.bench.rounds`.
+class Work(rounds.Work):
+    """The network, on x: "image", u8 [N, S, S, 3], and "keep", visible patches i32 [N, K].
 
     Attributes:
         encoder: what the encoder is called.
-        model: the network with its initial values.
-        batch: images B in a batch.
-        x: "image", pixels u8 [N, S, S, 3], and "keep", the visible patches of each, i32 [N, K].
-        y: classes [N], i32.
     """
 
-    encoder: str
     model: Classifier
-    batch: int
-    x: dict[str, np.ndarray]
-    y: np.ndarray
+    encoder: str
 
     @property
     def name(self) -> str:
         """Network and masks."""
         return f"fine-tuning, {self.encoder}, ratio {MASK_RATIO:g}"
-
-    def order(self, steps: int) -> np.ndarray:
-        """The images of every step, of one worker [1, steps, B]."""
-        return worker_order(
-            0,
-            examples=len(self.y),
-            workers=1,
-            batch_size=self.batch,
-            first_step=0,
-            steps=steps,
-        )
-
-    @property
-    def start(self) -> Arrays:
-        """The initial values."""
-        return self.arrays(nnx.to_pure_dict(nnx.state(self.model, nnx.Param)))
 
     def arrays(self, params: Any) -> Arrays:
         """The parameters in the layout and in the order of their published names."""
@@ -91,8 +68,7 @@ class Work:
         found = {"head.weight": head["kernel"].T, "head.bias": head["bias"]}
         for rule in VIT_NAMINGS[0].rules("encoder", self.model.encoder.config.depth):
             if rule.jist in arrays:  # positions are fixed
-                values = rule.layout.to_source(arrays[rule.jist])
-                found |= zip(rule.source, values, strict=True)
+                found |= rule.to_source(arrays[rule.jist])
         return compared(found)
 
 
@@ -117,13 +93,9 @@ def make_work(encoder: str, config: ViTConfig, *, batch: int, steps: int) -> Wor
     count, generator = batch * steps, np.random.default_rng(0)
     model = Classifier(MAEEncoder(config, rngs=nnx.Rngs(0)), CLASSES, rngs=nnx.Rngs(1))
     keep = random_keep(jax.random.key(0), count, config.patches, MASK_RATIO)
-    return Work(
-        encoder,
-        model,
-        batch,
-        {"image": smooth_images(generator, count, config.image_size), "keep": np.asarray(keep)},
-        generator.integers(0, CLASSES, count).astype(np.int32),
-    )
+    x = {"image": smooth_images(generator, count, config.image_size), "keep": np.asarray(keep)}
+    y = generator.integers(0, CLASSES, count).astype(np.int32)
+    return Work(model, batch, x, y, encoder)
 
 
 def cases(device: str, *, quick: bool = False, compiled: bool = True) -> Iterator[Case]:
@@ -162,7 +134,8 @@ def finetune_case(work: Work, device: str, compiled: bool) -> Case:
         for name, through in TORCH_VARIANTS.items()
         if has_torch() and (compiled or not through)
     }
-    return rounds_case(Rounds(strategy, work), work.order(steps), others, check_steps=CHECK_STEPS)
+    order = work.order(1, steps)
+    return rounds_case(Rounds(strategy, work), order, others, check_steps=CHECK_STEPS)
 
 
 def _torch_variant(work: Work, device: str, compiled: bool) -> Other:

@@ -8,51 +8,28 @@ import numpy as np
 import optax
 from flax import nnx
 
+from experiments.bench import rounds
 from experiments.bench.rounds import Arrays
-from jist.data.order import worker_order
 from jist.models import MLP
 
 OPTIMIZERS = {"adam": optax.adam(1e-3), "sgd": optax.sgd(1e-2)}
 
 
 @dataclasses.dataclass(frozen=True)
-class Work:
-    """What every variant does alike, as of `experiments.bench.rounds`.
+class Work(rounds.Work):
+    """The network, whose hidden layers are standardised, on features x [N, D], f32.
 
     Attributes:
-        model: the network with its initial values, hidden layers standardised.
         optimizer: "adam" with a learning rate of 1e-3, or "sgd" with 1e-2.
-        batch: examples B in a worker's batch.
-        x: features [N, D], f32.
-        y: classes [N], i32.
     """
 
     model: MLP
     optimizer: str
-    batch: int
-    x: np.ndarray
-    y: np.ndarray
 
     @property
     def name(self) -> str:
         """The sizes of its layers."""
         return "-".join(map(str, self.model.widths))
-
-    def order(self, workers: int, steps: int) -> np.ndarray:
-        """The examples of each worker in its first steps [workers, steps, B]."""
-        return worker_order(
-            0,
-            examples=len(self.x),
-            workers=workers,
-            batch_size=self.batch,
-            first_step=0,
-            steps=steps,
-        )
-
-    @property
-    def start(self) -> Arrays:
-        """The initial values."""
-        return self.arrays(nnx.to_pure_dict(nnx.state(self.model, nnx.Param)))
 
     def arrays(self, params: Any) -> Arrays:
         """As `arrays`."""
@@ -66,7 +43,7 @@ def make_work(widths: Sequence[int], *, optimizer: str, batch: int, examples: in
     y = generator.integers(0, widths[-1], examples).astype(np.int32)
     x = centres[y] + 3 * generator.standard_normal((examples, widths[0]), np.float32)
     model = MLP(tuple(widths), norm="standardize", rngs=nnx.Rngs(0))
-    return Work(model, optimizer, batch, x, y)
+    return Work(model, batch, x, y, optimizer)
 
 
 def arrays(params: Any) -> Arrays:

@@ -6,7 +6,6 @@ are the same too.
 
 import dataclasses
 import functools
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Int
 
-from experiments.bench.hardware import unless_uncompilable
+from experiments.bench.hardware import has_torch, unless_uncompilable
 from experiments.bench.timing import say
 from jist.masking import patches_kept, random_keep
 from jist.models import MAE, DecoderConfig, ViTConfig
@@ -90,7 +89,7 @@ class Work:
             return np.asarray(jax.device_get(losses))
 
         variants: dict[str, Steps] = {"jist": jist}
-        if importlib.util.find_spec("torch") is None:
+        if not has_torch():
             return variants
         from experiments.bench.torch_mae import pretraining_steps
 

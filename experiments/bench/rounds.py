@@ -1,14 +1,18 @@
 """Rounds of a strategy of jist beside others, after the proof that all do the same work."""
 
+import abc
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 
 from experiments.bench.hardware import unless_uncompilable
 from experiments.bench.timing import JIST, Case, Variant, say, timed
+from jist.data.order import worker_order
 from jist.placement import place
 from jist.strategies import Strategy
 
@@ -20,37 +24,46 @@ Play = Callable[[np.ndarray], float]  # an order [workers, steps, B] -> the mean
 Other = tuple[Play, Callable[[], Arrays]]  # a variant beside jist, and what reads its parameters
 
 
-class Work(Protocol):
-    """What every variant does alike."""
+@dataclasses.dataclass(frozen=True)
+class Work(abc.ABC):
+    """What every variant does alike.
+
+    Attributes:
+        model: the network with its initial values.
+        batch: examples B in a worker's batch.
+        x: inputs: an array [N, ...], or a tree of them.
+        y: classes [N], i32.
+    """
+
+    model: nnx.Module
+    batch: int
+    x: Any
+    y: np.ndarray
 
     @property
+    @abc.abstractmethod
     def name(self) -> str:
         """What the work is called."""
-        ...
 
-    @property
-    def batch(self) -> int:
-        """Examples B in a worker's batch."""
-        ...
-
-    @property
-    def x(self) -> Any:
-        """Inputs: an array [N, ...], or a tree of them."""
-        ...
-
-    @property
-    def y(self) -> np.ndarray:
-        """Classes [N], i32."""
-        ...
-
-    @property
-    def start(self) -> Arrays:
-        """The initial parameters."""
-        ...
-
+    @abc.abstractmethod
     def arrays(self, params: Any) -> Arrays:
         """The arrays of jist's parameters that are compared; on a CPU where they lie."""
-        ...
+
+    @functools.cached_property
+    def start(self) -> Arrays:
+        """The initial parameters."""
+        return self.arrays(nnx.to_pure_dict(nnx.state(self.model, nnx.Param)))
+
+    def order(self, workers: int, steps: int) -> np.ndarray:
+        """The examples of each worker in its first steps [workers, steps, B]."""
+        return worker_order(
+            0,
+            examples=len(self.y),
+            workers=workers,
+            batch_size=self.batch,
+            first_step=0,
+            steps=steps,
+        )
 
 
 class Rounds:

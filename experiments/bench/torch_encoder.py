@@ -14,8 +14,8 @@ from torch import Tensor
 
 from conversion.export import huggingface_config
 from conversion.names import VIT_NAMINGS
+from experiments.bench.torch_mae import published
 from jist.models import MAEEncoder, weights
-from jist.models.storage import tensors
 
 # Under the names of the files on the hub, which every version of transformers reads.
 NAMING = next(naming for naming in VIT_NAMINGS if naming.name == "huggingface-bare")
@@ -73,11 +73,7 @@ def _model(encoder: MAEEncoder, kept: int) -> torch.nn.Module:
         # Half a patch more, so that its int(patches * (1 - ratio)) is `kept` despite rounding.
         mask_ratio=max(0.0, 1 - (kept + 0.5) / patches),
     )
-    arrays, state = tensors(encoder), {}
-    for rule in NAMING.rules("encoder", encoder.config.depth):
-        values = rule.layout.to_source(np.asarray(arrays[rule.jist]))
-        for name, value in zip(rule.source, values, strict=True):
-            state[name] = torch.from_numpy(np.array(value, order="C"))
+    state, _ = published(encoder, "encoder", NAMING)
     transformers.logging.disable_progress_bar()
     model = transformers.ViTMAEModel.from_pretrained(
         None, config=config, state_dict=state, attn_implementation="sdpa"

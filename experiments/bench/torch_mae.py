@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from conversion import reference
-from conversion.names import VIT_NAMINGS
+from conversion.names import VIT_NAMINGS, Naming
 from experiments.bench.torch_steps import TorchSteps, on_device
 from jist.models import MAE, MAEEncoder
 from jist.models.decoder import Decoder
@@ -87,21 +87,24 @@ class TrainableMAE(FastMAE):
         return self.loss(images, self.decode(tokens, keep).float(), keep)
 
 
-def published(module: MAEEncoder | Decoder, part: str) -> tuple[dict[str, Tensor], set[str]]:
+def published(
+    module: MAEEncoder | Decoder, part: str, naming: Naming = VIT_NAMINGS[0]
+) -> tuple[dict[str, Tensor], set[str]]:
     """The values of an encoder or a decoder of jist as PyTorch has them.
 
     Args:
         module: the part.
         part: "encoder" or "decoder".
+        naming: whose names; facebookresearch's and timm's by default.
 
     Returns:
         Every tensor under its published name, and the names of those that jist's AdamW decays.
     """
     arrays = tensors(module)
     values, decayed = {}, set()
-    for rule in VIT_NAMINGS[0].rules(part, module.config.depth):
+    for rule in naming.rules(part, module.config.depth):
         array = np.asarray(arrays[rule.jist])
-        for name, value in zip(rule.source, rule.layout.to_source(array), strict=True):
+        for name, value in rule.to_source(array):
             values[name] = torch.from_numpy(np.array(value, order="C"))
             if array.ndim > 1:
                 decayed.add(name)

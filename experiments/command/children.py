@@ -96,12 +96,12 @@ class Children:
             codes = {index: child.poll() for index, child in self._children.items()}
             failed = {index: code for index, code in codes.items() if code}
             if failed:
-                own = failed_first(failed)
-                index, code = next(iter(own.items()))
+                first = failed_first(failed)
+                index, code = next(iter(first.items()))
                 if code < 0 and not self.told:
                     why = signal.Signals(-code).name
                     print(f"process {index} was ended by {why}", file=sys.stderr, flush=True)
-                return code if code > 0 else 128 - code, len(own)
+                return code if code > 0 else 128 - code, len(first)
             if None not in codes.values():
                 return 0, 0
             time.sleep(0.05)

@@ -38,7 +38,6 @@ def choose(
     """
     train, held = held_out(training.examples, training.seed)
     found: dict[str, Any] = {}
-    most = None
     for rate in rates:
         head = dataclasses.replace(training.head, learning_rate=rate)
         file = directory / f"{rate:g}.json"
@@ -46,13 +45,12 @@ def choose(
             accuracies = read_json(file)["accuracies"]
         else:
             own = dataclasses.replace(training, head=head, examples=train)
+            most = min((of["rounds"] for of in found.values() if of["rounds"]), default=None)
             accuracies = learned(own, held, target, most_rounds=most)[0]["accuracies"]
             file.parent.mkdir(parents=True, exist_ok=True)
             write_json(file, {"accuracies": accuracies})
         rounds = next((n for n, of in enumerate(accuracies, 1) if of >= target), None)
         found[f"{rate:g}"] = {"accuracies": accuracies, "rounds": rounds}
-        most = min(rounds or math.inf, most or math.inf)
-        most = None if most == math.inf else int(most)
     return min(rates, key=lambda rate: _order(found[f"{rate:g}"])), found
 
 

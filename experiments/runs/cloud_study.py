@@ -32,20 +32,21 @@ CLEAR = "clear"
 _cls_vectors = nnx.jit(cls_vectors)
 
 
-def digests_of(encoder: str, decoded: bool) -> dict[str, str]:
+def digests_of(encoder: str, mae: MAE | None) -> dict[str, str]:
     """What a study's results depend on beside its options: SHA-256 of the weights, by their names.
 
     Args:
         encoder: as the option; a random one follows from the seed.
-        decoded: whether its decoder takes part.
+        mae: the same with its decoder, if that takes part.
     """
     if encoder in RANDOM_ENCODERS:
         return {}
     name = hub.local(encoder)
-    found = {"encoder_sha256": digest(load_any_encoder(name)), **hub.revision(encoder)}
-    if decoded:
-        weights = pathlib.Path(name, "decoder.safetensors").read_bytes()
-        found["decoder_sha256"] = hashlib.sha256(weights).hexdigest()
+    weights = load_any_encoder(name) if mae is None else mae.encoder
+    found = {"encoder_sha256": digest(weights), **hub.revision(encoder)}
+    if mae is not None:
+        decoder = pathlib.Path(name, "decoder.safetensors").read_bytes()
+        found["decoder_sha256"] = hashlib.sha256(decoder).hexdigest()
     return found
 
 
