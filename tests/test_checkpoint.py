@@ -128,7 +128,7 @@ DAMAGES = {
     "the index missing": ("manifest.ocdbt", None),
     "what the index names missing": ("d/*", None),
     "the arrays missing": ("ocdbt.process_0/d/*", None),
-    "the arrays cut short": ("ocdbt.process_0/d/*", 20_000),
+    "the arrays cut short": ("ocdbt.process_0/d/*", 5_000),
 }
 
 
