@@ -9,8 +9,8 @@ Runtime onnx (at the masking ratio that it was exported for), PyTorch safetensor
 compiled. For every masking ratio: accuracy, and processor time of one image at a time, all programs
 in turns; ratios to the first program are taken turn by turn. An image keeps the same patches in all
 programs. Processor time is of all threads: behind `taskset -c 0` there is one core, and it is what
-an idle core would take. Beside it stand the bytes of an image's visible pixels, which a sensor
-would send.
+an idle core would take. Beside it stand the floating-point operations of one image, as XLA counts
+those of stablehlo, and the bytes of its visible pixels, which a sensor would send.
 
 Expected: a minute for 2,000 images of 32 pixels and three programs.
 """
@@ -150,9 +150,10 @@ def measured(
             "time_over_first": statistics.median(
                 [a / b for a, b in zip(samples[name], samples[first], strict=True)]
             ),
+            "operations": program.operations and program.operations(images[:1], keep[:1]),
             "visible_pixel_bytes": pixels,
         }
-        for name in programs
+        for name, program in programs.items()
     ]
 
 
@@ -160,7 +161,7 @@ def show(rows: list[dict[str, Any]]) -> None:
     """Prints a line for every program and ratio."""
     table = Table(box=box.SIMPLE_HEAD)
     names = ("ratio", "runtime", "weights", "MB", "accuracy", "same class", "ms", "time")
-    for column in (*names, "sent bytes"):
+    for column in (*names, "MFLOP", "sent bytes"):
         table.add_column(column, justify="right")
     for row in rows:
         table.add_row(
@@ -172,6 +173,7 @@ def show(rows: list[dict[str, Any]]) -> None:
             f"{row['same_class_as_first']:.1%}",
             f"{row['milliseconds_per_image']['median']:.2f}",
             f"{row['time_over_first']:.2f}",
+            "–" if row["operations"] is None else f"{row['operations'] / 1e6:.1f}",
             str(row["visible_pixel_bytes"]),
         )
     Console().print(table)

@@ -1,5 +1,7 @@
 import atexit
+import functools
 import gc
+import itertools
 import os
 import shutil
 import tempfile
@@ -35,14 +37,15 @@ settings.load_profile("jist")
 
 
 def pytest_xdist_auto_num_workers(config):
-    """The whole suite takes the cores there are, up to four; a few named files are not worth it.
+    """The whole suite takes the cores there are and one more, up to four.
 
-    Every worker process imports JAX, PyTorch and what the tests need, which takes it seconds.
+    One more, because some tests wait for processes or links that they start. A few named files are
+    not worth it: every worker process imports JAX, PyTorch and what the tests need.
     """
     if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
         return 0
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count())
-    return min(4, len(cores))
+    return min(4, len(cores) + 1)
 
 
 def pytest_collection_finish(session):
@@ -56,9 +59,13 @@ def pytest_collection_finish(session):
     gc.set_threshold(50_000, 20, 50)
     # Flax 0.12 asks the new value of every variable for its sharding, which traced numbers refuse;
     # to say where they came from, JAX then looks through all that was traced before.
-    from jax._src.interpreters import partial_eval  # not before its environment is set
+    from jax._src.interpreters import mlir, partial_eval  # not before its environment is set
 
     partial_eval.DynamicJaxprTracer._origin_msg = lambda self: ""
+    # A context of MLIR knows 30 dialects; one after the other serves a hundred programs.
+    made, make = itertools.count(), mlir.make_ir_context
+    recent = functools.lru_cache(1)(lambda hundreds: make())
+    mlir.make_ir_context = lambda: recent(next(made) // 100)
 
 
 @pytest.fixture(scope="module")

@@ -25,12 +25,14 @@ class Program:
         call: gives probabilities.
         batch: images of a call where nothing is timed.
         visible: the only number of visible patches that it takes; None if it takes any.
+        operations: floating-point operations of a call, as XLA counts them; None if it is unknown.
     """
 
     runtime: str
     call: Call
     batch: int = BATCH
     visible: int | None = None
+    operations: Callable[[np.ndarray, np.ndarray], int] | None = None
 
     def classes(self, images: np.ndarray, keep: np.ndarray) -> np.ndarray:
         """The classes [N] of images."""
@@ -47,7 +49,7 @@ def programs(directory: pathlib.Path) -> list[Program]:
     """
     config = read_json(directory / "config.json")
     if config["format"] == "stablehlo":
-        return [Program("JAX", _by_jax(directory))]
+        return [_by_jax(directory)]
     if config["format"] == "onnx":
         return [Program("ONNX Runtime", _by_onnx(directory), visible=config["most_visible"])]
     from experiments.bench.torch_classifier import torch_classifier
@@ -58,10 +60,17 @@ def programs(directory: pathlib.Path) -> list[Program]:
     ]
 
 
-def _by_jax(directory: pathlib.Path) -> Call:
+def _by_jax(directory: pathlib.Path) -> Program:
     program = jax.export.deserialize(bytearray((directory / "model.stablehlo").read_bytes()))
     compiled = jax.jit(program.call)  # once for each shape
-    return lambda images, keep: np.asarray(compiled(images, keep))
+
+    def operations(images: np.ndarray, keep: np.ndarray) -> int:
+        counted = compiled.lower(images, keep).compile().cost_analysis() or {}
+        return round(counted["flops"])
+
+    return Program(
+        "JAX", lambda images, keep: np.asarray(compiled(images, keep)), operations=operations
+    )
 
 
 def _by_onnx(directory: pathlib.Path) -> Call:

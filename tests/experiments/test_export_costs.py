@@ -10,7 +10,9 @@ from shown import commands_of, run_shown
 
 from experiments import export_costs
 from experiments.bench.exported import programs
+from jist.costs import matmul_flops
 from jist.export import Deployed, write_stablehlo, write_tensors
+from jist.export.classify import classify
 from jist.models import MAEEncoder, ViTConfig
 
 
@@ -57,6 +59,12 @@ def test_every_program_is_measured_at_every_ratio(exported, monkeypatch):
         file = exported / row["export"] / "model.stablehlo"
         assert row["program_bytes"] == file.stat().st_size
         assert row["milliseconds_per_image"]["least"] > 0
+    # All of the matrix products, and besides them what is done number by number.
+    whole = network()
+    for row, kept in ((rows[0], 4), (rows[2], 2)):
+        given = np.zeros((1, 8, 8, 3), np.uint8), np.arange(kept, dtype=np.int32)[None]
+        products = matmul_flops(lambda *image: classify(whole, *image), *given)
+        assert products < row["operations"] < 2 * products
 
 
 def test_pytorch_finds_what_the_program_finds(exported, tmp_path):
