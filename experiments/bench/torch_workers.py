@@ -140,7 +140,8 @@ def _context() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    # Else the first step of an optimiser would import the second in every process.
+    context.set_forkserver_preload([__name__, "torch._dynamo"])
     return context
 
 
