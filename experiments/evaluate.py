@@ -151,7 +151,8 @@ def main(options: EvaluateOptions) -> None:
         for condition in conditions or [None]:
             with progress_bar() as progress:
                 if condition is None:
-                    split = one_split(inputs, "test", ratio, features_dir, progress)
+                    own = 0.0 if images.natural else ratio
+                    split = one_split(inputs, "test", own, features_dir, progress)
                     given = (("test", inputs, split),) if isinstance(split, ClassSplit) else ()
                     examples = split.examples()
                     found = Tested(given, np.asarray(examples["y"])) if given else None

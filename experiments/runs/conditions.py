@@ -17,6 +17,7 @@ from experiments.command.options import NATURAL, ImageOptions
 from experiments.runs.images import ImageInputs
 from experiments.runs.inputs import Inputs, open_inputs
 from experiments.runs.many_labels import ManyLabelInputs
+from experiments.runs.masks import like_masked
 from experiments.runs.network_images import NetworkInputs
 from experiments.runs.splits import ClassSplit, Split
 from jist.data.images.layout import find_splits
@@ -128,6 +129,8 @@ def tested(
             the run does not know.
     """
     options = condition.applied(images)
+    if not options.natural and condition.mask_ratio is None:  # whole images, seen as in training
+        options = dataclasses.replace(options, **like_masked(images))
     if isinstance(inputs, ManyLabelInputs):
         raise UsageError(f"{condition} needs examples of one class each; the run has many labels")
     whole = isinstance(inputs, NetworkInputs)

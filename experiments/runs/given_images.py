@@ -22,13 +22,11 @@ from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions
 from experiments.runs.bands import bands_seen
 from experiments.runs.images import ImageInputs
-from experiments.runs.masks import masks_of
+from experiments.runs.masks import made_with, masks_of
 from experiments.runs.network_images import NetworkInputs
 from jist.data import (
-    MaskedImages,
     NaturalMasks,
     UnreadableImageError,
-    load_dataset,
     read_image,
     read_with_missing,
     resize,
@@ -170,15 +168,7 @@ def content_id(pixels: np.ndarray) -> int:
 
 def masks_of_run(images: ImageOptions, mask_ratio: float, encoder: Encoder) -> Masks:
     """The masks of the run's images; for a masked data set, those it was made with."""
-    if not images.dataset.startswith("masked:"):
-        return masks_of(images, mask_ratio, encoder)
-    masked = load_dataset(images.dataset, "train", data_dir=images.data_dir)
-    assert isinstance(masked, MaskedImages)
-    made = dict(masked.attributes["masks"])
-    if made.pop("name") == "fixed":
-        return FixedMask(**made)
-    made["fill"] = tuple(made["fill"])
-    return NaturalMasks(**made)
+    return made_with(images) or masks_of(images, mask_ratio, encoder)
 
 
 def encode(

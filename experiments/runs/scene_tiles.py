@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
 from experiments.runs.images import ImageInputs, check_sees_patches
+from experiments.runs.masks import like_masked
 from experiments.runs.network_images import NetworkInputs
 from experiments.runs.restored import Head
 from jist.evaluation import predict
@@ -36,6 +37,8 @@ class TileClassifier:
     def __init__(self, inputs: ImageInputs | NetworkInputs, head: Head, batch_size: int):
         self.batch_size = batch_size
         self._head, self._inputs = head, inputs
+        masked = like_masked(inputs.options)
+        self._allowed = masked.get("max_missing", inputs.options.max_missing)
         self._encoder: MAEEncoder | None = None
         self._encode = None
         if isinstance(inputs, ImageInputs):
@@ -62,8 +65,7 @@ class TileClassifier:
         if self._encoder is None:
             keep, seen = None, np.asarray(~missing.all(axis=(1, 2)))
         else:
-            allowed = self._inputs.options.max_missing
-            keep = natural_keep(missing, self._encoder.config.patch_size, allowed)
+            keep = natural_keep(missing, self._encoder.config.patch_size, self._allowed)
             seen = keep[:, 0] != NO_PATCH
         if self._encode is not None and keep is not None:
             cls = jnp.asarray(self._encode(pixels, keep))

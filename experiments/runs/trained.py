@@ -17,6 +17,7 @@ from experiments.runs.finetuning import (
     finetuning_task,
 )
 from experiments.runs.inputs import Inputs
+from experiments.runs.masks import like_masked
 from experiments.runs.network_images import NetworkInputs
 from experiments.runs.plan import Plan, Training
 from experiments.runs.restored import Head, located, restore_head, restore_inputs
@@ -55,7 +56,7 @@ class TrainedRun(Protocol):
         ...
 
     def ratio(self, name: str) -> float:
-        """The masking ratio that it was trained with; 0 where images come with their masks."""
+        """The masking ratio that it was trained with; 0 where masks are natural."""
         ...
 
     def restore(self, name: str, which: str) -> Head:
@@ -111,8 +112,8 @@ class HeadRun:
         return self._trainings[name].how.workers
 
     def ratio(self, name: str) -> float:
-        """The masking ratio that it was trained with."""
-        return self._trainings[name].mask_ratio
+        """The masking ratio that it was trained with, be it that of a masked data set."""
+        return like_masked(self.images).get("mask_ratio") or self._trainings[name].mask_ratio
 
     def restore(self, name: str, which: str) -> Head:
         """Its head at a checkpoint; errors as `restore_head`."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import centralized, extract, mask_dataset, predict
+from experiments import centralized, evaluate, export, extract, mask_dataset, predict
 from experiments.command.options import HeadOptions, ImageOptions, StrategyOptions
 from experiments.runs.given_images import masks_of_run
 from experiments.runs.images import build_encoder
@@ -109,6 +109,34 @@ def test_predictions_take_the_masks_that_masked_the_training_images(images, tmp_
     masked = ImageOptions(dataset=f"masked:{tmp_path / 'm'}")
     encoder = build_encoder(masked)
     assert masks_of_run(masked, 0.0, encoder) == FixedMask(64, 0.5, 3)
+
+
+@pytest.mark.parametrize(
+    ("masks", "visible", "max_missing"),
+    [
+        ({"mask_ratio": 0.75}, 16, 0.0),
+        ({"simulate_clouds": 0.2, "max_missing": 0.5, "skip_empty": True}, 64, 0.5),
+    ],
+)
+def test_a_run_on_masked_images_sees_whole_ones_under_their_masks(
+    images, tmp_path, masks, visible, max_missing
+):
+    whole = f"folder:{images}"
+    options = {"dataset": whole, **masks, "out": tmp_path / "m"}
+    mask_dataset.main(mask_dataset.MaskDatasetOptions(**options))
+    options = {"dataset": f"masked:{tmp_path / 'm'}", "run_dir": tmp_path / "r"}
+    centralized.main(centralized.CentralizedOptions(**options, **SMALL))
+    run_dir = {"run_dir": tmp_path / "r"}
+    evaluate.main(evaluate.EvaluateOptions(**run_dir))
+    (own,) = json.loads((tmp_path / "r" / "evaluation.json").read_text()).values()
+    evaluate.main(evaluate.EvaluateOptions(**run_dir, dataset=whole))
+    (other,) = json.loads((tmp_path / "r" / "evaluation.json").read_text()).values()
+    assert other["examples"] > own["examples"]
+    assert other["ratio"] == pytest.approx(own["ratio"], abs=0.15)
+    assert own["ratio"] > 0.3
+    export.main(export.ExportOptions(**run_dir, out=tmp_path / "exported"))
+    said = json.loads((tmp_path / "exported" / "config.json").read_text())
+    assert (said["visible"], said["max_missing"]) == (visible, max_missing)
 
 
 def test_the_first_image_may_be_unreadable(images, tmp_path, capsys):
