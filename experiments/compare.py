@@ -90,12 +90,29 @@ class CompareOptions(Options, RoundOptions, ExperimentOptions):
         for name in self.strategies:
             if name not in STRATEGIES:
                 raise UsageError(f"strategies must be some of {STRATEGIES}, got {name!r}")
+        if self.norm == "scale" and self.strategies != STRATEGIES and "ensemble" in self.strategies:
+            raise UsageError("--norm scale cannot be used with ensemble, whose parts stay apart")
+        taken = {option for name in self.strategies for option in heads.STRATEGIES[name][1]}
+        for field in dataclasses.fields(RoundOptions):
+            value = getattr(self, field.name)
+            if field.name not in taken and value != field.default:
+                raise UsageError(
+                    f"--{field.name.replace('_', '-')} {value} has no effect on --strategies "
+                    f"{' '.join(self.strategies)}"
+                )
+        if self.partition != CompareOptions.partition and "partition" not in taken:
+            raise UsageError(
+                f"--partition {self.partition} has no effect on --strategies "
+                f"{' '.join(self.strategies)}"
+            )
 
     def how(self, strategy: str, workers: int) -> StrategyOptions:
         """A strategy with those of the options that it takes."""
         _, takes = heads.STRATEGIES[strategy]
         shared = (*(field.name for field in dataclasses.fields(RoundOptions)), "partition")
         taken = {name: getattr(self, name) for name in shared if name in takes}
+        if strategy == "ist" and self.outer == "none":  # they are DiLoCo's
+            taken = {name: of for name, of in taken.items() if not name.startswith("outer_")}
         if (strategy, self.partition) == ("ensemble", "rolling"):
             taken["partition"] = "uniform"  # that of an ensemble never moves
         if workers > 1:  # one has all examples
@@ -107,6 +124,8 @@ class CompareOptions(Options, RoundOptions, ExperimentOptions):
 
 def main(options: CompareOptions) -> None:
     """Trains every strategy on every number of workers, and reports."""
+    if (options.norm, options.strategies) == ("scale", STRATEGIES):
+        print("note: --norm scale leaves the ensemble out, whose parts stay apart")
     plan = make_plan(options)
     if options.seeds:
         plans = {

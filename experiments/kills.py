@@ -63,15 +63,27 @@ class KillsOptions(Options):
     """Where all trials are written; the same file goes on where it stopped."""
 
 
+# Options by which trials differ, and what they are by default.
+DECIDING = {
+    field.name: field.default
+    for field in dataclasses.fields(KillsOptions)
+    if field.name in ("processes", "epochs", "elastic", "seed")
+}
+
+
 def main(options: KillsOptions) -> None:
     """Tries, writes and prints."""
     end = time.monotonic() + 60 * options.minutes
     found: dict[str, Any] = {"command": command_line(), "commit": commit(), "machine": machine()}
-    found |= {"elastic": options.elastic, "trials": []}
+    found |= {name: getattr(options, name) for name in DECIDING} | {"trials": []}
     if options.out.exists():
         before = read_json(options.out)
-        if before.get("elastic", False) != options.elastic:
-            raise UsageError(f"out={options.out} holds trials of another --elastic")
+        for name, default in DECIDING.items():  # older files do not say all
+            if before.get(name, default) != found[name]:
+                raise UsageError(
+                    f"out={options.out} holds trials of --{name} {before.get(name, default)}, got "
+                    f"{found[name]}"
+                )
         found["trials"] = before["trials"]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as base:

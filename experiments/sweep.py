@@ -34,7 +34,7 @@ from experiments.command.options import (
     pick,
 )
 from experiments.figures import paper
-from experiments.figures.summaries import Study, by_study
+from experiments.figures.summaries import Study, by_study, metric_of
 from experiments.figures.summaries import Table as Cells
 from experiments.runs.heads import STRATEGIES
 from experiments.runs.plan import MASKS, Plan, Training
@@ -112,14 +112,17 @@ def plans(options: SweepOptions) -> dict[str, Plan]:
 
 
 def print_cells(study: Study, cells: Cells) -> None:
-    """Prints the best test accuracy of every training method at every ratio."""
-    table = Table(title=f"{study}: best test accuracy in %", box=box.SIMPLE_HEAD, pad_edge=False)
+    """Prints the best test accuracy, or the task's own metric, of every method at every ratio."""
+    first = next(cell for line in cells.values() for cell in line.values())
+    metric = metric_of(first.results[0])
+    title = f"{study}: best test {metric.replace('_', ' ')} in %"
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("patches\nremoved", justify="right")
     for method in cells:
         table.add_column(str(method).replace(", ", "\n"), justify="right", no_wrap=True)
     for ratio in sorted({ratio for line in cells.values() for ratio in line}):
         percent = [
-            line[ratio].percent("best_test_accuracy") if ratio in line else ""
+            line[ratio].percent(f"best_test_{metric}") if ratio in line else ""
             for line in cells.values()
         ]
         table.add_row(f"{ratio:.0%}", *percent)

@@ -19,6 +19,8 @@ DEFAULTS: dict[str, Any] = {
     "exchange": "replicated",
     **NATURAL,
 }
+# What every result of a head on CLS vectors says.
+OF_IMAGES = {"encoder", "image_size", "patch_size", "feature_dim", "train_examples"}
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -34,8 +36,11 @@ class Study:
         epochs: epochs of training.
         hidden: widths of the hidden layers.
         norm: how subnetworks are corrected for missing inputs.
+        dropout: share of a hidden layer's activations that is dropped.
         optimizer: adam, adamw or sgd.
-        learning_rate: its learning rate.
+        weight_decay: of adamw.
+        lazy_rows: whether a step leaves alone the rows of features that the batch lacks.
+        learning_rate: the optimiser's learning rate.
         batch_size: examples in a worker's batch.
         worker_data: examples of each worker, shared or sharded.
     """
@@ -47,7 +52,10 @@ class Study:
     epochs: int
     hidden: tuple[int, ...]
     norm: str
+    dropout: float
     optimizer: str
+    weight_decay: float
+    lazy_rows: bool
     learning_rate: float
     batch_size: int
     worker_data: str
@@ -60,8 +68,8 @@ class Study:
     @property
     def options(self) -> str:
         """The options of the heads that are not the defaults, without the epochs, in words."""
-        names = ("hidden", "norm", "optimizer", "learning_rate", "batch_size", "worker_data")
-        return _in_words({name: getattr(self, name) for name in names})
+        of_head = [field.name for field in dataclasses.fields(self) if field.name in DEFAULTS]
+        return _in_words({name: getattr(self, name) for name in of_head if name != "epochs"})
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -124,7 +132,8 @@ def read_results(runs: Iterable[pathlib.Path]) -> list[dict[str, Any]]:
 
     Raises:
         FileNotFoundError: there is no summary.
-        ValueError: two hold the same training with the same seed but different results.
+        UsageError: a result is not of a head on CLS vectors of images; or two hold the same
+            training with the same seed but different results.
     """
     found: dict[tuple, dict[str, Any]] = {}
     for run in runs:
@@ -132,6 +141,11 @@ def read_results(runs: Iterable[pathlib.Path]) -> list[dict[str, Any]]:
         if not path.is_file():
             raise FileNotFoundError(f"no results at {run}: {path} is missing")
         for result in read_summary(path)["results"]:
+            if not result.keys() >= OF_IMAGES:
+                raise UsageError(
+                    f"runs={run}: {result['run']} is no head on CLS vectors of images, as those of "
+                    "experiments.centralized, distributed, sweep and compare"
+                )
             key = (_study(result), _method(result), result["ratio"], result["seed"])
             source = run / result.get("directory", "")
             known = found.setdefault(key, result | {"source": str(source)})

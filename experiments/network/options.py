@@ -83,6 +83,11 @@ class NetworkOptions(Options, ExperimentOptions):
             raise UsageError(
                 f"--learning-rate is chosen of --learning-rates, got {self.learning_rate:g} beside"
             )
+        for name in ("validation", "calibration"):
+            if getattr(self, name) != getattr(HeadOptions, name):
+                raise UsageError(
+                    f"--{name} {getattr(self, name)} has no effect: targets are test accuracies"
+                )
         if self.torch and self.optimizer != "sgd":
             raise UsageError(f"--torch needs --optimizer sgd, got {self.optimizer}")
         if self.torch and self.norm != "standardize":

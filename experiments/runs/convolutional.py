@@ -6,7 +6,7 @@ import pathlib
 from flax import nnx
 
 from experiments.command.errors import UsageError
-from experiments.runs.end_to_end import EndToEndOptions, build_strategy, worker_steps
+from experiments.runs.end_to_end import PARTITIONED, EndToEndOptions, build_strategy, worker_steps
 from jist import strategies
 from jist.finetuning import Cropped, momentum_sgd
 from jist.models import VGG12, ImageClassifier, Preprocessing, ResNet18
@@ -51,6 +51,10 @@ class ConvnetOptions(EndToEndOptions):
             raise UsageError(f"model must be one of {MODELS}, got {self.model!r}")
         if self.channels < 1:
             raise UsageError(f"channels must be at least 1, got {self.channels}")
+        other = ("hidden",) if self.model == "resnet18" else ("neurons",)
+        self.check_without_effect(other, f"--model {self.model}")
+        if self.strategy not in PARTITIONED:
+            self.check_without_effect(("neurons",), f"--strategy {self.strategy}")
 
 
 def build_network(options: ConvnetOptions, classes: int) -> ImageClassifier:

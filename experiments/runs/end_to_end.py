@@ -6,7 +6,7 @@ The network itself and its optimiser are the script's (`experiments.finetune`,
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import optax
@@ -36,6 +36,8 @@ from jist.tasks import Task, classification
 
 # Of tokens or pixels there are many for each image.
 EVALUATED_AT_ONCE = 500
+# Strategies whose workers train subnetworks.
+PARTITIONED = ("ist", "ensemble")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,6 +99,23 @@ class EndToEndOptions(Options, StrategyOptions, ProcessOptions):
                 f"{self.dataset} comes with its masks, and images are needed here: train "
                 "a head on it (experiments.distributed)"
             )
+
+    def check_without_effect(self, names: Iterable[str], where: str) -> None:
+        """Refuses options that nothing reads.
+
+        Args:
+            names: of the options.
+            where: the option beside which they have no effect.
+
+        Raises:
+            UsageError: one of them is not as by default.
+        """
+        usual = {field.name: field.default for field in dataclasses.fields(self)}
+        for name in names:
+            value = getattr(self, name)
+            if value != usual[name]:
+                given = " ".join(map(str, value)) if isinstance(value, tuple) else value
+                raise UsageError(f"--{name} {given} has no effect with {where}")
 
     def batch_of(self, examples: int) -> int:
         """The images in a worker's batch, given the number of training images.

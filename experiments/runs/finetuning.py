@@ -8,6 +8,7 @@ from flax import nnx
 from experiments.command.errors import UsageError
 from experiments.command.options import BANDS, NATURAL, ImageOptions, NaturalOptions
 from experiments.runs.end_to_end import (
+    PARTITIONED,
     EndToEndOptions,
     build_strategy,
     build_task,
@@ -76,6 +77,8 @@ class FinetuneOptions(NaturalOptions, EndToEndOptions):
         for name, allowed in (("mask", ("fixed", "random")), ("correction", CORRECTIONS)):
             if getattr(self, name) not in allowed:
                 raise UsageError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
+        if self.strategy not in PARTITIONED:
+            self.check_without_effect(("neurons", "correction"), f"--strategy {self.strategy}")
         if self.mixup and not self.random:
             raise UsageError(
                 f"--mixup {self.mixup:g} cannot be used with fixed or natural masks: a mixture "

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import compare
+from experiments.command.errors import UsageError
 from experiments.compare import STRATEGIES, CompareOptions, accuracies, make_plan, percent
 from experiments.runs.plan import Plan
 from experiments.runs.recipes import EACH, TOTAL
@@ -55,6 +56,25 @@ def test_options_reach_the_strategies_that_take_them():
     ]
     with pytest.raises(ValueError, match="strategies must be some of .*, got 'fedavg'"):
         CompareOptions(strategies=("fedavg",))
+
+
+def test_what_no_strategy_takes_is_refused():
+    for given, message in (
+        ({"participation": 0.5}, "--participation 0.5 has no effect on --strategies data_parallel"),
+        ({"outer_lr": 0.5}, "--outer-lr 0.5 has no effect on --strategies data_parallel"),
+        ({"partition": "stratified"}, "--partition stratified has no effect on --strategies data"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            CompareOptions(strategies=("data_parallel",), **given)
+    with pytest.raises(UsageError, match="--norm scale cannot be used with ensemble"):
+        CompareOptions(strategies=("ist", "ensemble"), norm="scale")
+    # What is DiLoCo's alone leaves IST without an outer optimiser as it is.
+    options = CompareOptions(strategies=("ist", "diloco"), workers=(2,), outer_lr=0.5)
+    hows = [t.how for t in make_plan(options).trainings]
+    assert [(how.strategy, how.outer_lr) for how in hows] == [
+        *[("ist", 0.7)] * 2,
+        ("diloco", 0.5),
+    ]
 
 
 def test_only_options_of_its_own_enter_a_name_and_the_configuration():

@@ -33,16 +33,16 @@ def images(tmp_path):
     return tmp_path / "images"
 
 
-SHORTER = (
-    "--channels 2 --hidden 8 8 --workers 2 --local-steps 1 --batch-size 4 --epochs 8 --run-dir run"
-)
+SHORTER = "--channels 2 --workers 2 --local-steps 1 --batch-size 4 --epochs 8 --run-dir run"
 
 
 @pytest.mark.parametrize("arguments", commands_of("convnet"))
 def test_a_network_is_trained_by_two_workers(arguments, images, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    size = {"resnet18": 8, "vgg12": 32}[arguments[arguments.index("--model") + 1]]
+    model = arguments[arguments.index("--model") + 1]
+    size = {"resnet18": 8, "vgg12": 32}[model]
     data = ["--dataset", f"folder:{images}", "--data-dir", "None", "--image-size", str(size)]
+    data += ["--hidden", "8", "8"] if model == "vgg12" else []
     given = []
     run_shown("convnet", [*arguments, *data, *SHORTER.split()], monkeypatch, given.append)
     (options,) = given
@@ -106,6 +106,9 @@ def test_a_network_is_trained_by_two_workers(arguments, images, tmp_path, monkey
     [
         ({"model": "alexnet"}, r"model must be one of .*resnet18.*, got 'alexnet'"),
         ({"channels": 0}, "channels must be at least 1, got 0"),
+        ({"hidden": (8,)}, "--hidden 8 has no effect with --model resnet18"),
+        ({"model": "vgg12", "neurons": ("blocks",)}, "--neurons blocks has no effect with --model"),
+        ({"neurons": ("blocks",)}, "--neurons blocks has no effect with --strategy centralized"),
     ],
 )
 def test_bad_options_are_told(options, message):

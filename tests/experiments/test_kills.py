@@ -73,9 +73,13 @@ def test_every_process_is_killed_as_often_and_trials_go_on(tmp_path, monkeypatch
         begun.clear()
     written = [json.loads(path.read_text()) for path in sorted((tmp_path / "runs").iterdir())]
     assert [(of["elastic"], len(of["trials"])) for of in written] == [(True, 4), (False, 4)]
-    other = kills.KillsOptions(elastic=True, out=tmp_path / "runs/kills.json")
-    with pytest.raises(UsageError, match="holds trials of another --elastic"):
-        kills.main(other)
+    for other, message in (
+        ({"processes": 2, "elastic": True}, "holds trials of --elastic False, got True"),
+        ({"processes": 3}, "holds trials of --processes 2, got 3"),
+        ({"processes": 2, "seed": 1}, "holds trials of --seed 0, got 1"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            kills.main(kills.KillsOptions(out=tmp_path / "runs/kills.json", **other))
 
 
 LAUNCHED = """

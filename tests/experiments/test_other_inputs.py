@@ -15,7 +15,16 @@ import scipy.sparse
 import scipy.special
 from safetensors.numpy import load_file
 
-from experiments import centralized, compare, distributed, evaluate, export, extract, predict
+from experiments import (
+    centralized,
+    compare,
+    distributed,
+    evaluate,
+    export,
+    extract,
+    predict,
+    sweep,
+)
 from experiments.command import cli
 from experiments.command.options import HeadOptions, ImageOptions
 from experiments.runs.inputs import open_inputs
@@ -369,6 +378,11 @@ def test_dense_vectors_with_many_labels(run, tmp_path):
     assert [line.split("\t")[1] for line in out.splitlines()] == [*names]
     code, _, err = run(centralized, centralized.CentralizedOptions, *own, "--row-length", "1")
     assert (code, "--row-length needs sparse rows" in err) == (2, True)
+    few = ("--ratios", "0", "--masks", "fixed", "--workers", "--seeds", "0", "1")
+    own = (*own[:-1], tmp_path / "sweep")
+    code, out, err = run(sweep, sweep.SweepOptions, *own, *few)
+    assert (code, err) == (0, "")
+    assert "best test precision at 1 in %" in " ".join(out.split())
 
 
 def test_matrices_of_many_labels_are_what_their_text_is(sparse, tmp_path):

@@ -4,13 +4,17 @@ import statistics
 
 import pytest
 
+from experiments.command.errors import UsageError
 from experiments.command.options import HeadOptions, StrategyOptions
-from experiments.figures.summaries import Method, by_study, read_results
+from experiments.figures.summaries import Method, Study, by_study, read_results
 
 RESULT = {
     "run": "centralized-1-ratio-0.5",
     "dataset": "folder:data/cifar10",
     "encoder": "random-nano",
+    "image_size": 32,
+    "patch_size": 4,
+    "feature_dim": 8,
     "train_examples": 40,
     "epochs": 2,
     "norm": "standardize",
@@ -22,6 +26,26 @@ RESULT = {
     "seed": 0,
     "best_test_accuracy": 0.5,
 }
+
+
+def test_results_of_unlike_heads_stand_apart_and_those_of_others_are_refused(tmp_path):
+    unlike = [{}, {"dropout": 0.5}, {"weight_decay": 0.2}, {"lazy_rows": True}, {"seed": 1}]
+    run = write(tmp_path / "a", *(RESULT | of for of in unlike))
+    studies = by_study(read_results([run]))
+    told = [study.options for study in studies]
+    assert told == ["", "lazy rows True", "weight decay 0.2", "dropout 0.5"]
+    assert [len(cell.results) for ((cell,),) in _cells(studies)] == [2, 1, 1, 1]
+    # The others say how many examples are trained on, which tells them apart.
+    of_head = {field.name for field in dataclasses.fields(HeadOptions)}
+    of_study = {field.name for field in dataclasses.fields(Study)}
+    assert of_head - of_study == {"preset", "validation", "calibration"}
+    other = write(tmp_path / "b", {k: v for k, v in RESULT.items() if k != "image_size"})
+    with pytest.raises(UsageError, match="b: centralized-1-ratio-0.5 is no head on CLS vectors of"):
+        read_results([run, other])
+
+
+def _cells(studies):
+    return ([line.values() for line in table.values()] for table in studies.values())
 
 
 def write(path, *results):

@@ -116,6 +116,7 @@ def test_nodes_that_train_something_else_are_refused():
         ({"delay": "soon"}, "delay must be a number and a unit"),
         ({"timed_rounds": 0}, "timed_rounds must be at least 1, got 0"),
         ({"torch": ("ist",), "optimizer": "adam"}, "--torch needs --optimizer sgd"),
+        ({"validation": 0.2}, "--validation 0.2 has no effect"),
     ],
 )
 def test_wrong_options_are_named(given, message):
