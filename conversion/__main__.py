@@ -4,11 +4,11 @@
     python -m conversion facebook/vit-mae-base encoders/hf-base
     python -m conversion encoders/mae-base mae-base-hf --to huggingface
 
-SRC is a facebookresearch MAE checkpoint or timm ViT (.pth, .safetensors), a Hugging Face ViTMAE
-directory or id, or a ResNet-50 v1.5 of torchvision, NVIDIA or Hugging Face; and of encoders for
-remote sensing SSL4EO-S12's MAE (13 or 2 bands), Scale-MAE (--ground-resolution) and Prithvi-EO (one
-time step). Name their bands: --bands B1 B2 ... --scale 0 10000. Expected for a ViT-Base
-on 2 CPU cores: 8 seconds, and 50 with --verify.
+SRC is a facebookresearch MAE or DINOv2 checkpoint or timm ViT (.pth, .safetensors), a directory or
+id of Hugging Face's ViTMAE or Dinov2 (without register tokens), or a ResNet-50 v1.5 of torchvision,
+NVIDIA or Hugging Face; and of encoders for remote sensing SSL4EO-S12's MAE (13 or 2 bands),
+Scale-MAE (--ground-resolution) and Prithvi-EO (one time step). Name their bands: --bands B1 B2 ...
+--scale 0 10000. Expected for a ViT-Base on 2 CPU cores: 8 seconds, and 50 with --verify.
 """
 
 import dataclasses

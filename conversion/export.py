@@ -132,7 +132,7 @@ def _naming(config: dict[str, Any], source: dict[str, Any], to: str) -> Naming:
     namings = RESNET_NAMINGS if config["format"] == weights.RESNET_FORMAT else VIT_NAMINGS
     family = [naming for naming in namings if naming.family == to]
     if not family:
-        allowed = sorted({naming.family for naming in namings})
+        allowed = sorted({naming.family for naming in namings if "dinov2" not in naming.family})
         raise ConversionError(
             f"a {config['format']} directory has no names in {to}; --to allows {', '.join(allowed)}"
         )

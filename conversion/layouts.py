@@ -1,7 +1,8 @@
 """Layouts of tensors in PyTorch and in jist, and the exact conversion between the two.
 
 PyTorch's linear kernels are [outputs, inputs] and its images have their channels first; Flax has
-[inputs, outputs] and channels last. Nothing here computes: numbers are only moved.
+[inputs, outputs] and channels last. Numbers are only moved, but for those of `SCALED_LINEAR` and
+`SCALED_BIAS`: what a LayerScale multiplies goes into the linear layer before it.
 """
 
 import dataclasses
@@ -54,3 +55,9 @@ FUSED_LINEAR = Layout(
     lambda a: [kernel.T for kernel in np.split(a, 3, axis=1)],
 )
 FUSED_BIAS = Layout(np.concatenate, lambda a: np.split(a, 3))
+# A linear layer and the LayerScale [outputs] behind it; on the way back the scale is one.
+SCALED_LINEAR = Layout(
+    lambda t: t[0].T * t[1],
+    lambda a: [a.T, np.ones(a.shape[1], a.dtype)],
+)
+SCALED_BIAS = Layout(lambda t: t[0] * t[1], lambda a: [a, np.ones_like(a)])

@@ -2,7 +2,8 @@
 
 facebookresearch's MAE and timm share one naming. Hugging Face has a second, in four variants: with
 and without the prefix `vit.`, as on the hub, as `transformers` 5 saves it (the decoder's blocks are
-renamed by accident), and as in the `state_dict()` of a `transformers` 5 model.
+renamed by accident), and as in the `state_dict()` of a `transformers` 5 model. DINOv2 has names of
+its own in both, for the LayerScale of its blocks.
 """
 
 import dataclasses
@@ -18,6 +19,8 @@ from conversion.layouts import (
     PATCHES,
     POSITIONS,
     SAME,
+    SCALED_BIAS,
+    SCALED_LINEAR,
     VECTOR,
     Layout,
 )
@@ -46,7 +49,8 @@ class Naming:
 
     Attributes:
         name: recorded in `config.json`, so that an export uses the same names.
-        family: the `--to` to which it belongs: "facebook", "huggingface" or "torchvision".
+        family: the `--to` to which it belongs: "facebook", "huggingface" or "torchvision"; or one
+            to which nothing is converted back, "dinov2" or "dinov2-huggingface".
         encoder: rules of the encoder, without its blocks.
         decoder: rules of the decoder, without its blocks.
         block: rules within a block.
@@ -100,6 +104,14 @@ def linear(jist: str, *source: str) -> tuple[Rule, Rule]:
             tuple(f"{name}.bias" for name in source),
             FUSED_BIAS if fused else SAME,
         ),
+    )
+
+
+def scaled(jist: str, source: str, scale: str) -> tuple[Rule, Rule]:
+    """Kernel and bias of a linear layer behind which a LayerScale multiplies."""
+    return (
+        Rule(f"{jist}.kernel", (f"{source}.weight", scale), SCALED_LINEAR),
+        Rule(f"{jist}.bias", (f"{source}.bias", scale), SCALED_BIAS),
     )
 
 
@@ -191,6 +203,35 @@ def _huggingface(
     )
 
 
+def _dinov2() -> Naming:
+    plain = _facebook("dinov2", "norm", r"mask_token|head\..*")
+    block = (
+        *norm("norm1", "norm1"),
+        *linear("attention.qkv", "attn.qkv"),
+        *scaled("attention.out", "attn.proj", "ls1.gamma"),
+        *norm("norm2", "norm2"),
+        *linear("mlp_in", "mlp.fc1"),
+        *scaled("mlp_out", "mlp.fc2", "ls2.gamma"),
+    )
+    return dataclasses.replace(plain, family="dinov2", decoder=(), block=block)
+
+
+def _dinov2_huggingface(name: str, prefix: str) -> Naming:
+    plain = _huggingface(name, prefix, "encoder.layer", "", ())
+    block = (
+        *norm("norm1", "norm1"),
+        *linear("attention.qkv", *(f"attention.attention.{x}" for x in ("query", "key", "value"))),
+        *scaled("attention.out", "attention.output.dense", "layer_scale1.lambda1"),
+        *norm("norm2", "norm2"),
+        *linear("mlp_in", "mlp.fc1"),
+        *scaled("mlp_out", "mlp.fc2", "layer_scale2.lambda1"),
+    )
+    extra = rf"classifier\..*|{re.escape(prefix)}embeddings\.mask_token"
+    family = "dinov2-huggingface"
+    return dataclasses.replace(plain, family=family, decoder=(), block=block, extra=extra)
+
+
+# Where several know as many names, the first is meant.
 VIT_NAMINGS = (
     _facebook("facebook", "norm", r"(head|fc_norm)\..*"),
     # A classifier over the average of the patch tokens has its LayerNorm behind the average.
@@ -200,4 +241,7 @@ VIT_NAMINGS = (
     _huggingface("huggingface-bare", "", "encoder.layer", "decoder_layers", _HUB_BLOCK),
     _huggingface("huggingface-memory", "vit.", "layers", "decoder_layers", _MEMORY_BLOCK),
     _huggingface("huggingface-memory-bare", "", "layers", "decoder_layers", _MEMORY_BLOCK),
+    _dinov2(),
+    _dinov2_huggingface("dinov2-huggingface", ""),
+    _dinov2_huggingface("dinov2-huggingface-classifier", "dinov2."),
 )

@@ -19,6 +19,8 @@ from jist.models.positions import sincos_positions
 KNOWN_HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}
 KNOWN_DECODER_HEADS = {512: 16}
 FACEBOOK_EPSILON = 1e-6
+# Names of DINOv2's and DINOv3's tokens that are of no patch, in all namings.
+REGISTERS = ("register_tokens", "reg_token")
 # The default of `transformers` for a ViT whose config does not set it.
 HUGGINGFACE_EPSILON = 1e-12
 
@@ -121,6 +123,12 @@ def _recognise(source: Source) -> Naming:
 
 
 def _check_names(source: Source, naming: Naming, rules: dict[str, list[Rule]]) -> tuple[str, ...]:
+    registers = [name for name in source.tensors if name.endswith(REGISTERS)]
+    if registers:
+        raise ConversionError(
+            f"{source.files[0]} has register tokens ({registers[0]}), which the encoder lacks; the "
+            "variants without them, such as facebook/dinov2-base, are converted"
+        )
     expected = {name for part in rules.values() for rule in part for name in rule.source}
     missing = expected - source.tensors.keys()
     others = source.tensors.keys() - expected
@@ -184,7 +192,7 @@ def _encoder(source: Source, naming: Naming, rules: list[Rule], overrides: Overr
 def _epsilon(naming: Naming, config: Mapping[str, Any], overrides: Overrides) -> float:
     if overrides.layer_norm_eps is not None:
         return overrides.layer_norm_eps
-    if naming.family == "facebook":
+    if naming.family in ("facebook", "dinov2"):
         return FACEBOOK_EPSILON
     return config.get("layer_norm_eps", HUGGINGFACE_EPSILON)
 

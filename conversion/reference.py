@@ -45,20 +45,34 @@ class SelfAttention(nn.Module):
         return self.proj(x.transpose(1, 2).reshape(batch, tokens, dim))
 
 
-class TransformerBlock(nn.Module):
-    """Attention and MLP, each behind a LayerNorm and beside a shortcut."""
+class LayerScale(nn.Module):
+    """A learned factor for every channel (Touvron et al., arXiv 2103.17239, §2)."""
 
-    def __init__(self, dim: int, heads: int, mlp_dim: int, eps: float):
+    def __init__(self, dim: int):
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=eps)
-        self.attn = SelfAttention(dim, heads)
-        self.norm2 = nn.LayerNorm(dim, eps=eps)
-        self.mlp = Mlp(dim, mlp_dim)
+        self.gamma = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps tokens [B, T, D] to [B, T, D]."""
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
+        return x * self.gamma
+
+
+class TransformerBlock(nn.Module):
+    """Attention and MLP, each behind a LayerNorm and beside a shortcut; DINOv2's are scaled."""
+
+    def __init__(self, dim: int, heads: int, mlp_dim: int, eps: float, scaled: bool = False):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=eps)
+        self.attn = SelfAttention(dim, heads)
+        self.ls1 = LayerScale(dim) if scaled else nn.Identity()
+        self.norm2 = nn.LayerNorm(dim, eps=eps)
+        self.mlp = Mlp(dim, mlp_dim)
+        self.ls2 = LayerScale(dim) if scaled else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps tokens [B, T, D] to [B, T, D]."""
+        x = x + self.ls1(self.attn(self.norm1(x)))
+        return x + self.ls2(self.mlp(self.norm2(x)))
 
 
 class PatchEmbedding(nn.Module):
@@ -87,6 +101,7 @@ class MaskedAutoencoder(nn.Module):
         decoder: (width, depth, heads, hidden width) of the decoder, or None.
         normalize_pixels: whether targets are standardised patch by patch.
         channels: channels C of an image.
+        scaled: whether blocks have a LayerScale, as DINOv2's.
     """
 
     def __init__(
@@ -101,6 +116,7 @@ class MaskedAutoencoder(nn.Module):
         decoder: tuple[int, int, int, int] | None = None,
         normalize_pixels: bool = True,
         channels: int = 3,
+        scaled: bool = False,
     ):
         super().__init__()
         self.patch_size = patch_size
@@ -110,7 +126,7 @@ class MaskedAutoencoder(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.length, dim))
         self.patch_embed = PatchEmbedding(dim, patch_size, channels)
         self.blocks = nn.ModuleList(
-            TransformerBlock(dim, heads, mlp_dim, eps) for _ in range(depth)
+            TransformerBlock(dim, heads, mlp_dim, eps, scaled) for _ in range(depth)
         )
         self.norm = nn.LayerNorm(dim, eps=eps)
         if decoder is not None:

@@ -30,8 +30,10 @@ def mae_runner(
     """The source's masked autoencoder, of images [B, H, W, 3] and kept patches [B, K]."""
     if source.sequence is not None:
         return _reference_sequence(source.sequence, plan)
-    if plan.naming.family == "facebook":
+    if plan.naming.family in ("facebook", "dinov2"):
         return _reference_mae(source, plan, decoder)
+    if plan.naming.family == "dinov2-huggingface":
+        return _transformers_dinov2(source, plan)
     return _transformers_mae(source, plan, decoder)
 
 
@@ -69,6 +71,7 @@ def _reference_mae(
         decoder=sizes,
         normalize_pixels=d["normalize_pixels"] if d else True,
         channels=e.channels,
+        scaled=plan.naming.family == "dinov2",
     )
     state = _state(source)
     if plan.naming.name == "facebook-average":
@@ -148,6 +151,34 @@ def _transformers_mae(
                 return Output(tokens)
             output = model(pixels, noise=noise)
             return Output(tokens, _numpy(output.logits), _numpy(output.loss))
+
+    return run
+
+
+def _transformers_dinov2(source: Source, plan: Plan) -> Callable[[np.ndarray, np.ndarray], Output]:
+    """DINOv2, given the kept patches behind their embedding; itself it takes all."""
+    transformers = _transformers()
+    e = plan.encoder
+    assert e is not None
+    config = transformers.Dinov2Config(
+        hidden_size=e.dim,
+        num_hidden_layers=e.depth,
+        num_attention_heads=e.heads,
+        mlp_ratio=e.mlp_dim // e.dim,
+        layer_norm_eps=e.layer_norm_eps,
+        image_size=e.image_size,
+        patch_size=e.patch_size,
+    )
+    state = {name.removeprefix("dinov2."): tensor for name, tensor in _state(source).items()}
+    state = {name: of for name, of in state.items() if not name.startswith("classifier.")}
+    model = transformers.Dinov2Model.from_pretrained(None, config=config, state_dict=state).eval()
+
+    def run(images: np.ndarray, keep: np.ndarray) -> Output:
+        with torch.no_grad():
+            x = model.embeddings(_torch(images))
+            kept = torch.from_numpy(keep.astype(np.int64))[:, :, None].expand(-1, -1, e.dim)
+            x = torch.cat([x[:, :1], x[:, 1:].gather(1, kept)], dim=1)
+            return Output(_numpy(model.layernorm(model.encoder(x).last_hidden_state)))
 
     return run
 
