@@ -93,18 +93,13 @@ class CompareOptions(Options, RoundOptions, ExperimentOptions):
         if self.norm == "scale" and self.strategies != STRATEGIES and "ensemble" in self.strategies:
             raise UsageError("--norm scale cannot be used with ensemble, whose parts stay apart")
         taken = {option for name in self.strategies for option in heads.STRATEGIES[name][1]}
-        for field in dataclasses.fields(RoundOptions):
-            value = getattr(self, field.name)
-            if field.name not in taken and value != field.default:
+        for name in (*(field.name for field in dataclasses.fields(RoundOptions)), "partition"):
+            value = getattr(self, name)
+            if name not in taken and value != getattr(CompareOptions, name):
                 raise UsageError(
-                    f"--{field.name.replace('_', '-')} {value} has no effect on --strategies "
+                    f"--{name.replace('_', '-')} {value} has no effect on --strategies "
                     f"{' '.join(self.strategies)}"
                 )
-        if self.partition != CompareOptions.partition and "partition" not in taken:
-            raise UsageError(
-                f"--partition {self.partition} has no effect on --strategies "
-                f"{' '.join(self.strategies)}"
-            )
 
     def how(self, strategy: str, workers: int) -> StrategyOptions:
         """A strategy with those of the options that it takes."""
