@@ -64,7 +64,8 @@ class EvaluateOptions(Options):
     features_dir: pathlib.Path | None = None
     """Where the run's features are; by default where the run stored them."""
     data_dir: pathlib.Path | None = None
-    """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45, aid, ..."""
+    """Where the data are, as of training: those of --dataset, if it is given; by default where the
+    run found its own."""
     dataset: str | None = None
     """Another data set of the same kind and classes, in the place of the run's."""
     labels: str | None = None
@@ -132,7 +133,8 @@ def main(options: EvaluateOptions) -> None:
     check_out(options.out, (".csv", ".json", ".parquet"))
     if options.mistakes is not None and options.mistakes.suffix.lower() != ".png":
         raise UsageError(f"mistakes must end in .png, got {options.mistakes}")
-    trained = open_run(options.run_dir, options.data_dir)
+    own_dir = options.data_dir if options.dataset is None else None  # else of the other data set
+    trained = open_run(options.run_dir, own_dir)
     inputs, images = trained.inputs, trained.images
     if options.dataset is not None:
         images = dataclasses.replace(images, data_dir=options.data_dir)

@@ -71,7 +71,7 @@ class ExportOptions(Options):
     checkpoint: str = "last"
     """Which checkpoint: last, or best by validation, else by test accuracy."""
     data_dir: pathlib.Path | None = None
-    """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45, aid, ..."""
+    """Where the data are, as of training; by default where the run found them."""
 
 
 def main(options: ExportOptions) -> None:

@@ -58,6 +58,8 @@ class PredictOptions(Options):
     images: tuple[pathlib.Path, ...]
     """Image files, or folders of them (searched recursively); clips or files of vectors of a run on
     those."""
+    data_dir: pathlib.Path | None = None
+    """Where the data are, as of training; by default where the run found them."""
     training: str | None = None
     """Which training of the run, if it has several; by default the one with the best accuracy: by
     validation, else on the test images at the chosen checkpoint."""
@@ -93,7 +95,7 @@ def main(options: PredictOptions) -> None:
         raise UsageError(f"mask_ratio must lie in [0, 1), got {options.mask_ratio}")
     if options.json_lines and options.out is not None:
         raise UsageError("--json-lines has no effect with --out, whose ending decides")
-    trained = open_run(options.run_dir)
+    trained = open_run(options.run_dir, options.data_dir)
     training = chosen_training(trained, options.run_dir, options.training, options.checkpoint)
     inputs = trained.inputs
     restored = trained.restore(training, options.checkpoint)

@@ -103,7 +103,10 @@ def main(options: PretrainOptions) -> None:
     later = (*BANDS, "quality_band", "cloudy")  # runs from before there were any do not list them
     config = {n: of for n, of in config.items() if of is not None or n not in later}
     run_directory = RunDirectory(
-        options.run_dir, {"experiment": "pretrain"} | config, reasons=REASONS
+        options.run_dir,
+        {"experiment": "pretrain"} | config,
+        reasons=REASONS,
+        data_dir=options.data_dir,
     )
     mae = start
     if mae is None:

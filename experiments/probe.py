@@ -70,7 +70,12 @@ def main(options: ProbeOptions) -> None:
     if "validation" in splits:
         say_once(f"{options.dataset} brings a validation split: it chooses the best epoch")
         config["own_validation"] = True
-    results = RunDirectory(options.run_dir, {"experiment": "probe"} | config, growing=("epochs",))
+    results = RunDirectory(
+        options.run_dir,
+        {"experiment": "probe"} | config,
+        growing=("epochs",),
+        data_dir=options.data_dir,
+    )
     datasets = {split: dataset_of(images, split) for split in splits}
     with progress_bar() as progress:
         for seed in options.seeds:

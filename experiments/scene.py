@@ -64,6 +64,8 @@ class SceneOptions(Options):
     """The band that says which pixels are clouds; by default the run's."""
     cloudy: str | None = None
     """The values of --quality-band that are missing pixels, as in training."""
+    data_dir: pathlib.Path | None = None
+    """Where the data are, as of training; by default where the run found them."""
     training: str | None = None
     """Which training of the run; by default the one with the best accuracy."""
     checkpoint: str = "last"
@@ -77,7 +79,7 @@ def main(options: SceneOptions) -> None:
     rasterio = load_rasterio("experiments.scene")
     if options.out.suffix.lower() not in (".tif", ".tiff"):
         raise UsageError(f"out must end in .tif, got {options.out}")
-    trained = open_run(options.run_dir)
+    trained = open_run(options.run_dir, options.data_dir)
     training = chosen_training(trained, options.run_dir, options.training, options.checkpoint)
     inputs = trained.inputs
     if not isinstance(inputs, ImageInputs | NetworkInputs):

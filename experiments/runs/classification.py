@@ -64,7 +64,9 @@ def run_plan(
         All results of the plan, in its order.
     """
     plan, inputs = resolved(plan)
-    run = RunDirectory(run_dir, plan.config(), growing=("head.epochs",))
+    run = RunDirectory(
+        run_dir, plan.config(), growing=("head.epochs",), data_dir=plan.images.data_dir
+    )
     first = jax.process_index() == 0
     there = run.results()
     todo = [training for training in plan.trainings if not plan.is_done(training, there)]

@@ -49,11 +49,12 @@ class ClipInputs(Classified):
     @property
     def split_names(self) -> tuple[str, ...]:
         """Training and test clips; with the published lists, those for validation, too."""
-        return speech_splits(self._path)
+        return speech_splits(self._path, self.options.base)
 
     def examples(self, split: str) -> Clips:
         """The clips."""
-        return load_speech(self._path, split, test_share=self.options.test_share)
+        options = self.options
+        return load_speech(self._path, split, test_share=options.test_share, base=options.base)
 
     def splits(
         self, mask_ratio: float, directory: pathlib.Path, progress: Progress

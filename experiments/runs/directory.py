@@ -24,6 +24,7 @@ DIGEST = "_sha256"
 FEATURES = "features_dir"
 COMMAND = "command"
 WORKING_DIRECTORY = "working_directory"
+DATA_DIR = "data_dir"
 DEVICES = "trained_on_devices"
 # Why no run is resumed with another value.
 REASONS = {"own_validation": "data of only one of them bring a validation split"}
@@ -45,6 +46,7 @@ class RunDirectory:
             the existing run, which is then extended.
         reasons: name of an option -> why a run cannot be resumed with another value, for the
             message.
+        data_dir: where the data are, as of the options; noted for scripts that take the run.
 
     Raises:
         ValueError: the directory holds epochs of another configuration (the fields are named).
@@ -58,6 +60,7 @@ class RunDirectory:
         *,
         growing: Sequence[str] = (),
         reasons: Mapping[str, str] | None = None,
+        data_dir: pathlib.Path | None = None,
     ):
         self.path = pathlib.Path(path)
         if jax.process_index() == 0:
@@ -77,9 +80,11 @@ class RunDirectory:
                     f"--run-dir or remove it: " + "; ".join(differ)
                 )
             if grown and jax.process_index() == 0:
-                write_json(file, read_json(file) | self.config | _command_noted())
+                before = read_json(file)
+                before.pop(DATA_DIR, None)  # where this command has found them without one
+                write_json(file, before | self.config | _command_noted(data_dir))
         elif jax.process_index() == 0:
-            write_json(file, self.config | _command_noted())
+            write_json(file, self.config | _command_noted(data_dir))
 
     def pin(self, digests: Mapping[str, str]) -> None:
         """Records digests of what the run works on, or checks that they are still the same.
@@ -157,7 +162,7 @@ class RunDirectory:
 
 def without_notes(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration in a `config.json`, without what is only noted there."""
-    notes = (FEATURES, COMMAND, WORKING_DIRECTORY, REVISION, DEVICES)
+    notes = (FEATURES, COMMAND, WORKING_DIRECTORY, DATA_DIR, REVISION, DEVICES)
     return {n: of for n, of in config.items() if n not in notes and not n.endswith(DIGEST)}
 
 
@@ -170,9 +175,10 @@ def command_line() -> list[str]:
     )
 
 
-def _command_noted() -> dict[str, Any]:
+def _command_noted(data_dir: pathlib.Path | None) -> dict[str, Any]:
     command = command_line()
     where = {WORKING_DIRECTORY: os.getcwd()}  # where relative paths of data sets begin
+    where |= {} if data_dir is None else {DATA_DIR: str(data_dir)}
     return ({COMMAND: command} if command else {}) | where
 
 

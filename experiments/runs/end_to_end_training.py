@@ -88,7 +88,12 @@ def train_end_to_end(
         config["own_validation"] = True  # chooses the epoch; runs without one do not mention it
     say_exchange(how, strategy)
     say_batch(config["batch_size"], options.batch_size, how.workers, len(labels))
-    directory = RunDirectory(options.run_dir, {"experiment": name} | config, reasons=REASONS)
+    directory = RunDirectory(
+        options.run_dir,
+        {"experiment": name} | config,
+        reasons=REASONS,
+        data_dir=options.data_dir,
+    )
     directory.pin(dict(pinned))
     directory.note_devices(name, strategy.mesh.size, options.epochs)
     test, validation = others["test"], others.get("validation")

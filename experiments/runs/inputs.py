@@ -96,7 +96,8 @@ def open_inputs(options: ImageOptions) -> Inputs:
     if options.dataset.startswith("speech:"):
         return ClipInputs(options)
     if options.dataset.startswith("features:"):
-        files = read_files(options.dataset.removeprefix("features:"), options.labels)
+        path = options.dataset.removeprefix("features:")
+        files = read_files(path, options.labels, options.base)
         kind = ManyLabelInputs if have_many_labels(files) else VectorInputs
         return kind(options, files)
     if options.dataset.startswith("xc:"):

@@ -49,10 +49,12 @@ class ManyLabelInputs(InFiles):
     @functools.cached_property
     def _splits(self) -> Mapping[str, SparseExamples | LabelledVectors]:
         options = self.options
+        how: dict[str, Any]
         if self.files is None:
             path = options.dataset.removeprefix("xc:")
-            return {s: load_xc(path, s, skip_empty=options.skip_empty) for s in self.split_names}
-        how: dict[str, Any] = {"seed": options.seed, "test_share": options.test_share}
+            how = {"skip_empty": options.skip_empty, "base": options.base}
+            return {s: load_xc(path, s, **how) for s in self.split_names}
+        how = {"seed": options.seed, "test_share": options.test_share}
         found = {s: many_labelled(self.files, options.dataset, s, **how) for s in self.split_names}
         return {s: of.without_empty() if options.skip_empty else of for s, of in found.items()}
 

@@ -8,28 +8,42 @@ from typing import Any, NamedTuple
 from flax import nnx
 
 from experiments.command.options import ImageOptions
-from experiments.runs.directory import WORKING_DIRECTORY, check_pinned, read_part
+from experiments.runs.directory import DATA_DIR, WORKING_DIRECTORY, check_pinned, read_part
 from experiments.runs.heads import build_strategy
 from experiments.runs.inputs import Inputs, open_inputs
 from experiments.runs.plan import Plan, Training
 from jist import strategies, trainer
 from jist.label_probabilities import Scaling
 
+AT_PATHS = ("folder", "masked", "features", "speech", "xc")  # data sets KIND:PATH
+
 
 def located(config: Mapping[str, Any], images: ImageOptions) -> ImageOptions:
-    """The options of a run's images and encoder, found from another working directory, too.
+    """The options of a run's data and encoder, found from another working directory, too.
 
     Args:
         config: the `config.json` of the run.
-        images: its options.
+        images: its options; their `data_dir` counts if there is one, else the run's.
     """
-    kind, _, path = images.dataset.partition(":")
     there = pathlib.Path(config.get(WORKING_DIRECTORY, ""))
     if not pathlib.Path(images.encoder).exists() and (there / images.encoder).is_dir():
         images = dataclasses.replace(images, encoder=str(there / images.encoder))
-    if images.data_dir is None and kind in ("folder", "masked") and (there / path).exists():
-        return dataclasses.replace(images, data_dir=there)
+    if images.data_dir is None:
+        return dataclasses.replace(images, data_dir=_data_dir(config, images.dataset))
     return images
+
+
+def _data_dir(config: Mapping[str, Any], dataset: str) -> pathlib.Path | None:
+    """The `data_dir` that a run had or, if its data are there, its working directory."""
+    there = pathlib.Path(config.get(WORKING_DIRECTORY, ""))
+    if DATA_DIR in config:
+        given = pathlib.Path(config[DATA_DIR]).expanduser()
+        return there / given if (there / given).exists() else given
+    kind, _, path = dataset.partition(":")
+    pair = kind == "features" and not (there / path).exists()  # TRAIN,TEST
+    parts = path.split(",") if pair else [path]
+    found = kind in AT_PATHS and all((there / part).exists() for part in parts)
+    return there if found else None
 
 
 def restore_inputs(config: Mapping[str, Any], images: ImageOptions) -> Inputs:

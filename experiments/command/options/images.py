@@ -53,7 +53,6 @@ OF_SPARSE = ("multilabel_loss", "entry_dropout", "row_length", "output_dtype", "
 OUTPUT_DTYPES = ("float32", "bfloat16")
 # Further options that only images have.
 _ENCODED = (
-    "data_dir",
     "encoder",
     "pool",
     "mask_ratio",
@@ -79,7 +78,8 @@ class ImageOptions(NaturalOptions):
     (clips, one directory per word), or xc:PATH (sparse text with many labels: train.txt and
     test.txt of the Extreme Classification Repository)."""
     data_dir: pathlib.Path | None = None
-    """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45, aid, ..."""
+    """Where TFDS keeps its prepared data sets, or the extracted folder of resisc45, aid, ...; a
+    PATH that is relative begins there."""
     labels: str | None = None
     """features:PATH: the column or array of the labels, or a .npy or .txt file of them. Rows may
     have several labels each: a matrix of 0 and 1, also as a SciPy .npz file, or lists of numbers or
@@ -188,6 +188,11 @@ class ImageOptions(NaturalOptions):
                     f"--{field.name.replace('_', '-')} {value} has no effect: "
                     f"{self.dataset} holds no images"
                 )
+
+    @property
+    def base(self) -> pathlib.Path:
+        """Where relative paths of the data begin."""
+        return pathlib.Path() if self.data_dir is None else self.data_dir.expanduser()
 
     @property
     def of_images(self) -> bool:

@@ -61,7 +61,13 @@ class SparseExamples(ManyLabelled):
         return np.diff(self.features.offsets) > 0
 
 
-def load_xc(path: str | os.PathLike, split: str, *, skip_empty: bool = False) -> SparseExamples:
+def load_xc(
+    path: str | os.PathLike,
+    split: str,
+    *,
+    skip_empty: bool = False,
+    base: str | os.PathLike = "",
+) -> SparseExamples:
     """One split of a directory in the Repository's format.
 
     Args:
@@ -69,13 +75,14 @@ def load_xc(path: str | os.PathLike, split: str, *, skip_empty: bool = False) ->
         split: "train" or "test".
         skip_empty: leaves out examples that have no label or no feature; they are counted. By
             default they are kept, and have none.
+        base: where a relative path begins, in place of the working directory.
 
     Raises:
         ValueError: `path` is no directory, or no such split.
         DataError: files are missing, the splits differ in features or labels, a header does not fit
             its lines, or a line cannot be read; the message names file and line.
     """
-    root = pathlib.Path(path).expanduser()
+    root = base / pathlib.Path(path).expanduser()
     if not os.fspath(path) or not root.is_dir():
         raise ValueError(f"xc:PATH needs the path of a directory, {os.fspath(path)!r} is none")
     if split not in SPLITS:

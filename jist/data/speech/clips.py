@@ -50,7 +50,13 @@ class Clips(Examples):
         return os.path.join(self.root, self.keys[index])
 
 
-def load_speech(path: str | os.PathLike, split: str, *, test_share: float = 0.2) -> Clips:
+def load_speech(
+    path: str | os.PathLike,
+    split: str,
+    *,
+    test_share: float = 0.2,
+    base: str | os.PathLike = "",
+) -> Clips:
     """Finds the clips of a split. No speaker is in two splits.
 
     Classes are the directories that hold the words, in the order of their names. With
@@ -62,6 +68,7 @@ def load_speech(path: str | os.PathLike, split: str, *, test_share: float = 0.2)
         path: the directory of the words.
         split: "train", "test", or "validation" where there is a list of it.
         test_share: share of the speakers held out for testing where there is no list.
+        base: where a relative path begins, in place of the working directory.
 
     Raises:
         ValueError: `path` is no directory, no such split, or a share outside (0, 1).
@@ -69,7 +76,7 @@ def load_speech(path: str | os.PathLike, split: str, *, test_share: float = 0.2)
             that does not fit the clips (its line is named), a speaker in two splits, an empty
             split, or a word that is a symbolic link to another.
     """
-    root = pathlib.Path(path).expanduser()
+    root = base / pathlib.Path(path).expanduser()
     if not os.fspath(path) or not root.is_dir():
         raise ValueError(f"speech:PATH needs the path of a directory, {os.fspath(path)!r} is none")
     if split not in SPLITS:
@@ -110,9 +117,9 @@ def load_speech(path: str | os.PathLike, split: str, *, test_share: float = 0.2)
     )
 
 
-def speech_splits(path: str | os.PathLike) -> tuple[str, ...]:
+def speech_splits(path: str | os.PathLike, base: str | os.PathLike = "") -> tuple[str, ...]:
     """The splits of a directory of clips: "validation" is among them where both lists are."""
-    root = pathlib.Path(path).expanduser()
+    root = base / pathlib.Path(path).expanduser()
     listed = all((root / name).is_file() for name in LISTS.values())
     return tuple(split for split in SPLITS if listed or split != "validation")
 

@@ -126,13 +126,21 @@ def rows_of(
     return rows
 
 
-def read_files(path: str, labels: str | None) -> list[Columns]:
+def read_files(path: str, labels: str | None, base: str | os.PathLike = "") -> list[Columns]:
     """The one file of a path, or those of the training and of the test vectors.
+
+    Args:
+        path: as of `load_vectors`.
+        labels: likewise.
+        base: where relative paths begin, in place of the working directory.
 
     Raises:
         DataError: the files cannot be used, or are of unlike width or kind.
     """
-    files = _files(path, labels)
+    if labels is not None and os.path.splitext(labels)[1]:
+        there = base / pathlib.Path(labels).expanduser()
+        labels = str(there) if there.is_file() else labels
+    files = _files(path, labels, base)
     wide = [part.x.shape[1] for part in files]
     if len({*wide}) > 1:
         raise DataError(
@@ -149,12 +157,12 @@ def read_files(path: str, labels: str | None) -> list[Columns]:
     return files
 
 
-def _files(path: str, labels: str | None) -> list[Columns]:
+def _files(path: str, labels: str | None, base: str | os.PathLike) -> list[Columns]:
     if not path:
         raise DataError("features:PATH needs the path of a file or directory")
-    whole = pathlib.Path(path).expanduser()
+    whole = base / pathlib.Path(path).expanduser()
     if "," in path and not whole.exists():
-        parts = [pathlib.Path(part).expanduser() for part in path.split(",")]
+        parts = [base / pathlib.Path(part).expanduser() for part in path.split(",")]
         if len(parts) != 2:
             raise DataError(f"features:{path}: expected TRAIN,TEST, got {len(parts)} paths")
         return [read_columns(part, labels) for part in parts]
