@@ -54,6 +54,8 @@ image_size of config.json, with its filter. missing.npy: which of their pixels a
     else:
         ranks = np.random.default_rng(0).random((len(x), grid**2)).argsort(1).argsort(1)
         seen = ranks < config["visible"]
+    if not seen.any(1).all():
+        sys.exit(f"image {{seen.any(1).argmin()}} (from 0): nothing of it is visible")
     most = config["most_visible"] or seen.sum(1).max()
     order = np.argsort(~seen, axis=1, kind="stable")[:, :most]
     given.append(np.where(np.take_along_axis(seen, order, 1), order, -1).astype(np.int32))

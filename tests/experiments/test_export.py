@@ -116,6 +116,13 @@ def test_a_program_classifies_images_with_holes_without_jist(of_images, arrays, 
     np.testing.assert_allclose(found, expected.max(axis=1), atol=1e-4)
     assert np.ptp(found) > 0.01
 
+    missing[3] = True
+    np.save(tmp_path / "missing.npy", missing)
+    command = [sys.executable, out / "predict.py", tmp_path / "x.npy", tmp_path / "missing.npy"]
+    told = subprocess.run(command, capture_output=True, text=True)
+    said = "image 3 (from 0): nothing of it is visible\n"
+    assert (told.returncode, told.stdout, told.stderr) == (1, "", said)
+
 
 def test_a_head_on_vectors_is_exported(tmp_path, arrays):
     generator = np.random.default_rng(0)

@@ -385,6 +385,25 @@ def test_dense_vectors_with_many_labels(run, tmp_path):
     assert "best test precision at 1 in %" in " ".join(out.split())
 
 
+def test_what_has_no_vectors_to_extract_is_refused_before_any_work(run, sparse, tmp_path):
+    np.savez(tmp_path / "many.npz", x=np.eye(8), y=np.ones((8, 2), int))
+    rows = scipy.sparse.csr_matrix(np.eye(8))
+    scipy.sparse.save_npz(tmp_path / "x.npz", rows)
+    np.save(tmp_path / "y.npy", np.arange(8) % 2)
+    for dataset, what in (
+        (f"xc:{sparse}", "examples with many labels"),
+        (f"features:{tmp_path}/many.npz", "examples with many labels"),
+        (f"features:{tmp_path}/x.npz", "sparse rows"),
+    ):
+        for out in ((), ("--out", tmp_path / "o.npz")):
+            given = ("--dataset", dataset, "--features-dir", tmp_path / "features", *out)
+            code, printed, err = run(extract, extract.ExtractOptions, *given)
+            assert (code, printed, err.count("\n")) == (2, "", 1)
+            assert f"dataset={dataset} holds {what}" in err
+    assert not (tmp_path / "features").exists()
+    assert not (tmp_path / "o.npz").exists()
+
+
 def test_matrices_of_many_labels_are_what_their_text_is(sparse, tmp_path):
     for split in ("train", "test"):
         rows = load_xc(sparse, split)

@@ -81,7 +81,7 @@ def test_data_are_found_from_another_working_directory(
         images = open_run(tmp_path / "r", there).images
         assert open_inputs(images).train_labels[0] > 0
     with pytest.raises((ValueError, DataError), match=r"does not exist|is none|holds no examples"):
-        open_inputs(open_run(tmp_path / "r", tmp_path / "other").images).train_labels
+        _ = open_inputs(open_run(tmp_path / "r", tmp_path / "other").images).train_labels
 
 
 def test_where_the_data_were_is_a_note_that_changes_no_run(tmp_path, monkeypatch):
