@@ -7,13 +7,13 @@ r"""A training set of tiles, cut out of scenes and labelled by a map: one direct
         --out data/parcels
 
 Scenes are GeoTIFFs, or other files that GDAL reads. Labels are a raster of class values (brought to
-the scene's grid; 0 and its no-data value are no class), a directory of such rasters named like the
-scenes, or GeoJSON polygons with the class in a property. A tile has the class of most of its
-pixels, if at least `--least-share` of them have it. Tiles keep all bands, values and the
-georeference; clouds and missing data are left to training, and count here only where hardly
-anything can be seen. `--test-scenes` names scenes whose tiles go to `test/`: without it training
-draws test tiles from all scenes, where they lie beside training tiles and look alike. Nothing is
-written until all is done. Needs `pip install -e '.[geo]'`. Expected: a minute for 10,000 tiles.
+the scene's grid; its no-data value and a 0 without a name are no class), a directory of such
+rasters named like the scenes, or GeoJSON polygons with the class in a property. A tile has the
+class of most of its pixels, if at least `--least-share` of them have it. Tiles keep all bands,
+values and the georeference; clouds and missing data are left to training, and count here only where
+hardly anything can be seen. `--test-scenes` names scenes whose tiles go to `test/`: without it
+training draws test tiles from all scenes, where they lie beside training tiles and look alike.
+Nothing is written until all is done. Needs `pip install -e '.[geo]'`. Expected: a minute for 10,000 tiles.
 """
 
 import dataclasses

@@ -39,10 +39,12 @@ def open_labels(
         given: a raster, a directory of rasters named like the scenes, or GeoJSON.
         scene: the scene.
         field: the property of GeoJSON that holds the class.
-        class_names: VALUE=NAME, of rasters.
+        class_names: VALUE=NAME, of rasters; 0 is a class where it has a name, here or in the
+            raster's tags.
 
     Raises:
-        UsageError: there is no such file, a name has no value, or a file of another kind.
+        UsageError: there is no such file, a name has no value or that of no data, or a file of
+            another kind.
         DataError: the file cannot be used.
     """
     path = given
@@ -64,7 +66,7 @@ def _raster(path: pathlib.Path, class_names: Sequence[str]) -> Labels:
     with opened(path) as file:
         if np.dtype(file.dtypes[0]).kind not in "iu":
             raise DataError(f"{path} holds {file.dtypes[0]}: class values are whole numbers")
-        tags, none = file.tags(1), {0, file.nodata}
+        tags, nodata = file.tags(1), file.nodata
         values = np.unique(file.read(1)) if not (class_names or _numbered(tags)) else ()
     names = _numbered(tags) or {int(value): str(value) for value in values}
     for text in class_names:
@@ -75,6 +77,11 @@ def _raster(path: pathlib.Path, class_names: Sequence[str]) -> Labels:
     if class_names:
         asked = {int(text.partition("=")[0]) for text in class_names}
         names = {value: name for value, name in names.items() if value in asked}
+        if nodata in asked:
+            raise UsageError(
+                f"class_names: {nodata:g} is the no-data value of {path}, and no class; name others"
+            )
+    none = {nodata} if class_names or _numbered(tags) else {0, nodata}  # 0 that has a name counts
 
     def read(scene: Any, window: Any) -> np.ndarray:
         from rasterio.enums import Resampling
@@ -95,8 +102,12 @@ def _raster(path: pathlib.Path, class_names: Sequence[str]) -> Labels:
                 width=window.width,
                 height=window.height,
                 resampling=Resampling.nearest,
+                add_alpha=nodata is None,
             ) as warped:
-                return warped.read(1)
+                values = warped.read(1)
+                if nodata is not None:
+                    return values
+                return np.where(warped.read(warped.count), values, np.int64(-1))  # no 0 beside it
 
     return Labels({v: _directory(n) for v, n in names.items() if v not in none}, read)
 

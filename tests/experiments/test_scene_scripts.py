@@ -52,6 +52,34 @@ def test_tiles_keep_values_names_place_and_class(example, tmp_path):
             assert (labels.read(1, window=window) == names[path.parent.name]).mean() >= 0.6
 
 
+def test_0_is_a_class_where_it_has_a_name(example, tmp_path):
+    """Beside the raster nothing is a class."""
+    with rasterio.open(example / "scenes" / "scene-0.tif") as file:
+        shape = {name: file.profile[name] for name in ("crs", "transform", "height", "width")}
+    shape = {"driver": "GTiff", "count": 1, "dtype": "uint8"} | shape
+    quarters = np.kron([[0, 1], [2, 7]], np.ones((128, 128), np.uint8)).astype(np.uint8)
+    values, tags, narrow = (tmp_path / f"{name}.tif" for name in ("values", "tags", "narrow"))
+    for path, nodata, rows in ((values, None, 256), (tags, 7, 256), (narrow, None, 128)):
+        with rasterio.open(path, "w", **{**shape, "nodata": nodata, "height": rows}) as file:
+            file.write(quarters[:rows], 1)
+            if path == tags:
+                file.update_tags(1, **{"0": "water", "1": "forest", "7": "nothing"})
+
+    def counts(labels, *class_names):
+        given = {"scenes": example / "scenes" / "scene-0.tif", "class_names": class_names}
+        out = tmp_path / f"t{len([*tmp_path.iterdir()])}"
+        tiled(example, out, labels=labels, most_missing=0.99, tile=64, **given)
+        return {path.name: len([*path.iterdir()]) for path in out.iterdir()}
+
+    assert counts(values, "0=water", "1=forest") == {"water": 4, "forest": 4}
+    assert counts(values) == {"1": 4, "2": 4, "7": 4}
+    assert counts(tags) == {"water": 4, "forest": 4}
+    assert counts(tags, "0=sea", "2=town") == {"sea": 4, "town": 4}
+    assert counts(narrow, "0=water", "1=forest") == {"water": 4, "forest": 4}
+    with pytest.raises(UsageError, match=r"7 is the no-data value of .*tags\.tif, and no class"):
+        counts(tags, "0=water", "7=town")
+
+
 def test_polygons_in_degrees_label_tiles(example, tmp_path):
     from rasterio.warp import transform_geom
 
