@@ -17,8 +17,9 @@ the outputs divided by a temperature and moved by an offset, both fitted.
 Without further options the accuracy of the last checkpoint equals that of the training's last line
 in `metrics.jsonl`. With some, heads and temperatures stay as they are and the test images change:
 other masks, clouds, or another data set, whose classes the run must know; of a folder without
-`train/` and `test/` all images count. Several ratios or shares of clouds make a curve, `curve.png`.
-Features are kept beside the run's. Unfinished trainings are named and left out.
+`train/` and `test/`, or a file of vectors without a split, all examples count. Several ratios or
+shares of clouds make a curve, `curve.png`. Features are kept beside the run's. Unfinished trainings
+are named and left out.
 
 Takes runs of every script that trains classifiers, `finetune` and `convnet` among them; a network
 of convolutions sees images whole, so that masks are refused. Expected: seconds, and as long as
@@ -242,11 +243,8 @@ def report(options: EvaluateOptions, evaluations: list[Evaluated], best: str) ->
         written.append(options.run_dir / "reliability.png")
         plot_reliability(truths, written[-1])
     if max(len(options.mask_ratio), len(options.simulate_clouds)) > 1:
-        lines: dict[str, dict[float, float]] = {}
-        for each in evaluations:
-            lines.setdefault(each.training, {})[each.record["ratio"]] = each.record["test_accuracy"]
         written.append(options.run_dir / "curve.png")
-        plot_curve(lines, "share of the patches that is missing", written[-1])
+        plot_curve(curves(evaluations), "share of the patches that is missing", written[-1])
     if options.mistakes is not None:
         sheet = [one for each in evaluations for one in each.sheet]
         if sheet:
@@ -261,6 +259,17 @@ def report(options: EvaluateOptions, evaluations: list[Evaluated], best: str) ->
             write_records([flat(record) for record in records.values()], options.out)
         written.append(options.out)
     print(f"written: {', '.join(map(str, written))}")
+
+
+def curves(evaluations: list[Evaluated]) -> dict[str, dict[float, float]]:
+    """Accuracy by what is missing, a line for each training and kind of condition."""
+    kinds = {each.condition.kind for each in evaluations if each.condition is not None}
+    lines: dict[str, dict[float, float]] = {}
+    for each in evaluations:
+        kind = f", {each.condition.kind}" if each.condition is not None and len(kinds) > 1 else ""
+        line = lines.setdefault(each.training + kind, {})
+        line[each.record["ratio"]] = each.record["test_accuracy"]
+    return lines
 
 
 def flat(record: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,8 @@ class of most of its pixels, if at least `--least-share` of them have it. Tiles 
 values and the georeference; clouds and missing data are left to training, and count here only where
 hardly anything can be seen. `--test-scenes` names scenes whose tiles go to `test/`: without it
 training draws test tiles from all scenes, where they lie beside training tiles and look alike.
-Nothing is written until all is done. Needs `pip install -e '.[geo]'`. Expected: a minute for 10,000 tiles.
+Nothing is written until all is done. Needs `pip install -e '.[geo]'`. Expected: a minute for 10,000
+tiles.
 """
 
 import dataclasses

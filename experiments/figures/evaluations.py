@@ -12,10 +12,10 @@ Line = Mapping[float, float]  # masking ratio or share of clouds -> accuracy
 
 
 def plot_curve(lines: Mapping[str, Line], label: str, path: pathlib.Path) -> None:
-    """Accuracy against a masking ratio or a share of clouds, a line for each training.
+    """Accuracy against a masking ratio or a share of clouds, a line for each training and kind.
 
     Args:
-        lines: by the training's name.
+        lines: by the name of training and kind.
         label: what is on the horizontal axis.
         path: the PNG; replaced whole.
     """

@@ -13,14 +13,17 @@ from PIL import Image
 from rich.progress import Progress
 
 from experiments.command.errors import UsageError
-from experiments.command.options import NATURAL, ImageOptions
+from experiments.command.options import BANDS, NATURAL, ImageOptions
+from experiments.runs.clips import ClipInputs
 from experiments.runs.images import ImageInputs
 from experiments.runs.inputs import Inputs, open_inputs
 from experiments.runs.many_labels import ManyLabelInputs
 from experiments.runs.masks import like_masked
 from experiments.runs.network_images import NetworkInputs
 from experiments.runs.splits import ClassSplit, Split
+from experiments.runs.vectors import VectorInputs
 from jist.data.images.layout import find_splits
+from jist.data.speech import LISTS
 from jist.tasks import Examples
 
 
@@ -84,6 +87,13 @@ class Condition:
         natural = "natural masks" if self.natural_masks or self.no_data is not None else None
         return ", ".join(filter(None, (self.dataset, ratio, clouds, natural)))
 
+    @property
+    def kind(self) -> str:
+        """What hides parts of the images: of one kind are the points of one curve."""
+        if self.mask_ratio is not None:
+            return "fixed masks"
+        return "natural masks" if self.simulate_clouds is None else "clouds"
+
     def applied(self, images: ImageOptions) -> ImageOptions:
         """The options of a run's images under this condition.
 
@@ -95,6 +105,9 @@ class Condition:
             of_file = images.labels is not None and bool(pathlib.Path(images.labels).suffix)
             labels = None if of_file else images.labels
             options |= {"dataset": self.dataset, "labels": self.labels or labels}
+            if self.dataset.startswith("masked:"):  # it has masks of its own, made of its bands
+                read = [name for name in BANDS if name != "image_size"]
+                options |= NATURAL | dict.fromkeys(read)
         if self.mask_ratio is not None:
             options |= NATURAL | {"mask_ratio": self.mask_ratio}
         if self.natural_masks or self.simulate_clouds is not None or self.no_data is not None:
@@ -146,7 +159,7 @@ def tested(
     if condition.dataset not in (None, images.dataset):  # two data sets may end in the same name
         digest = hashlib.sha256(options.dataset.encode()).hexdigest()
         features_dir = features_dir / f"other-{digest[:8]}"
-    for name in _splits(options, own=images.dataset):
+    for name in _splits(other, options, own=images.dataset):
         found = one_split(other, name, ratio, features_dir, progress)
         assert isinstance(found, ClassSplit)
         parts.append((name, other, found))
@@ -167,13 +180,21 @@ def one_split(
     return inputs.splits(mask_ratio, features_dir, progress)[name]
 
 
-def _splits(options: ImageOptions, own: str) -> tuple[str, ...]:
-    """The test images, and all images of another folder that has no split."""
-    if options.dataset != own and options.dataset.startswith("folder:"):
-        base = pathlib.Path("" if options.data_dir is None else options.data_dir)
-        root = base / pathlib.Path(options.dataset.removeprefix("folder:")).expanduser()
-        return ("test",) if find_splits(root) else ("train", "test")
-    return ("test",)
+def _splits(other: Inputs | NetworkInputs, options: ImageOptions, own: str) -> tuple[str, ...]:
+    """The test examples, and all examples of other data of one's own without a split."""
+    if options.dataset == own or _bring_split(other, options):
+        return ("test",)
+    return ("train", "test")
+
+
+def _bring_split(other: Inputs | NetworkInputs, options: ImageOptions) -> bool:
+    if isinstance(other, VectorInputs):
+        return len(other.files) > 1 or other.files[0].split is not None
+    kind, _, path = options.dataset.partition(":")
+    root = options.base / pathlib.Path(path).expanduser()
+    if isinstance(other, ClipInputs):
+        return (root / LISTS["test"]).is_file()
+    return kind != "folder" or bool(find_splits(root))
 
 
 def _known(split: ClassSplit, class_names: list[str], dataset: str) -> np.ndarray:

@@ -101,6 +101,10 @@ def test_training_runs_from_masked_images_alone(images, tmp_path, capsys):
         lines = capsys.readouterr().out.splitlines()
         printed.append([json.loads(line)["probabilities"]["red"] for line in lines])
     np.testing.assert_allclose(*printed, atol=1e-3)
+    evaluate.main(evaluate.EvaluateOptions(run_dir=tmp_path / "full", dataset=name))
+    (found,) = json.loads((tmp_path / "full" / "evaluation.json").read_text()).values()
+    assert found["test_accuracy"] == full["last_test_accuracy"]
+    assert found["examples"] == full["test_examples"]
 
 
 def test_predictions_take_the_masks_that_masked_the_training_images(images, tmp_path):

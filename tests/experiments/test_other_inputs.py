@@ -146,18 +146,21 @@ def test_other_vectors_have_labels_of_their_own(run, vectors, tmp_path):
     data = ("--dataset", f"features:{tmp_path}/train.npy")
     assert run(centralized, centralized.CentralizedOptions, *data, *labels, *given)[0] == 0
     np.savez(tmp_path / "other.npz", x=x[::-1], y=y[::-1], kind=np.roll(y, 1)[::-1])
+    np.savez(tmp_path / "split.npz", x=x, y=y, split=np.repeat(["train", "test"], [50, 10]))
     np.save(tmp_path / "bare.npy", x[::-1])
     np.save(tmp_path / "reversed.npy", y[::-1])
-    for name, more, accuracy in (
-        ("other.npz", (), 1.0),  # not by the run's file, which has as many rows
-        ("other.npz", ("--labels", "kind"), 0.0),
-        ("bare.npy", ("--labels", tmp_path / "reversed.npy"), 1.0),
+    for name, more, accuracy, examples in (
+        ("other.npz", (), 1.0, ROWS),  # not by the run's file, which has as many rows
+        ("other.npz", ("--labels", "kind"), 0.0, ROWS),
+        ("bare.npy", ("--labels", tmp_path / "reversed.npy"), 1.0, ROWS),
+        ("split.npz", (), 1.0, 10),
+        ("split.npz,other.npz", (), 1.0, ROWS),
     ):
-        asked = (*kept, "--dataset", f"features:{tmp_path}/{name}", *more)
+        asked = (*kept, "--dataset", f"features:{name}", "--data-dir", tmp_path, *more)
         code, _, err = run(evaluate, evaluate.EvaluateOptions, *asked)
         assert (code, err) == (0, "")
         (found,) = json.loads((tmp_path / "r" / "evaluation.json").read_text()).values()
-        assert found["test_accuracy"] == accuracy
+        assert (found["test_accuracy"], found["examples"]) == (accuracy, examples)
     for arguments, code, message in (
         (("--dataset", f"features:{tmp_path}/bare.npy"), 1, "has no labels, .* by --labels"),
         (("--labels", "kind"), 2, "--labels needs --dataset features:PATH"),
@@ -226,6 +229,12 @@ def test_clips_are_extracted_trained_and_predicted(run, clips, tmp_path):
     code, out, err = run(predict, predict.PredictOptions, *wanted)
     assert (code, err) == (0, "of 12 in folders of their classes 100.0% are right\n")
     assert [line.split("\t")[1] for line in out.splitlines()] == ["high"] * 12
+    shutil.copytree(clips, tmp_path / "others")  # without lists: all clips count
+    wanted = ("--run-dir", tmp_path / "r", "--dataset", f"speech:{tmp_path}/others")
+    code, _, err = run(evaluate, evaluate.EvaluateOptions, *wanted)
+    assert (code, err) == (0, "")
+    (found,) = json.loads((tmp_path / "r" / "evaluation.json").read_text()).values()
+    assert (found["test_accuracy"], found["examples"]) == (1.0, 24)
 
 
 def test_the_published_list_of_clips_for_validation_is_used(run, clips, tmp_path):

@@ -4,7 +4,7 @@
 split.
 """
 
-from jist.data.speech.clips import Clips, load_speech, noise_recordings, speech_splits
+from jist.data.speech.clips import LISTS, Clips, load_speech, noise_recordings, speech_splits
 from jist.data.speech.spectrogram import BANDS, FRAMES, log_mel
 from jist.data.speech.waveform import (
     RATE,
@@ -18,6 +18,7 @@ from jist.data.speech.waveform import (
 __all__ = [
     "BANDS",
     "FRAMES",
+    "LISTS",
     "RATE",
     "SAMPLES",
     "SUFFIXES",
