@@ -142,8 +142,9 @@ def tested(
             the run does not know.
     """
     options = condition.applied(images)
-    if not options.natural and condition.mask_ratio is None:  # whole images, seen as in training
-        options = dataclasses.replace(options, **like_masked(images))
+    chosen = options.natural or condition.mask_ratio is not None
+    if isinstance(inputs, ImageInputs) and not chosen:  # whole images are seen as in training
+        options = dataclasses.replace(options, **like_masked(inputs.options))
     if isinstance(inputs, ManyLabelInputs):
         raise UsageError(f"{condition} needs examples of one class each; the run has many labels")
     whole = isinstance(inputs, NetworkInputs)
