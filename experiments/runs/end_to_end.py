@@ -113,8 +113,10 @@ class EndToEndOptions(Options, StrategyOptions, ProcessOptions):
         usual = {field.name: field.default for field in dataclasses.fields(self)}
         for name in names:
             value = getattr(self, name)
-            if value != usual[name]:
-                given = " ".join(map(str, value)) if isinstance(value, tuple) else value
+            several = isinstance(value, tuple)
+            once = tuple(dict.fromkeys(value)) if several else value  # repeats are told elsewhere
+            if usual[name] not in (value, once):
+                given = " ".join(map(str, value)) if several else value
                 raise UsageError(f"--{name} {given} has no effect with {where}")
 
     def batch_of(self, examples: int) -> int:
