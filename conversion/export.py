@@ -9,7 +9,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from conversion.errors import ConversionError, some
-from conversion.names import VIT_NAMINGS, Naming, Rule
+from conversion.names import TARGETS, VIT_NAMINGS, Naming, Rule
 from conversion.preprocessing import RESAMPLING
 from conversion.resnet_names import RESNET_NAMINGS
 from conversion.writer import blank, write_safetensors
@@ -132,7 +132,7 @@ def _naming(config: dict[str, Any], source: dict[str, Any], to: str) -> Naming:
     namings = RESNET_NAMINGS if config["format"] == weights.RESNET_FORMAT else VIT_NAMINGS
     family = [naming for naming in namings if naming.family == to]
     if not family:
-        allowed = sorted({naming.family for naming in namings if "dinov2" not in naming.family})
+        allowed = sorted({naming.family for naming in namings} & {*TARGETS})
         raise ConversionError(
             f"a {config['format']} directory has no names in {to}; --to allows {', '.join(allowed)}"
         )

@@ -25,6 +25,8 @@ from conversion.layouts import (
     Layout,
 )
 
+TARGETS = ("facebook", "huggingface", "torchvision")
+
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
@@ -49,8 +51,8 @@ class Naming:
 
     Attributes:
         name: recorded in `config.json`, so that an export uses the same names.
-        family: the `--to` to which it belongs: "facebook", "huggingface" or "torchvision"; or one
-            to which nothing is converted back, "dinov2" or "dinov2-huggingface".
+        family: the `--to` to which it belongs, one of `TARGETS`; or one to which nothing is
+            converted back, "dinov2" or "dinov2-huggingface".
         encoder: rules of the encoder, without its blocks.
         decoder: rules of the decoder, without its blocks.
         block: rules within a block.
@@ -90,8 +92,20 @@ class Naming:
         return re.fullmatch(self.extra, name) is not None
 
 
-def linear(jist: str, *source: str) -> tuple[Rule, Rule]:
-    """Kernel and bias of a linear layer; of a fused one, if the source has three."""
+def linear(jist: str, *source: str, scale: str | None = None) -> tuple[Rule, Rule]:
+    """Kernel and bias of a linear layer; of a fused one, if the source has three.
+
+    Args:
+        jist: the layer's name in jist.
+        source: its name in the source, or those of its parts.
+        scale: the name of a LayerScale behind it.
+    """
+    if scale is not None:
+        (name,) = source
+        return (
+            Rule(f"{jist}.kernel", (f"{name}.weight", scale), SCALED_LINEAR),
+            Rule(f"{jist}.bias", (f"{name}.bias", scale), SCALED_BIAS),
+        )
     fused = len(source) > 1
     return (
         Rule(
@@ -104,14 +118,6 @@ def linear(jist: str, *source: str) -> tuple[Rule, Rule]:
             tuple(f"{name}.bias" for name in source),
             FUSED_BIAS if fused else SAME,
         ),
-    )
-
-
-def scaled(jist: str, source: str, scale: str) -> tuple[Rule, Rule]:
-    """Kernel and bias of a linear layer behind which a LayerScale multiplies."""
-    return (
-        Rule(f"{jist}.kernel", (f"{source}.weight", scale), SCALED_LINEAR),
-        Rule(f"{jist}.bias", (f"{source}.bias", scale), SCALED_BIAS),
     )
 
 
@@ -139,7 +145,9 @@ def _decoder(prefix: str, mask_token: str) -> tuple[Rule, ...]:
     )
 
 
-def _facebook(name: str, final_norm: str, extra: str) -> Naming:
+def _facebook(
+    name: str, final_norm: str, extra: str, scales: tuple[str | None, str | None] = (None, None)
+) -> Naming:
     return Naming(
         name=name,
         family="facebook",
@@ -151,10 +159,10 @@ def _facebook(name: str, final_norm: str, extra: str) -> Naming:
         block=(
             *norm("norm1", "norm1"),
             *linear("attention.qkv", "attn.qkv"),
-            *linear("attention.out", "attn.proj"),
+            *linear("attention.out", "attn.proj", scale=scales[0]),
             *norm("norm2", "norm2"),
             *linear("mlp_in", "mlp.fc1"),
-            *linear("mlp_out", "mlp.fc2"),
+            *linear("mlp_out", "mlp.fc2", scale=scales[1]),
         ),
         encoder_block="blocks.{}.",
         decoder_block="decoder_blocks.{}.",
@@ -162,9 +170,10 @@ def _facebook(name: str, final_norm: str, extra: str) -> Naming:
     )
 
 
+_HUB_QKV = tuple(f"attention.attention.{x}" for x in ("query", "key", "value"))
 _HUB_BLOCK = (
     *norm("norm1", "layernorm_before"),
-    *linear("attention.qkv", *(f"attention.attention.{x}" for x in ("query", "key", "value"))),
+    *linear("attention.qkv", *_HUB_QKV),
     *linear("attention.out", "attention.output.dense"),
     *norm("norm2", "layernorm_after"),
     *linear("mlp_in", "intermediate.dense"),
@@ -204,27 +213,20 @@ def _huggingface(
 
 
 def _dinov2() -> Naming:
-    plain = _facebook("dinov2", "norm", r"mask_token|head\..*")
-    block = (
-        *norm("norm1", "norm1"),
-        *linear("attention.qkv", "attn.qkv"),
-        *scaled("attention.out", "attn.proj", "ls1.gamma"),
-        *norm("norm2", "norm2"),
-        *linear("mlp_in", "mlp.fc1"),
-        *scaled("mlp_out", "mlp.fc2", "ls2.gamma"),
-    )
-    return dataclasses.replace(plain, family="dinov2", decoder=(), block=block)
+    scales = ("ls1.gamma", "ls2.gamma")
+    naming = _facebook("dinov2", "norm", r"mask_token|head\..*", scales)
+    return dataclasses.replace(naming, family="dinov2", decoder=())
 
 
 def _dinov2_huggingface(name: str, prefix: str) -> Naming:
     plain = _huggingface(name, prefix, "encoder.layer", "", ())
     block = (
         *norm("norm1", "norm1"),
-        *linear("attention.qkv", *(f"attention.attention.{x}" for x in ("query", "key", "value"))),
-        *scaled("attention.out", "attention.output.dense", "layer_scale1.lambda1"),
+        *linear("attention.qkv", *_HUB_QKV),
+        *linear("attention.out", "attention.output.dense", scale="layer_scale1.lambda1"),
         *norm("norm2", "norm2"),
         *linear("mlp_in", "mlp.fc1"),
-        *scaled("mlp_out", "mlp.fc2", "layer_scale2.lambda1"),
+        *linear("mlp_out", "mlp.fc2", scale="layer_scale2.lambda1"),
     )
     extra = rf"classifier\..*|{re.escape(prefix)}embeddings\.mask_token"
     family = "dinov2-huggingface"

@@ -46,6 +46,8 @@ from experiments.runs.series import run_plans
 from jist.metrics import read_metrics
 
 STRATEGIES = ("ist", "data_parallel", "local_sgd", "diloco", "ensemble")
+# Options that some strategies take.
+OF_SOME = (*(field.name for field in dataclasses.fields(RoundOptions)), "partition")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,7 +95,7 @@ class CompareOptions(Options, RoundOptions, ExperimentOptions):
         if self.norm == "scale" and self.strategies != STRATEGIES and "ensemble" in self.strategies:
             raise UsageError("--norm scale cannot be used with ensemble, whose parts stay apart")
         taken = {option for name in self.strategies for option in heads.STRATEGIES[name][1]}
-        for name in (*(field.name for field in dataclasses.fields(RoundOptions)), "partition"):
+        for name in OF_SOME:
             value = getattr(self, name)
             if name not in taken and value != getattr(CompareOptions, name):
                 raise UsageError(
@@ -104,8 +106,7 @@ class CompareOptions(Options, RoundOptions, ExperimentOptions):
     def how(self, strategy: str, workers: int) -> StrategyOptions:
         """A strategy with those of the options that it takes."""
         _, takes = heads.STRATEGIES[strategy]
-        shared = (*(field.name for field in dataclasses.fields(RoundOptions)), "partition")
-        taken = {name: getattr(self, name) for name in shared if name in takes}
+        taken = {name: getattr(self, name) for name in OF_SOME if name in takes}
         if strategy == "ist" and self.outer == "none":  # they are DiLoCo's
             taken = {name: of for name, of in taken.items() if not name.startswith("outer_")}
         if (strategy, self.partition) == ("ensemble", "rolling"):

@@ -86,7 +86,9 @@ def main(options: SceneOptions) -> None:
         raise UsageError(f"run_dir={options.run_dir} has no head on features of images")
     head = trained.restore(training, options.checkpoint)
     names = head.class_names
-    classifier = TileClassifier(inputs, head, options.batch_size)
+    classifier = TileClassifier(
+        inputs, head, batch_size=options.batch_size, max_missing=trained.max_missing
+    )
     if not classifier.sees_patches:
         print(
             "note: the run's network sees tiles whole; what is missing of one has the mean colour"

@@ -13,7 +13,7 @@ from PIL import Image
 from rich.progress import Progress
 
 from experiments.command.errors import UsageError
-from experiments.command.options import BANDS, NATURAL, ImageOptions
+from experiments.command.options import NATURAL, READING, ImageOptions
 from experiments.runs.clips import ClipInputs
 from experiments.runs.images import ImageInputs
 from experiments.runs.inputs import Inputs, open_inputs
@@ -106,8 +106,7 @@ class Condition:
             labels = None if of_file else images.labels
             options |= {"dataset": self.dataset, "labels": self.labels or labels}
             if self.dataset.startswith("masked:"):  # it has masks of its own, made of its bands
-                read = [name for name in BANDS if name != "image_size"]
-                options |= NATURAL | dict.fromkeys(read)
+                options |= NATURAL | dict.fromkeys(READING)
         if self.mask_ratio is not None:
             options |= NATURAL | {"mask_ratio": self.mask_ratio}
         if self.natural_masks or self.simulate_clouds is not None or self.no_data is not None:

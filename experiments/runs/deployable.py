@@ -12,7 +12,6 @@ from experiments.runs.directory import features_of
 from experiments.runs.images import ImageInputs, progress_bar
 from experiments.runs.inputs import Inputs
 from experiments.runs.many_labels import ManyLabelInputs
-from experiments.runs.masks import like_masked
 from experiments.runs.network_images import NetworkInputs
 from experiments.runs.trained import TrainedRun
 from jist.data import DataError, Dataset, batches
@@ -113,8 +112,7 @@ def deployable(
         scaling = restored.scaling or Scaling(1.0, 0.0)
         clipped = deployed.output == "clipped"
         probabilities = np.clip(logits, 0, 1) if clipped else scaling.probabilities(logits)
-    max_missing = like_masked(opened.images).get("max_missing", opened.images.max_missing)
-    config = described(deployed, class_names, ratio, max_missing)
+    config = described(deployed, class_names, ratio, opened.max_missing)
     noted = {"run": training, "checkpoint": checkpoint, "dataset": opened.images.dataset}
     return Deployable(deployed, config | noted, ratio, examples, arguments, probabilities)
 

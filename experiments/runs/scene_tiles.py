@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
 from experiments.runs.images import ImageInputs, check_sees_patches
-from experiments.runs.masks import like_masked
 from experiments.runs.network_images import NetworkInputs
 from experiments.runs.restored import Head
 from jist.evaluation import predict
@@ -24,6 +23,7 @@ class TileClassifier:
         inputs: of the run.
         head: its head on features, or its network.
         batch_size: tiles at a time.
+        max_missing: share of a visible patch that may be missing.
 
     Attributes:
         batch_size: as given.
@@ -34,11 +34,16 @@ class TileClassifier:
         UsageError: the head is on features of an encoder that sees images whole.
     """
 
-    def __init__(self, inputs: ImageInputs | NetworkInputs, head: Head, batch_size: int):
+    def __init__(
+        self,
+        inputs: ImageInputs | NetworkInputs,
+        head: Head,
+        *,
+        batch_size: int,
+        max_missing: float,
+    ):
         self.batch_size = batch_size
-        self._head, self._inputs = head, inputs
-        masked = like_masked(inputs.options)
-        self._allowed = masked.get("max_missing", inputs.options.max_missing)
+        self._head, self._inputs, self._max_missing = head, inputs, max_missing
         self._encoder: MAEEncoder | None = None
         self._encode = None
         if isinstance(inputs, ImageInputs):
@@ -65,7 +70,7 @@ class TileClassifier:
         if self._encoder is None:
             keep, seen = None, np.asarray(~missing.all(axis=(1, 2)))
         else:
-            keep = natural_keep(missing, self._encoder.config.patch_size, self._allowed)
+            keep = natural_keep(missing, self._encoder.config.patch_size, self._max_missing)
             seen = keep[:, 0] != NO_PATCH
         if self._encode is not None and keep is not None:
             cls = jnp.asarray(self._encode(pixels, keep))

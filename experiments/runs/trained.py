@@ -59,6 +59,11 @@ class TrainedRun(Protocol):
         """The masking ratio that it was trained with; 0 where masks are natural."""
         ...
 
+    @property
+    def max_missing(self) -> float:
+        """The share of a visible patch that might be missing in training."""
+        ...
+
     def restore(self, name: str, which: str) -> Head:
         """Its network at a checkpoint, "last" or "best".
 
@@ -93,6 +98,10 @@ class HeadRun:
     def _results(self) -> dict[str, dict[str, Any]]:
         return {r["run"]: r for r in read_part(self.run_dir, "summary.json")["results"]}
 
+    @functools.cached_property
+    def _masks(self) -> dict[str, Any]:
+        return like_masked(self.images)
+
     @property
     def names(self) -> list[str]:
         """Its trainings, in the order of the plan."""
@@ -113,7 +122,12 @@ class HeadRun:
 
     def ratio(self, name: str) -> float:
         """The masking ratio that it was trained with, be it that of a masked data set."""
-        return like_masked(self.images).get("mask_ratio") or self._trainings[name].mask_ratio
+        return self._masks.get("mask_ratio") or self._trainings[name].mask_ratio
+
+    @property
+    def max_missing(self) -> float:
+        """The share of a visible patch that might be missing, be it of a masked data set."""
+        return self._masks.get("max_missing", self.images.max_missing)
 
     def restore(self, name: str, which: str) -> Head:
         """Its head at a checkpoint; errors as `restore_head`."""
@@ -159,6 +173,11 @@ class NetworkRun:
     def ratio(self, name: str) -> float:
         """The masking ratio that it was trained with."""
         return self.options.ratio if isinstance(self.options, FinetuneOptions) else 0.0
+
+    @property
+    def max_missing(self) -> float:
+        """The share of a visible patch that might be missing."""
+        return self.images.max_missing
 
     def restore(self, name: str, which: str) -> Head:
         """The network at a checkpoint; errors as `jist.trainer.restore_calibrated`."""

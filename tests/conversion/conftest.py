@@ -3,6 +3,20 @@ import numpy as np
 import pytest
 
 
+@pytest.fixture
+def converted(capsys):
+    """Converts, which must succeed, and gives what was printed."""
+    from conversion.__main__ import main
+
+    def convert(*arguments):
+        status = main([*map(str, arguments)])
+        said = capsys.readouterr()
+        assert status == 0, said.err
+        return said.out
+
+    return convert
+
+
 @pytest.fixture(scope="session")
 def mae():
     """A small masked autoencoder under facebookresearch's names."""

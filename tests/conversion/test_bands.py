@@ -19,7 +19,7 @@ from conversion import reference  # noqa: E402
 BANDS = 13  # of Sentinel-2, as SSL4EO-S12's MAE sees them under facebookresearch's names
 
 
-def test_a_masked_autoencoder_of_thirteen_bands(tmp_path, capsys):
+def test_a_masked_autoencoder_of_thirteen_bands(tmp_path, capsys, converted):
     """`--verify` compares tokens, predicted pixels and loss with the PyTorch definition."""
     model = checkpoints.mae(**checkpoints.SMALL, decoder=checkpoints.DECODER, channels=BANDS)
     wrapped = {f"module._orig_mod.model.{name}": t for name, t in model.state_dict().items()}
@@ -28,10 +28,7 @@ def test_a_masked_autoencoder_of_thirteen_bands(tmp_path, capsys):
     heads = ["--heads", "4", "--decoder-heads", "4"]
     assert main([*arguments, *heads, "--mean", "0.1", "0.2"]) == 1
     assert "takes 13 channels; --mean and --std need a number for each" in capsys.readouterr().err
-    status = main([*arguments, *heads, "--verify"])
-    said = capsys.readouterr()
-    assert status == 0, said.err
-    assert "13 channels" in said.out
+    assert "13 channels" in converted(*arguments, *heads, "--verify")
     mae = load_mae(tmp_path / "out")
     assert mae.encoder.config.channels == BANDS
     assert mae.encoder.preprocessing == Preprocessing.of(BANDS)
@@ -80,7 +77,7 @@ def test_names_and_scale_of_bands_are_kept(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("prefix", ["", "encoder."])
-def test_one_time_step_of_a_sequences_encoder(tmp_path, capsys, prefix):
+def test_one_time_step_of_a_sequences_encoder(tmp_path, capsys, converted, prefix):
     """As Prithvi-EO: patches of one time step, positions in column, row and frame."""
     frames, side, dim = 3, 4, 64
     sizes = (32, 8, dim, 2, 4, 128, 1e-6)
@@ -102,10 +99,7 @@ def test_one_time_step_of_a_sequences_encoder(tmp_path, capsys, prefix):
     state |= {name: torch.ones(1), "decoder.mask_token" if prefix else "mask_token": torch.ones(1)}
     torch.save(state, tmp_path / "prithvi.pt")
     arguments = [str(tmp_path / "prithvi.pt"), str(tmp_path / "out"), "--heads", "4", "--verify"]
-    status = main(arguments)
-    said = capsys.readouterr()
-    assert status == 0, said.err
-    assert "the first of 3 time steps" in said.out
+    assert "the first of 3 time steps" in converted(*arguments)
     config = load_encoder(tmp_path / "out").config
     assert (config.channels, config.image_size) == (6, 32)
     state[f"{prefix}pos_embed"] = torch.randn(1, 1 + frames * side**2, dim)
@@ -114,13 +108,11 @@ def test_one_time_step_of_a_sequences_encoder(tmp_path, capsys, prefix):
     assert "48 positions are no frames of squares" in capsys.readouterr().err
 
 
-def test_scale_maes_positions_are_made_for_a_ground_resolution(tmp_path, capsys):
+def test_scale_maes_positions_are_made_for_a_ground_resolution(tmp_path, capsys, converted):
     model = checkpoints.mae(**checkpoints.SMALL)
     torch.save(model.state_dict(), tmp_path / "scale.pth")
     arguments = [str(tmp_path / "scale.pth"), str(tmp_path / "out"), "--heads", "4", "--verify"]
-    status = main([*arguments, "--ground-resolution", "10"])
-    said = capsys.readouterr()
-    assert status == 0, said.err
+    converted(*arguments, "--ground-resolution", "10")
     positions = load_encoder(tmp_path / "out").positions[...]
     np.testing.assert_allclose(
         positions[2, :2], [np.sin(10), np.sin(10 / 10_000 ** (1 / 16))], atol=1e-6

@@ -42,14 +42,11 @@ def nvidia_names(state):
     return {"state_dict": names}
 
 
-def test_resnet_of_torchvision_and_nvidia(resnet, images, tmp_path, capsys):
+def test_resnet_of_torchvision_and_nvidia(resnet, images, tmp_path, converted):
     state = resnet.state_dict()
     for kind, content in (("torchvision", state), ("nvidia", nvidia_names(state))):
         torch.save(content, tmp_path / "r.pth")
-        status = main([str(tmp_path / "r.pth"), str(tmp_path / kind)])
-        said = capsys.readouterr()
-        assert status == 0, said.err
-        assert f"{kind} names" in said.out
+        assert f"{kind} names" in converted(tmp_path / "r.pth", tmp_path / kind)
     with torch.no_grad():
         theirs = resnet.features(pytorch.channels_first(images))
     ours = nnx.jit(lambda model, x: model(x))(load_resnet(tmp_path / "torchvision"), images)
@@ -65,18 +62,16 @@ def test_resnet_of_torchvision_and_nvidia(resnet, images, tmp_path, capsys):
     assert all(torch.equal(returned[name], state[name]) for name in state)
 
 
-def test_resnet_of_huggingface(tmp_path, capsys, monkeypatch):
+def test_resnet_of_huggingface(tmp_path, capsys, monkeypatch, converted):
     monkeypatch.setattr(verify, "RESNET_SIDE", 64)
     transformers = pytest.importorskip("transformers", reason="builds the source")
     model = checkpoints.randomize(transformers.ResNetModel(transformers.ResNetConfig()))
     model.save_pretrained(tmp_path / "hf")
     preprocessor = {"image_mean": [0.5] * 3, "image_std": [0.25] * 3, "resample": 3}
     (tmp_path / "hf/preprocessor_config.json").write_text(json.dumps(preprocessor))
-    status = main([str(tmp_path / "hf"), str(tmp_path / "out"), "--verify"])
-    said = capsys.readouterr()
-    assert status == 0, said.err
-    assert "features" in said.out
-    assert said.out.count(" ok") == 1
+    said = converted(tmp_path / "hf", tmp_path / "out", "--verify")
+    assert "features" in said
+    assert said.count(" ok") == 1
     loaded = load_resnet(tmp_path / "out")
     assert loaded.preprocessing.mean == (0.5, 0.5, 0.5)
     assert loaded.preprocessing.interpolation == "bicubic"

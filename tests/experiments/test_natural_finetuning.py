@@ -165,7 +165,9 @@ def test_a_network_of_whole_images_sees_tiles_whole():
 
     model = ImageClassifier(Brightness(), rngs=nnx.Rngs(0))
     inputs = NetworkInputs(ImageOptions(dataset="digits"), model, classification(), 8)
-    tiles = TileClassifier(inputs, Head(model, ["bright", "dark"], 2.0), batch_size=2)
+    tiles = TileClassifier(
+        inputs, Head(model, ["bright", "dark"], 2.0), batch_size=2, max_missing=0.0
+    )
     assert not tiles.sees_patches
     pixels = np.stack([np.full((8, 8, 3), value, np.uint8) for value in (250, 10, 200)])
     missing = np.zeros((3, 8, 8), bool)

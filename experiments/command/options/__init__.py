@@ -8,6 +8,7 @@ from experiments.command.options.images import (
     NATURAL,
     OF_IMAGES,
     OF_SPARSE,
+    READING,
     ImageOptions,
     NaturalOptions,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "NATURAL",
     "OF_IMAGES",
     "OF_SPARSE",
+    "READING",
     "ExperimentOptions",
     "HeadOptions",
     "ImageOptions",

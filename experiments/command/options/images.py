@@ -42,6 +42,8 @@ class NaturalOptions(BandOptions):
 
 
 BANDS = tuple(field.name for field in dataclasses.fields(BandOptions))
+# Those that say how files are read; the size is the encoder's.
+READING = tuple(name for name in BANDS if name != "image_size")
 # The options of natural masks, with their defaults.
 NATURAL: dict[str, Any] = {
     field.name: field.default
@@ -161,8 +163,7 @@ class ImageOptions(NaturalOptions):
             for option, default in NATURAL.items()
             if getattr(self, option) != default
         ]
-        read = [option for option in BANDS if option != "image_size"]  # that is of the encoder
-        bands = [f"--{option}" for option in read if getattr(self, option) is not None]
+        bands = [f"--{option}" for option in READING if getattr(self, option) is not None]
         if (given or bands) and self.dataset.startswith("masked:"):
             given = given or bands
             raise UsageError(f"{self.dataset} is masked already, {given[0]} cannot be used with it")
