@@ -7,8 +7,9 @@
 SRC is a facebookresearch MAE or DINOv2 checkpoint or timm ViT (.pth, .safetensors), a directory or
 id of Hugging Face's ViTMAE or Dinov2 (without register tokens), or a ResNet-50 v1.5 of torchvision,
 NVIDIA or Hugging Face; and of encoders for remote sensing SSL4EO-S12's MAE (13 or 2 bands),
-Scale-MAE (--ground-resolution) and Prithvi-EO (one time step). Name their bands: --bands B1 B2 ...
---scale 0 10000. Expected for a ViT-Base on 2 CPU cores: 8 seconds, and 50 with --verify.
+Scale-MAE (--ground-resolution), Prithvi-EO (one time step) and DOFA (--wavelengths). Name their
+bands: --bands B1 B2 ... --scale 0 10000. Expected for a ViT-Base on 2 CPU cores: 8 seconds, and 50
+with --verify.
 """
 
 import dataclasses
@@ -57,6 +58,9 @@ class Options:
     ground_resolution: float | None = None
     """Scale-MAE: how many metres a pixel of your images is wide. Its positions are made for that,
     whatever the source holds."""
+    wavelengths: Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="UM ...")] = None
+    """DOFA: wavelength of each channel in micrometres, such as 0.665 0.56 0.49 for red, green and
+    blue. Its patch embedding is made for them."""
     overwrite: bool = False
     """Replace an existing DST of the same kind."""
     debug: bool = False
@@ -95,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
         config=(tyro.conf.FlagCreatePairsOff,),
     )
     into = ("verify", "heads", "decoder_heads", "layer_norm_eps", "mean", "std")
-    into += ("bands", "scale", "resize", "ground_resolution")
+    into += ("bands", "scale", "resize", "ground_resolution", "wavelengths")
     given = any(getattr(options, name) != getattr(Options, name) for name in into)
     if options.to is not None and given:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in into)

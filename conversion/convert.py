@@ -15,6 +15,7 @@ from conversion.overrides import Overrides
 from conversion.plan import Plan, make_plan
 from conversion.source import Source, open_source
 from conversion.time_steps import one_step
+from conversion.wavelengths import for_wavelengths
 from conversion.writer import blank, write_safetensors
 from jist.models import MAE, DecoderConfig, MAEEncoder, Preprocessing, ResNet50, weights
 from jist.models.abstract import abstract
@@ -47,7 +48,7 @@ def convert(
         ConversionError: the source cannot be converted.
         FileExistsError: the destination exists.
     """
-    source = one_step(open_source(name))
+    source = for_wavelengths(one_step(open_source(name)), overrides.wavelengths)
     plan = make_plan(source, overrides)
     with staged(destination, overwrite=overwrite) as staging:
         sha, md5 = published.digests(source.files)

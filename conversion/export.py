@@ -53,6 +53,11 @@ def export(
             f"{directory} is an encoder of {channels} channels; those of colour images alone are "
             "converted back"
         )
+    if config["preprocessing"].get("border", 0):
+        raise ConversionError(
+            f"{directory} has patches that begin outside of the image (border in its config.json), "
+            "as no encoder under these names has; it is not converted back"
+        )
     tensors, remarks = _tensors(directory, config, to)
     if to == "huggingface":
         with staged(destination, overwrite=overwrite) as staging:

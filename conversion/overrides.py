@@ -21,6 +21,7 @@ class Overrides:
         resize: how images become squares, as of `jist.models.Preprocessing`.
         ground_resolution: of Scale-MAE: metres that a pixel of its images is wide; positions are
             made for it.
+        wavelengths: of DOFA: of each channel, in micrometres; its patch embedding is made for them.
     """
 
     heads: int | None = None
@@ -32,6 +33,7 @@ class Overrides:
     scale: tuple[float, ...] | None = None
     resize: str | None = None
     ground_resolution: float | None = None
+    wavelengths: tuple[float, ...] | None = None
 
 
 def valid(kind: type, **values: Any) -> Any:

@@ -37,6 +37,7 @@ class Plan:
         decoder: shape of the decoder (its `heads` may be None: unknown) and `normalize_pixels`.
         preprocessing: resizing and normalisation of its images.
         ground_resolution: as of the overrides.
+        wavelengths: likewise.
     """
 
     naming: Naming
@@ -46,6 +47,7 @@ class Plan:
     decoder: dict[str, Any] | None
     preprocessing: Preprocessing
     ground_resolution: float | None = None
+    wavelengths: tuple[float, ...] | None = None
 
 
 def make_plan(source: Source, overrides: Overrides) -> Plan:
@@ -78,7 +80,11 @@ def make_plan(source: Source, overrides: Overrides) -> Plan:
     metres = overrides.ground_resolution
     if metres is not None:
         rules["encoder"] = _positions_for(metres, encoder, rules["encoder"], decoder is not None)
-    return Plan(naming, rules, extra, encoder, decoder, preprocessing, metres)
+    return Plan(
+        *(naming, rules, extra, encoder, decoder, preprocessing),
+        ground_resolution=metres,
+        wavelengths=overrides.wavelengths,
+    )
 
 
 def _positions_for(

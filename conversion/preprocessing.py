@@ -60,6 +60,7 @@ def read_preprocessing(
         bands=overrides.bands or (),
         scale=scales * channels if len(scales) == 1 else scales,
         resize=overrides.resize or "crop",
+        border=source.padding,
     )
 
 

@@ -52,7 +52,8 @@ class Source:
         tensors: by the source's own names.
         config: Hugging Face's `config.json`, where there is one.
         preprocessor: Hugging Face's `preprocessor_config.json`, likewise.
-        sequence: the source as it is, where one time step of it stands here.
+        original: the source as it is, where an encoder of images made from it stands here.
+        padding: pixels by which its first convolution pads images on every side.
         revision: the commit on the hub that it is of, if it comes from there.
     """
 
@@ -61,7 +62,8 @@ class Source:
     tensors: dict[str, Tensor]
     config: dict[str, Any] | None = None
     preprocessor: dict[str, Any] | None = None
-    sequence: "Source | None" = None
+    original: "Source | None" = None
+    padding: int = 0
     revision: str | None = None
 
 

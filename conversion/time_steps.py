@@ -52,7 +52,7 @@ def one_step(source: Source) -> Source:
         (1, 1 + patches, dim), positions.dtype, functools.partial(_first_frame, positions, patches)
     )
     kind = f"{source.kind}, the first of {frames} time steps"
-    return dataclasses.replace(source, kind=kind, tensors=kept, sequence=source)
+    return dataclasses.replace(source, kind=kind, tensors=kept, original=source)
 
 
 def patches_of_a_frame(positions: np.ndarray) -> int:

@@ -28,8 +28,10 @@ def mae_runner(
     source: Source, plan: Plan, *, decoder: bool
 ) -> Callable[[np.ndarray, np.ndarray], Output]:
     """The source's masked autoencoder, of images [B, H, W, 3] and kept patches [B, K]."""
-    if source.sequence is not None:
-        return _reference_sequence(source.sequence, plan)
+    if source.original is not None:
+        if plan.wavelengths is not None:
+            return _reference_wavelengths(source.original, plan, plan.wavelengths)
+        return _reference_sequence(source.original, plan)
     if plan.naming.family in ("facebook", "dinov2"):
         return _reference_mae(source, plan, decoder)
     if plan.naming.family == "dinov2-huggingface":
@@ -111,12 +113,35 @@ def _reference_sequence(source: Source, plan: Plan) -> Callable[[np.ndarray, np.
         tokens=state["pos_embed"].shape[1],
     )
     _load(model, state, ("decoder", "mask_token", "temporal_embed", "location_embed", "head."))
+    return _tokens_of(model)
 
+
+def _reference_wavelengths(
+    source: Source, plan: Plan, wavelengths: tuple[float, ...]
+) -> Callable[[np.ndarray, np.ndarray], Output]:
+    """The encoder of any sensor, given the wavelengths of the bands."""
+    e = plan.encoder
+    assert e is not None
+    model = reference.SensorEncoder(
+        *(e.image_size, e.patch_size, e.dim, e.depth, e.heads, e.mlp_dim, e.layer_norm_eps),
+        wavelengths=wavelengths,
+        inner=source.tensors["patch_embed.fclayer.w1.weight"].shape[0],
+    )
+    state = _state(source)
+    if "norm.weight" not in state:
+        for name, plain in (("weight", torch.ones(e.dim)), ("bias", torch.zeros(e.dim))):
+            state[f"norm.{name}"] = state.get(f"fc_norm.{name}", plain)
+    _load(model, state, ("decoder", "mask_token", "projector", "head.", "fc_norm."))
+    return _tokens_of(model)
+
+
+def _tokens_of(
+    model: reference.MaskedAutoencoder,
+) -> Callable[[np.ndarray, np.ndarray], Output]:
     def run(images: np.ndarray, keep: np.ndarray) -> Output:
         with torch.no_grad():
-            return Output(
-                model.encode(_torch(images), torch.from_numpy(keep.astype(np.int64))).numpy()
-            )
+            kept = torch.from_numpy(keep.astype(np.int64))
+            return Output(model.encode(_torch(images), kept).numpy())
 
     return run
 

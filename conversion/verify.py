@@ -134,6 +134,9 @@ def _compare_mae(source: Source, plan: Plan, directory: pathlib.Path) -> list[Di
     run = mae_runner(source, plan, decoder=whole)
     theirs = {ratio: run(images, np.asarray(keep)) for ratio, keep in keeps.items()}
     del run
+    # PyTorch's convolution pads images by itself.
+    border, side = plan.preprocessing.border, plan.encoder.image_size
+    images = np.pad(images, [(0, 0), (border, 0), (border, 0), (0, 0)])[:, :side, :side]
     found = []
     for dtype in ("float32", "bfloat16"):
         encoder = load_encoder(directory, dtype=dtype)

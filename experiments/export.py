@@ -147,10 +147,11 @@ def write(trained: Deployable, form: str, directory: pathlib.Path) -> dict[str, 
             noted["most_visible"] = patches_kept(patches, trained.ratio)
         write_onnx(deployed, directory, noted["most_visible"] or 1)
         found = _by_onnx(directory, trained.arguments)
-    resized = trained.config.get("preprocessing", {}).get("resize", "crop")
+    how = trained.config.get("preprocessing", {})
+    resized, border = how.get("resize", "crop"), how.get("border", 0)
     of_classes = deployed.output == "softmax"
     of_rows = deployed.sparse or not of_classes
-    script = rows_script() if of_rows else example_script(form, resized)
+    script = rows_script() if of_rows else example_script(form, resized, border)
     (directory / "predict.py").write_text(script)
     least = 0.0 if of_classes else LEAST
     return noted | compared(found, trained.probabilities, deployed.weights, least)

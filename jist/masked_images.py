@@ -103,13 +103,14 @@ def write_masked(
 def _attributes(
     dataset: Dataset, masks: FixedMask | NaturalMasks, encoder: MAEEncoder
 ) -> dict[str, Any]:
-    resized = encoder.preprocessing.resize  # stores from before there was a choice list none
+    how = encoder.preprocessing  # stores from before there was a choice list none
     return dataset.describe() | {
         "image_size": encoder.config.image_size,
         "patch_size": encoder.config.patch_size,
         **({} if dataset.channels == 3 else {"channels": dataset.channels}),
-        "interpolation": encoder.preprocessing.interpolation,
-        **({} if resized == "crop" else {"resize": resized}),
+        "interpolation": how.interpolation,
+        **({} if how.resize == "crop" else {"resize": how.resize}),
+        **({"border": how.border} if how.border else {}),
         "masks": {"name": masks.name} | dataclasses.asdict(masks),
         "kept": masks.kept if isinstance(masks, FixedMask) else None,
     }

@@ -79,6 +79,21 @@ def test_features_from_patches_alone_are_those_of_the_full_images(encoder, tmp_p
     assert found.attributes["masks"]["name"] == masks.name
 
 
+def test_a_border_of_the_preprocessing_is_kept_apart_from_the_image(encoder, tmp_path):
+    preprocessing = dataclasses.replace(encoder.preprocessing, border=1)
+    bordered = MAEEncoder(CONFIG, preprocessing=preprocessing, rngs=nnx.Rngs(0))
+    masks = MASKS["clouds"]
+    write_masked(noise(), tmp_path / "m" / "train", masks=masks, encoder=bordered)
+    masked = load_dataset(f"masked:{tmp_path / 'm'}", "train")
+    arguments = {"keep_for": masks, "batch_size": 16}
+    expected = features.extract(bordered, noise(), tmp_path / "f", **arguments)
+    arguments["keep_for"] = NaturalMasks()
+    found = features.extract(bordered, masked, tmp_path / "g", **arguments)
+    np.testing.assert_array_equal(found.cls, expected.cls)
+    with pytest.raises(ValueError, match="a border of 1 pixels; the encoder's border is 0"):
+        features.extract(encoder, masked, tmp_path / "h", **arguments)
+
+
 def test_bytes_are_those_that_the_exact_count_says(encoder, tmp_path):
     group = write_masked(noise(), tmp_path, masks=MASKS["fixed"], encoder=encoder)
     assert group["bytes"]["raw"] == costs.masked_bytes(8, 16, 0.75, 40)

@@ -33,7 +33,11 @@ config = json.loads((here / "config.json").read_text())
 if len(sys.argv) < 2:
     sys.exit(__doc__)
 x = np.load(sys.argv[1])
-given = [x]
+{moved}given = [x]
+"""
+# Images of an encoder whose first convolution pads (`Preprocessing.border`).
+_MOVED = """border, side = config["preprocessing"]["border"], config["image_size"]
+x = np.pad(x, [(0, 0), (border, 0), (border, 0), (0, 0)])[:, :side, :side]
 """
 _SCRIPT = (
     '''"""Classes and probabilities, by {needs} alone.
@@ -49,7 +53,7 @@ image_size of config.json, with its filter. missing.npy: which of their pixels a
     + """if config["patches"]:  # only some of them are visible
     size, grid = config["patch_size"], config["image_size"] // config["patch_size"]
     if len(sys.argv) > 2:
-        missing = np.load(sys.argv[2]).reshape(len(x), grid, size, grid, size).mean((2, 4))
+        missing = {loaded}.reshape(len(x), grid, size, grid, size).mean((2, 4))
         seen = missing.reshape(len(x), -1) <= config["max_missing"]
     else:
         ranks = np.random.default_rng(0).random((len(x), grid**2)).argsort(1).argsort(1)
@@ -89,10 +93,21 @@ for row in np.asarray(program(*given)):
 def rows_script() -> str:
     """The text of `predict.py`, of an export as `stablehlo` that takes rows or ranks labels."""
     needs, imports, load = _RUNTIMES["stablehlo"]
-    return _ROWS.format(needs=needs, imports=imports, load=load)
+    return _ROWS.format(needs=needs, imports=imports, load=load, moved="")
 
 
-def example_script(form: str, resized: str) -> str:
-    """The text of `predict.py`, of an export as `stablehlo` or `onnx` and resized images."""
+def example_script(form: str, resized: str, border: int = 0) -> str:
+    """The text of `predict.py`, of an export as `stablehlo` or `onnx` and resized images.
+
+    Args:
+        form: of the export.
+        resized: how images become squares.
+        border: as of `jist.models.Preprocessing`.
+    """
     needs, imports, load = _RUNTIMES[form]
-    return _SCRIPT.format(needs=needs, imports=imports, load=load, resized=_RESIZED[resized])
+    loaded = "np.load(sys.argv[2])"
+    if border:
+        edges = "[(0, 0), (border, 0), (border, 0)]"
+        loaded = f"np.pad({loaded}, {edges})[:, :side, :side]"
+    how = {"moved": _MOVED if border else "", "loaded": loaded, "resized": _RESIZED[resized]}
+    return _SCRIPT.format(needs=needs, imports=imports, load=load, **how)

@@ -23,10 +23,14 @@ class Preprocessing:
             where pixels are bytes already.
         resize: how an image becomes a square: "crop" takes the central one, "squash" ignores the
             proportions, "pad" keeps the whole image and fills the rest with the mean.
+        border: pixels of the mean above and to the left of an image of the encoder's size, which is
+            moved by them and cut at the other sides; what the first patches see of an image in an
+            encoder whose convolution pads (DOFA's, by one pixel).
 
     Raises:
-        ValueError: an unknown interpolation or way of resizing, a deviation that is not positive,
-            more means than deviations, bands or scales, or the other way round.
+        ValueError: an unknown interpolation or way of resizing, a deviation that is not positive, a
+            border that is negative, more means than deviations, bands or scales, or the other way
+            round.
     """
 
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
@@ -35,6 +39,7 @@ class Preprocessing:
     bands: tuple[str, ...] = ()
     scale: tuple[tuple[float, float], ...] = ()
     resize: str = "crop"
+    border: int = 0
 
     def __post_init__(self) -> None:
         if self.interpolation not in INTERPOLATIONS:
@@ -43,6 +48,8 @@ class Preprocessing:
             )
         if self.resize not in RESIZES:
             raise ValueError(f"resize must be one of {RESIZES}, got {self.resize!r}")
+        if self.border < 0:
+            raise ValueError(f"border must not be negative, got {self.border}")
         if not all(deviation > 0 for deviation in self.std):  # nor NaN
             raise ValueError(f"std must be positive, got {self.std}")
         if len(self.mean) != len(self.std):
@@ -58,7 +65,7 @@ class Preprocessing:
 
     def as_json(self) -> dict[str, Any]:
         """As `config.json` has it: of colour images that are cut, as before there was a choice."""
-        usual = {"bands": (), "scale": (), "resize": "crop"}
+        usual = {"bands": (), "scale": (), "resize": "crop", "border": 0}
         found = dataclasses.asdict(self)
         return {name: of for name, of in found.items() if name not in usual or of != usual[name]}
 
@@ -79,9 +86,13 @@ class Preprocessing:
         images: UInt8[Array, "batch height width channels"]
         | Float[Array, "batch height width channels"],
     ) -> Float[Array, "batch height width channels"]:
-        """(pixel / 255 - mean) / std, in float32, of pixels in [0, 255]."""
+        """(pixel / 255 - mean) / std, in float32, of pixels in [0, 255]; 0 in the border."""
         mean, std = jnp.asarray(self.mean), jnp.asarray(self.std)
-        return (images.astype(jnp.float32) / 255 - mean) / std
+        normalized = (images.astype(jnp.float32) / 255 - mean) / std
+        if not self.border:
+            return normalized
+        # A byte can be half a step from the mean, and the padding of a convolution is exactly 0.
+        return normalized.at[:, : self.border].set(0).at[:, :, : self.border].set(0)
 
     def colours(
         self, images: Float[Array, "batch height width channels"]

@@ -291,5 +291,5 @@ def _vit_config(config: dict[str, Any], directory: pathlib.Path) -> ViTConfig:
 
 def _preprocessing(config: dict[str, Any], directory: pathlib.Path) -> Preprocessing:
     where = f"{directory / 'config.json'}: preprocessing"
-    may_lack = ("bands", "scale", "resize")
+    may_lack = ("bands", "scale", "resize", "border")
     return of_json(Preprocessing, config.get("preprocessing"), where, may_lack=may_lack)

@@ -3,8 +3,8 @@
     python -m tests.conversion.checkpoints base build/vit_base.pth
 
 writes a facebookresearch checkpoint of full size, for the measurements in experiments/results; the
-other names are `base-decoder`, `large`, `huge`, `resnet50`, and `base-hf` (a Hugging Face
-directory).
+other names are `base-decoder`, `large`, `huge`, `resnet50`, `dofa` (for red, green and blue), and
+`base-hf` (a Hugging Face directory).
 """
 
 import json
@@ -141,6 +141,10 @@ def main(name, path):
     """Writes a checkpoint of full size."""
     if name == "resnet50":
         torch.save(randomize(reference.ResNet()).state_dict(), path)
+    elif name == "dofa":
+        sizes = (224, 16, 768, 12, 12, 3072, 1e-6)
+        model = reference.SensorEncoder(*sizes, wavelengths=(0.665, 0.56, 0.49))
+        torch.save(randomize(model).state_dict(), path)
     elif name == "base-hf":
         from transformers import ViTMAEConfig, ViTMAEForPreTraining
 

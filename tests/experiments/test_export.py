@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import runpy
 import subprocess
 import sys
 
@@ -18,13 +19,15 @@ from experiments.command.options import ImageOptions
 from experiments.distributed import DistributedOptions
 from experiments.export import ExportOptions
 from experiments.runs import deployable
+from experiments.runs.example import example_script
 from experiments.runs.images import ImageInputs
 from jist.data import DataError
+from jist.data.images.resizing import resize, resize_missing
 from jist.export import ConversionError, Deployed, onnx
 from jist.features import cls_vectors
 from jist.features.by_length import ByLength
 from jist.features.visible import natural_keep
-from jist.models import load_encoder
+from jist.models import Preprocessing, load_encoder
 
 # Runs a script where neither jist nor what it is made of can be imported, but JAX and NumPy.
 ALONE = """
@@ -68,6 +71,37 @@ def of_images(tmp_path_factory):
         )
     )
     return root
+
+
+def test_the_script_moves_images_behind_a_border(tmp_path, monkeypatch, capsys):
+    """As preprocessing moves them, with what is missing of them."""
+    how = Preprocessing(border=1)
+    config = {"patches": 16, "patch_size": 2, "image_size": 8, "visible": 8, "max_missing": 0.0}
+    config |= {"most_visible": None, "preprocessing": how.as_json(), "classes": ["a", "b"]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.stablehlo").touch()
+    (tmp_path / "predict.py").write_text(example_script("stablehlo", "crop", how.border))
+    generator = np.random.default_rng(0)
+    images, missing = generator.integers(1, 256, (3, 8, 8, 3), np.uint8), np.zeros((3, 8, 8), bool)
+    missing[0, 1, 5] = missing[1, 7, 7] = missing[2, 3, :4] = True
+    np.save(tmp_path / "images.npy", images)
+    np.save(tmp_path / "missing.npy", missing)
+    seen = []
+
+    class Program:
+        def call(self, *given):
+            seen.extend(given)
+            return np.eye(2)[[0, 1, 0]]
+
+    monkeypatch.setattr("jax.export.deserialize", lambda _: Program())
+    names = ("predict.py", "images.npy", "missing.npy")
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / name) for name in names])
+    runpy.run_path(sys.argv[0], run_name="__main__")
+    assert capsys.readouterr().out.split() == ["a", "1.0000", "b", "1.0000", "a", "1.0000"]
+    inner = np.stack([resize(image, 8, how) for image in images])[:, 1:, 1:]
+    np.testing.assert_array_equal(seen[0][:, 1:, 1:], inner)
+    gone = np.stack([resize_missing(of, 8, how) for of in missing])
+    np.testing.assert_array_equal(seen[1], natural_keep(gone, 2, 0.0))
 
 
 @pytest.fixture(scope="module")

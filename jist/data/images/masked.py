@@ -50,7 +50,12 @@ class MaskedImages(Dataset):
         """Channels of an image."""
         return self.attributes.get("channels", 3)  # stores from before there were bands
 
-    def check(self, image_size: int, patch_size: int, channels: int = 3) -> None:
+    @property
+    def border(self) -> int:
+        """The border of the preprocessing by which patches were cut, in pixels."""
+        return self.attributes.get("border", 0)
+
+    def check(self, image_size: int, patch_size: int, channels: int = 3, border: int = 0) -> None:
         """Raises ValueError where an encoder takes other images or patches."""
         if channels != self.channels:
             raise ValueError(
@@ -62,6 +67,11 @@ class MaskedImages(Dataset):
             raise ValueError(
                 f"{self.name} holds patches of {there[1]} pixels, of images of {there[0]}; the "
                 f"encoder takes patches of {patch_size}, of images of {image_size}"
+            )
+        if border != self.border:
+            raise ValueError(
+                f"{self.name} holds patches behind a border of {self.border} pixels; the encoder's "
+                f"border is {border}"
             )
 
     def open(self, index: int) -> Image.Image:
@@ -95,8 +105,12 @@ class MaskedImages(Dataset):
         missing[keep] = False
         image = whole.reshape(grid, grid, patch_size, patch_size, channels).swapaxes(1, 2)
         region = missing.reshape(grid, grid, patch_size, patch_size).swapaxes(1, 2)
-        image = image.reshape(size, size, channels)
-        return Image.fromarray(image) if channels == 3 else image, region.reshape(size, size)
+        # The border is taken away, because the encoder's preprocessing puts it there again.
+        image, region = (
+            np.roll(a.reshape(size, size, *a.shape[4:]), (-self.border, -self.border), (0, 1))
+            for a in (image, region)
+        )
+        return Image.fromarray(image) if channels == 3 else image, region
 
     @functools.cached_property
     def _arrays(self) -> dict[str, ts.TensorStore]:

@@ -46,7 +46,7 @@ def resize(
 ) -> UInt8[np.ndarray, "{size} {size} channels"]:
     """Resizes an image to a square as `placement` says; what is padded takes the mean colour.
 
-    An image of that size already is left as it is.
+    An image of that size already is not resized. A border of the preprocessing comes last.
 
     Args:
         image: an RGB image, or bands [H, W, C], each of which is resized alone.
@@ -61,6 +61,10 @@ def resize(
     """
     if size < 1:
         raise ValueError(f"size must be at least 1 pixel, got {size}")
+    return _moved(_square(image, size, preprocessing), preprocessing.border, preprocessing.fill)
+
+
+def _square(image: Pixels, size: int, preprocessing: Preprocessing) -> np.ndarray:
     height, width = image.shape[:2] if isinstance(image, np.ndarray) else image.size[::-1]
     if (width, height) == (size, size):
         return np.asarray(image)
@@ -90,7 +94,7 @@ def resize_missing(
 
     A target pixel is missing if any source pixel that the filter mixes into it is: what lies in a
     missing region has no influence on the rest. Pixels of an image that is only cut stay as they
-    are. What is padded is missing.
+    are. What is padded is missing; a border is not.
     """
     height, width = missing.shape
     box, (left, top, right, bottom) = placement(width, height, size, preprocessing.resize)
@@ -98,7 +102,16 @@ def resize_missing(
     square[top:bottom, left:right] = _scaled(
         missing, box, (bottom - top, right - left), preprocessing.interpolation
     )
-    return square
+    return _moved(square, preprocessing.border, False)
+
+
+def _moved(square: np.ndarray, border: int, filling: bool | tuple[int, ...]) -> np.ndarray:
+    """The square, moved down and to the right behind a border."""
+    if not border:
+        return square
+    moved = np.full_like(square, filling)
+    moved[border:, border:] = square[:-border, :-border]
+    return moved
 
 
 def _scaled(
