@@ -20,6 +20,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from jist.digests import write_digests
+from jist.reasons import shortened
 from jist.recovery import check_whole, epochs_in, read_metrics, set_right
 
 Tree = TypeVar("Tree")
@@ -251,11 +252,11 @@ def _errors_of(directory: pathlib.Path, what: str) -> Iterator[None]:
     except CheckpointError:
         raise
     except Exception as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), "")
+        first = next((line for line in str(error).splitlines() if line.strip()), "")
         damaged = _damaged_metrics(directory)
         at = f" ({damaged} is no JSON object of numbers)" if damaged else ""
         raise CheckpointError(
-            f"{what}: {type(error).__name__}: {reason.strip()[:200]}{at}"
+            f"{what}: {type(error).__name__}: {shortened(first.strip(), 250)}{at}"
         ) from error
 
 

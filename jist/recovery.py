@@ -15,6 +15,7 @@ from typing import Any
 import tensorstore as ts
 
 from jist.digests import check_digests, has_digests
+from jist.reasons import reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ def set_right(
             read_metrics(directory / str(epoch))
             break
         except Exception as error:  # of a damaged file any reader raises anything
-            damaged[epoch] = " ".join(str(error).split())[:200]
+            damaged[epoch] = reason_of(error)
     if len(damaged) == len(found):
         return None
     whole = found[: len(found) - len(damaged)]

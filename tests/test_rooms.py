@@ -46,6 +46,7 @@ JIST = (
     "staging",
     "placement",
     "ragged",
+    "reasons",
     "probabilities",
     "label_probabilities",
     "ist",

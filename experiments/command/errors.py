@@ -49,12 +49,9 @@ def message_of(error: Exception) -> str:
 
 
 def shortened(text: str) -> str:
-    """A message of at most `LONGEST` characters; of a longer one begin and end are kept.
-
-    >>> len(shortened("x" * 5000))
-    400
-    """
+    """A message of at most `LONGEST` characters; of a longer one begin and end are kept."""
     if len(text) <= LONGEST:
         return text
-    half = (LONGEST - 5) // 2
-    return f"{text[: LONGEST - 5 - half]} ... {text[-half:]}"
+    from jist import reasons  # imported late: mistyped options need no JAX
+
+    return reasons.shortened(text, LONGEST)

@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 import tensorstore as ts
 
+from jist.reasons import reason_of
 from jist.store import chunks
 from jist.store.groups import StoreError
 
@@ -82,7 +83,7 @@ def write(rows: ts.TensorStore, values: np.ndarray) -> None:
     try:
         rows.write(values.astype(rows.dtype.numpy_dtype, copy=False)).result()
     except (ValueError, OSError) as error:
-        reason, where = " ".join(str(error).split())[:300], cast(ts.KvStore, rows.kvstore)
+        reason, where = reason_of(error), cast(ts.KvStore, rows.kvstore)
         raise StoreError(f"cannot write to {where.path}: {reason}") from error
 
 
@@ -101,7 +102,7 @@ def read(path: pathlib.Path, name: str) -> np.ndarray:
     try:
         return np.asarray(open_array(path, name).read().result())
     except (ValueError, OSError) as error:
-        raise _damaged(path, name, " ".join(str(error).split())[:300]) from error
+        raise _damaged(path, name, reason_of(error)) from error
 
 
 class StoredRows:
@@ -136,7 +137,7 @@ class StoredRows:
         try:
             return np.asarray(self._array[rows].read().result())
         except (ValueError, OSError) as error:
-            raise self._damaged(" ".join(str(error).split())[:300]) from error
+            raise self._damaged(reason_of(error)) from error
 
 
 def check_whole(path: pathlib.Path, name: str) -> None:
@@ -149,7 +150,7 @@ def check_whole(path: pathlib.Path, name: str) -> None:
         array = open_array(path, name)
         layout: Any = array.chunk_layout.write_chunk  # as it was created
     except (ValueError, OSError) as error:
-        raise _damaged(path, name, " ".join(str(error).split())[:300]) from error
+        raise _damaged(path, name, reason_of(error)) from error
     chunk = layout.shape[0]
     found = [chunks.checksum(file) for file in chunks.files(path, name, array, chunk)]
     noted = chunks.noted_checksums(path).get(name, found)

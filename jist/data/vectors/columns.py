@@ -11,6 +11,7 @@ from jaxtyping import Int
 
 from jist.data.errors import DataError
 from jist.data.sparse.matrix import SparseTable, load_csr
+from jist.reasons import reason_of
 
 # How the arrays or columns of a file may be called; the first one that is there counts.
 X = ("x", "X", "features", "embeddings", "embedding", "cls")
@@ -137,4 +138,4 @@ def load_array(path: pathlib.Path, **options: Any) -> np.ndarray:
 
 def short(error: BaseException) -> str:
     """The text of an error of a library, in one line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return reason_of(error) or type(error).__name__
