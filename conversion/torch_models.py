@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from conversion import reference
+from conversion import reference, reference_sensors
 from conversion.errors import ConversionError
 from conversion.export import huggingface_config
 from conversion.plan import Plan
@@ -84,7 +84,7 @@ def _reference_mae(
     unused = ("head.", "fc_norm.") if decoder else ("head.", "fc_norm.", "decoder_", "mask_token")
     _load(model, state, unused)
     if plan.ground_resolution is not None:
-        positions = reference.scaled_positions(e.dim, e.grid, plan.ground_resolution)
+        positions = reference_sensors.scaled_positions(e.dim, e.grid, plan.ground_resolution)
         model.pos_embed.data = positions
 
     def run(images: np.ndarray, keep: np.ndarray) -> Output:
@@ -107,7 +107,7 @@ def _reference_sequence(source: Source, plan: Plan) -> Callable[[np.ndarray, np.
     e = plan.encoder
     assert e is not None
     state = {name.removeprefix("encoder."): tensor for name, tensor in _state(source).items()}
-    model = reference.SequenceEncoder(
+    model = reference_sensors.SequenceEncoder(
         *(e.image_size, e.patch_size, e.dim, e.depth, e.heads, e.mlp_dim, e.layer_norm_eps),
         channels=e.channels,
         tokens=state["pos_embed"].shape[1],
@@ -122,7 +122,7 @@ def _reference_wavelengths(
     """The encoder of any sensor, given the wavelengths of the bands."""
     e = plan.encoder
     assert e is not None
-    model = reference.SensorEncoder(
+    model = reference_sensors.SensorEncoder(
         *(e.image_size, e.patch_size, e.dim, e.depth, e.heads, e.mlp_dim, e.layer_norm_eps),
         wavelengths=wavelengths,
         inner=source.tensors["patch_embed.fclayer.w1.weight"].shape[0],

@@ -13,7 +13,7 @@ import sys
 import torch
 from safetensors.torch import save_file
 
-from conversion import reference
+from conversion import reference, reference_sensors
 
 SIZES = {
     "base": {},
@@ -143,7 +143,7 @@ def main(name, path):
         torch.save(randomize(reference.ResNet()).state_dict(), path)
     elif name == "dofa":
         sizes = (224, 16, 768, 12, 12, 3072, 1e-6)
-        model = reference.SensorEncoder(*sizes, wavelengths=(0.665, 0.56, 0.49))
+        model = reference_sensors.SensorEncoder(*sizes, wavelengths=(0.665, 0.56, 0.49))
         torch.save(randomize(model).state_dict(), path)
     elif name == "base-hf":
         from transformers import ViTMAEConfig, ViTMAEForPreTraining

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="PyTorch, of the extra `convert`, wr
 import checkpoints  # noqa: E402
 import pytorch  # noqa: E402
 
-from conversion import reference  # noqa: E402
+from conversion import reference_sensors  # noqa: E402
 
 BANDS = 13  # of Sentinel-2, as SSL4EO-S12's MAE sees them under facebookresearch's names
 
@@ -82,7 +82,7 @@ def test_one_time_step_of_a_sequences_encoder(tmp_path, capsys, converted, prefi
     frames, side, dim = 3, 4, 64
     sizes = (32, 8, dim, 2, 4, 128, 1e-6)
     model = checkpoints.randomize(
-        reference.SequenceEncoder(*sizes, channels=6, tokens=1 + frames * side**2)
+        reference_sensors.SequenceEncoder(*sizes, channels=6, tokens=1 + frames * side**2)
     )
     generator = np.random.default_rng(0)
     column, row, frame = (generator.normal(size=(n, w)) for n, w in ((4, 24), (4, 24), (3, 16)))

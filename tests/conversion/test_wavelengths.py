@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="PyTorch, of the extra `convert`, wr
 import checkpoints  # noqa: E402
 import pytorch  # noqa: E402
 
-from conversion import reference  # noqa: E402
+from conversion import reference_sensors  # noqa: E402
 
 WAVELENGTHS = (0.665, 0.56, 0.49, 0.842)
 GIVEN = ["--heads", "4", "--wavelengths", *map(str, WAVELENGTHS)]
@@ -27,7 +27,7 @@ OF_PRETRAINING = {
 
 def dofa(wavelengths=WAVELENGTHS):
     sizes = (32, 8, 64, 2, 4, 128, 1e-6)
-    model = reference.SensorEncoder(*sizes, wavelengths=wavelengths, inner=16)
+    model = reference_sensors.SensorEncoder(*sizes, wavelengths=wavelengths, inner=16)
     generator = checkpoints.randomize(model).patch_embed.weight_generator
     with torch.no_grad():  # so that the embedding is not lost beside the positions
         for layer in (generator.fc_weight, generator.fc_bias):
