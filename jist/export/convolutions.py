@@ -15,7 +15,7 @@ from flax import nnx
 from jaxtyping import Float
 
 from jist.export.folded import folded_layers
-from jist.models import VGG12, ResNet18
+from jist.models import VGG12, Convolution, ResNet18
 from jist.models.resnet18 import BasicBlock
 from jist.models.stack import Stack
 
@@ -108,7 +108,7 @@ def _of_vgg(network: VGG12) -> Iterator[tuple[str, np.ndarray]]:
         yield f"classifier.{LATER * number}.bias", bias
 
 
-def _convolution(name: str, layer: nnx.Conv) -> Iterator[tuple[str, np.ndarray]]:
+def _convolution(name: str, layer: Convolution) -> Iterator[tuple[str, np.ndarray]]:
     yield f"{name}.weight", np.asarray(layer.kernel[...]).transpose(3, 2, 0, 1)
 
 

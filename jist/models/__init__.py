@@ -2,6 +2,7 @@
 
 from jist.models.bands import select_bands
 from jist.models.classifier import Classifier
+from jist.models.convolution import Convolution
 from jist.models.decoder import DecoderConfig
 from jist.models.group_norm import GroupNorm
 from jist.models.mae import MAE
@@ -37,6 +38,7 @@ __all__ = [
     "MLP",
     "VGG12",
     "Classifier",
+    "Convolution",
     "DecoderConfig",
     "Encoder",
     "GroupNorm",

@@ -12,34 +12,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from jist.models.convolution import Convolution
 from jist.models.stack import Stack
 
 NEURONS = ("blocks", "channels")
 STAGES = 4
-
-
-def convolution(
-    inputs: int,
-    outputs: int,
-    size: int,
-    *,
-    stride: int = 1,
-    before: str | None = None,
-    after: str | None = None,
-    rngs: nnx.Rngs,
-) -> nnx.Conv:
-    """A convolution without a bias, whose input and output channels may have names."""
-    return nnx.Conv(
-        inputs,
-        outputs,
-        (size, size),
-        strides=stride,
-        padding=((size // 2, size // 2),) * 2,
-        use_bias=False,
-        kernel_init=nnx.initializers.he_normal(),
-        kernel_metadata={"neurons": (None, None, before, after)},
-        rngs=rngs,
-    )
 
 
 def batch_norm(channels: int, neurons: str | None = None, *, rngs: nnx.Rngs) -> nnx.BatchNorm:
@@ -72,7 +49,7 @@ class BasicBlock(nnx.Module):
         channels: str | None = None,
         rngs: nnx.Rngs,
     ):
-        new = functools.partial(convolution, rngs=rngs)
+        new = functools.partial(Convolution, rngs=rngs)
         self.conv1 = new(inputs, outputs, 3, stride=stride, after=channels)
         self.norm1 = batch_norm(outputs, channels, rngs=rngs)
         self.conv2 = new(outputs, outputs, 3, before=channels)
@@ -119,7 +96,7 @@ class ResNet18(nnx.Module):
             raise ValueError(f"neurons must be some of {NEURONS}, got {tuple(neurons)}")
         self.small = small
         size, stride = (3, 1) if small else (7, 2)
-        self.conv = convolution(3, width, size, stride=stride, rngs=rngs)
+        self.conv = Convolution(3, width, size, stride=stride, rngs=rngs)
         self.norm = batch_norm(width, rngs=rngs)
         parts: list[nnx.Module] = []
         inputs = width

@@ -9,8 +9,9 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from jist.models.convolution import Convolution
 from jist.models.mlp import MLP
-from jist.models.resnet18 import batch_norm, convolution
+from jist.models.resnet18 import batch_norm
 
 # Channels of the convolutions before each pooling, in those of the first.
 STEPS = ((1,), (2,), (4, 4), (8, 8), (8, 8, 8))
@@ -46,7 +47,7 @@ class VGG12(nnx.Module):
             raise ValueError(f"image_size must be a multiple of {halved}, got {image_size}")
         inputs, convolutions, norms = 3, [], []
         for channels in (width * times for step in steps for times in step):
-            convolutions.append(convolution(inputs, channels, 3, rngs=rngs))
+            convolutions.append(Convolution(inputs, channels, 3, rngs=rngs))
             norms.append(batch_norm(channels, rngs=rngs))
             inputs = channels
         self.convolutions, self.norms = nnx.List(convolutions), nnx.List(norms)

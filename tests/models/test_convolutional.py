@@ -9,12 +9,39 @@ from flax import nnx
 
 from jist import calibrate, costs
 from jist.ist import Assignment, check, cut, neuron_axes
-from jist.models import VGG12, ResNet18, Stack
-from jist.models.resnet18 import BasicBlock, convolution
+from jist.models import VGG12, Convolution, ResNet18, Stack
+from jist.models.convolution import convolve
+from jist.models.resnet18 import BasicBlock
 from jist.strategies import IST, softmax_cross_entropy, workers_mesh
 
 X = jax.random.uniform(jax.random.key(0), (6, 8, 8, 3))  # as behind a ReLU
 Y = jnp.arange(6) % 3
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+@pytest.mark.parametrize(
+    ("size", "stride", "shape"), [(1, 2, (5, 4)), (3, 1, (4, 6)), (5, 2, (7, 8))]
+)
+def test_a_convolution_has_the_gradients_of_xla(size, stride, shape, backend, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    generator = np.random.default_rng(0)
+    layer = Convolution(2, 3, size, stride=stride, rngs=nnx.Rngs(0))
+    x = jnp.asarray(generator.normal(size=(2, *shape, 2)), jnp.float32)
+    target = jnp.asarray(generator.normal(size=layer(x).shape), jnp.float32)
+
+    def gradients(function):
+        return jax.grad(lambda x, w: jnp.sum(target * function(x, w)), (0, 1))(x, layer.kernel[...])
+
+    pads = ((size // 2, size // 2),) * 2
+
+    def plain(x, w):
+        layout = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, w, (stride,) * 2, pads, dimension_numbers=layout)
+
+    np.testing.assert_allclose(layer(x), plain(x, layer.kernel[...]), atol=1e-5)
+    wanted = gradients(plain)
+    for found, own in zip(gradients(lambda x, w: convolve(x, w, stride)), wanted, strict=True):
+        np.testing.assert_allclose(found, own, atol=1e-4)
 
 
 def in_turn(blocks, x):
@@ -96,7 +123,7 @@ class Small(nnx.Module):
     """Blocks of a ResNet between a projection and a head."""
 
     def __init__(self, rngs):
-        self.stem = convolution(3, 2, 1, rngs=rngs)
+        self.stem = Convolution(3, 2, 1, rngs=rngs)
         self.stack = Stack(some_blocks("channels"), "blocks?")
         self.head = nnx.Linear(2, 3, rngs=rngs)
 
