@@ -10,10 +10,13 @@ from safetensors import SafetensorError, safe_open
 
 from conversion.errors import ConversionError, some
 from conversion.names import TARGETS, VIT_NAMINGS, Naming, Rule
-from conversion.preprocessing import RESAMPLING
+from conversion.overrides import Overrides
+from conversion.preprocessing import RESAMPLING, read_preprocessing
 from conversion.resnet_names import RESNET_NAMINGS
+from conversion.source import Source
 from conversion.writer import blank, write_safetensors
-from jist.models import weights
+from jist.models import Preprocessing, weights
+from jist.models.fields import of_json
 from jist.models.shipped import locate
 from jist.models.storage import read_config, staged
 from jist.staging import replaced
@@ -53,7 +56,7 @@ def export(
             f"{directory} is an encoder of {channels} channels; those of colour images alone are "
             "converted back"
         )
-    if config["preprocessing"].get("border", 0):
+    if config.get("preprocessing", {}).get("border", 0):
         raise ConversionError(
             f"{directory} has patches that begin outside of the image (border in its config.json), "
             "as no encoder under these names has; it is not converted back"
@@ -182,8 +185,17 @@ def _write_huggingface(directory: pathlib.Path, config: dict[str, Any], tensors:
     else:
         theirs = ours
     (directory / "config.json").write_text(json.dumps(theirs, indent=2) + "\n")
-    preprocessor = source.get("preprocessor") or _preprocessor(config)
+    preprocessor = source.get("preprocessor")
+    if not preprocessor or not _is_read_as(preprocessor, config):
+        preprocessor = _preprocessor(config)
     (directory / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2) + "\n")
+
+
+def _is_read_as(preprocessor: dict[str, Any], config: dict[str, Any]) -> bool:
+    """Whether a source's own file says what the encoder does; an option may have said otherwise."""
+    stored = of_json(Preprocessing, config["preprocessing"], "preprocessing")
+    source = Source((), "", {}, preprocessor=preprocessor)
+    return read_preprocessing(source, stored.interpolation, Overrides()) == stored
 
 
 def huggingface_config(config: dict[str, Any]) -> dict[str, Any]:

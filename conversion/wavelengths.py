@@ -73,6 +73,11 @@ def for_wavelengths(source: Source, wavelengths: tuple[float, ...] | None) -> So
             f"--wavelengths must be micrometres between {_SHORTEST} and {_LONGEST:,.0f}, got "
             f"{wavelengths}"
         )
+    if any(100 <= length <= 3000 for length in wavelengths):
+        raise ConversionError(
+            f"--wavelengths {wavelengths} look like nanometres; they are given in micrometres, a "
+            "thousandth of those"
+        )
     missing = set(_NEEDED) - tensors.keys()
     if missing:
         raise ConversionError(

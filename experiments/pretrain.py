@@ -39,7 +39,7 @@ from jax.sharding import Mesh
 from experiments.command import processes
 from experiments.command.cli import run
 from experiments.command.cpu import has_matrix_unit
-from experiments.command.errors import UsageError
+from experiments.command.errors import UsageError, of_options
 from experiments.command.options import BANDS, NATURAL, ProcessOptions, pick
 from experiments.figures.reconstruction import draw, views
 from experiments.runs import hub
@@ -54,9 +54,15 @@ from experiments.runs.bands import (
 from experiments.runs.directory import RunDirectory
 from experiments.runs.images import progress_bar, resized_before
 from experiments.runs.masks import natural_masks
-from experiments.runs.pretraining import PretrainOptions, build_mae, check_start, trained_mae
+from experiments.runs.pretraining import (
+    PretrainOptions,
+    build_mae,
+    check_start,
+    new_shape,
+    trained_mae,
+)
 from experiments.runs.remarks import say_how_resized
-from jist.data import Dataset, NaturalMasks, batches, load_dataset
+from jist.data import Dataset, MaskedImages, NaturalMasks, batches, load_dataset
 from jist.data.order import steps_until
 from jist.masking import are_visible
 from jist.metrics import MetricsLog
@@ -184,7 +190,8 @@ def with_preprocessing(
     A trained encoder keeps mean and deviation of its own, and needs all of its bands.
 
     Raises:
-        UsageError: as `resolve` of bands, or the images have not the encoder's channels.
+        UsageError: as `resolve` of bands, or the images have not the encoder's channels, or not its
+            patches.
     """
     own = None if start is None else start.encoder.preprocessing
     preprocessing = own or Preprocessing.of(dataset.channels)
@@ -208,6 +215,12 @@ def with_preprocessing(
             f"encoder={options.encoder} takes {len(preprocessing.mean)} channels, and images of "
             f"{options.dataset} have {dataset.channels}"
         )
+    if isinstance(dataset, MaskedImages):
+        shape = new_shape(options) if start is None else start.encoder.config
+        with of_options():
+            dataset.check(
+                *(shape.image_size, shape.patch_size, dataset.channels), preprocessing.border
+            )
     resized = resized_before(options.dataset, options.data_dir) or options.resize
     if resized is not None:
         preprocessing = dataclasses.replace(preprocessing, resize=resized)

@@ -115,7 +115,11 @@ def build_classifier(options: FinetuneOptions, classes: int) -> Classifier:
     """
     encoder = check_sees_patches(options.images, build_encoder(options.images))
     name_neurons(encoder, options.neurons, correction=options.correction)
-    views = Cropped(options.least_crop) if options.random else Mirrored(encoder.config.grid)
+    border = encoder.preprocessing.border
+    if options.random:
+        views = Cropped(options.least_crop, border)
+    else:  # behind a border patches do not lie in the mirrored image's grid
+        views = None if border else Mirrored(encoder.config.grid)
     rngs = nnx.Rngs(options.seed)
     given = {"pooling": options.pooling, "views": views, "mixup": options.mixup}
     return Classifier(encoder, classes, **given, rngs=rngs)

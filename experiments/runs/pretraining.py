@@ -83,16 +83,21 @@ class PretrainOptions(Options, NaturalOptions, ProcessOptions):
 
 def build_mae(options: PretrainOptions, preprocessing: Preprocessing) -> MAE:
     """The untrained masked autoencoder of the options; `dtype` must not be auto."""
-    encoder, decoder = SIZES[options.encoder]
-    given = {"image_size": options.image_size, "patch_size": options.patch_size}
-    encoder = dataclasses.replace(encoder, **{k: v for k, v in given.items() if v is not None})
+    shape = dataclasses.replace(new_shape(options), channels=len(preprocessing.mean))
     return MAE(
-        dataclasses.replace(encoder, channels=len(preprocessing.mean)),
-        decoder,
+        shape,
+        SIZES[options.encoder][1],
         dtype=COMPUTE_DTYPES[options.dtype],
         preprocessing=preprocessing,
         rngs=nnx.Rngs(options.seed),
     )
+
+
+def new_shape(options: PretrainOptions) -> ViTConfig:
+    """The shape of a new encoder, of colour images."""
+    given = {"image_size": options.image_size, "patch_size": options.patch_size}
+    given = {name: of for name, of in given.items() if of is not None}
+    return dataclasses.replace(SIZES[options.encoder][0], **given)
 
 
 def check_start(options: PretrainOptions) -> None:

@@ -18,9 +18,11 @@ class Cropped:
 
     Attributes:
         least_area: least area of a crop, as a share of the image, in (0, 1].
+        border: as of `random_view`.
     """
 
     least_area: float = 0.6
+    border: int = 0
 
     def __call__(
         self,
@@ -29,7 +31,8 @@ class Cropped:
         keep: Int[Array, " kept"],
     ) -> tuple[Float[Array, "side side channels"], Int[Array, " kept"]]:
         """The view [S, S, C], in [0, 255], and the patches that are visible of it."""
-        return random_view(key, image, (self.least_area, 1.0), image.shape[2]), keep
+        area = self.least_area, 1.0
+        return random_view(key, image, area, image.shape[2], self.border), keep
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,7 @@ def random_view(
     image: UInt8[Array, "side side channels"],
     crop_area: tuple[float, float] = (0.2, 1.0),
     channels: int = 3,
+    border: int = 0,
 ) -> Float[Array, "side side channels"]:
     """Crops an image at random, resizes the crop to the image's size, mirrors every second one.
 
@@ -26,6 +27,8 @@ def random_view(
             is missing.
         crop_area: least and largest area of a crop, as shares of the image.
         channels: channels C of the image.
+        border: pixels above and to the left that are not of the image, and in no crop
+            (`jist.models.Preprocessing.border`).
 
     Returns:
         Pixels [S, S, C], float32 in [0, 255]; or [S, S, C + 1], whose last channel is 0 where the
@@ -37,7 +40,9 @@ def random_view(
     least, largest = crop_area
     if not 0 < least <= largest <= 1:
         raise ValueError(f"crop_area must satisfy 0 < least <= largest <= 1, got {crop_area}")
+    shape, image = image.shape, image[border:, border:]
     side = image.shape[0]
+    enlarged = shape[0] / side
     area_key, aspect_key, corner_key, mirror_key = jax.random.split(key, 4)
     area = jax.random.uniform(area_key, minval=least, maxval=largest)
     aspect = jnp.exp(
@@ -50,10 +55,10 @@ def random_view(
     def resized(image: Array, method: str) -> Array:
         return jax.image.scale_and_translate(
             image.astype(jnp.float32),
-            image.shape,
+            (*shape[:2], image.shape[2]),
             (0, 1),
-            scale=1 / shares,
-            translation=-corner / shares,
+            scale=enlarged / shares,
+            translation=-corner * enlarged / shares,
             method=method,
         )
 

@@ -250,7 +250,8 @@ class Pretraining:
         def one(image: Array, key: Array) -> tuple[Array, ...]:
             view_key, mask_key = jax.random.split(key)
             channels = self.config.channels
-            view = random_view(view_key, image, self.crop_area, channels)
+            border = self.preprocessing.border
+            view = random_view(view_key, image, self.crop_area, channels, border)
             if view.shape[2] == channels:
                 return view, random_keep(mask_key, 1, self.config.patches, self.mask_ratio)[0]
             missing = view[None, :, :, channels] == 0

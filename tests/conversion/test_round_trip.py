@@ -78,6 +78,25 @@ def test_what_an_option_overruled_goes_back_as_overruled(hf_mae, tmp_path):
     assert back == said | {"num_attention_heads": 8, "layer_norm_eps": 1e-6}
 
 
+def test_pixels_go_back_as_an_option_said_or_as_they_came(hf_mae, tmp_path):
+    checkpoints.write_directory("single", hf_mae, tmp_path / "hf")
+    came = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4], "resample": 2, "note": "x"}
+    (tmp_path / "hf/preprocessor_config.json").write_text(json.dumps(came))
+
+    def returned(name, *options):
+        assert main([str(tmp_path / "hf"), str(tmp_path / name), *options]) == 0
+        back = tmp_path / f"{name}-back"
+        assert main([str(tmp_path / name), str(back), "--to", "huggingface"]) == 0
+        return json.loads((back / "preprocessor_config.json").read_text())
+
+    assert returned("same") == came
+    found = returned("other", "--mean", "0.1", "0.2", "0.3", "--resize", "squash")
+    assert found["image_mean"] == [0.1, 0.2, 0.3]
+    assert (found["image_std"], found["resample"]) == (came["image_std"], 2)
+    assert found["size"] == {"height": 32, "width": 32}
+    assert "do_center_crop" not in found
+
+
 def test_facebook_to_huggingface_runs_in_transformers(mae, images, keep, tmp_path):
     transformers = pytest.importorskip("transformers", reason="reads what is written")
     torch.save(mae.state_dict(), tmp_path / "mae.pth")

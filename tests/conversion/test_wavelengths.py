@@ -74,6 +74,7 @@ def test_from_pixels_to_vectors(tmp_path, converted):
     [
         ({}, [], "give them in micrometres"),
         ({}, ["--wavelengths", "0.6", "-1"], "--wavelengths must be micrometres"),
+        ({}, ["--wavelengths", "665", "560"], "look like nanometres"),
         ({"patch_embed.fclayer.w1.bias": None}, GIVEN[2:], "lacks patch_embed.fclayer.w1.bias"),
         ({"patch_embed.fclayer.w1.bias": torch.zeros(3)}, GIVEN[2:], "do not fit together"),
     ],

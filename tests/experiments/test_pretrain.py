@@ -15,6 +15,7 @@ import experiments.probe
 import experiments.ship
 import jist.models.shipped
 from experiments.command.cpu import has_matrix_unit
+from experiments.command.errors import UsageError
 from experiments.runs.pretraining import SIZES, PretrainOptions, trained_mae
 from experiments.runs.probing import ProbeOptions
 from experiments.ship import ShipOptions
@@ -109,7 +110,10 @@ def test_unlabelled_images_and_visible_patches_are_enough(tmp_path, monkeypatch)
     masked = PretrainOptions(dataset=f"masked:{tmp_path}/m", run_dir=tmp_path / "masked", **small)
     with pytest.raises(ValueError, match="visible patches only: .* on it needs --natural-masks"):
         experiments.pretrain.main(masked)
-    experiments.pretrain.main(dataclasses.replace(masked, natural_masks=True))
+    masked = dataclasses.replace(masked, natural_masks=True)
+    with pytest.raises(UsageError, match="holds patches of 4 pixels, .* takes patches of 2"):
+        experiments.pretrain.main(dataclasses.replace(masked, patch_size=2))
+    experiments.pretrain.main(masked)
     assert json.loads((tmp_path / "masked/metrics.jsonl").read_text())["loss"] > 0
 
 

@@ -101,6 +101,19 @@ def test_impossible_areas_are_told(area):
         random_view(jax.random.key(0), gradients(1)[0], area)
 
 
+def test_what_lies_in_a_border_is_in_no_crop():
+    generator = np.random.default_rng(0)
+    image = generator.integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
+    other = image.copy()
+    other[:2], other[:, :2] = 255, 255
+    for number in range(5):
+        key = jax.random.key(number)
+        seen = [random_view(key, jnp.asarray(of), border=2) for of in (image, other)]
+        np.testing.assert_array_equal(*seen)
+        assert seen[0].shape == image.shape
+    assert np.abs(random_view(key, jnp.asarray(image)) - seen[0]).max() > 1
+
+
 def test_bands_are_cropped_as_colours_are_and_what_is_missing_with_them():
     """Four bands are not three and a mask."""
     generator = np.random.default_rng(0)
