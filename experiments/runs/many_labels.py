@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -45,6 +45,11 @@ class ManyLabelInputs(InFiles):
 
     def __post_init__(self) -> None:
         check_of_rows(self.options, sparse=self.sparse_rows)
+
+    @property
+    def opened(self) -> Sequence[Columns]:
+        """The files of `features:PATH`."""
+        return self.files or []
 
     @functools.cached_property
     def _splits(self) -> Mapping[str, SparseExamples | LabelledVectors]:

@@ -57,7 +57,7 @@ def restore_inputs(config: Mapping[str, Any], images: ImageOptions) -> Inputs:
     inputs = open_inputs(images)
     if isinstance(inputs, VectorInputs | ManyLabelInputs) and NAMES_DIGEST not in config:
         # Runs from before names counted match features by their position.
-        files = [dataclasses.replace(file, names=None) for file in inputs.files or []]
+        files = [dataclasses.replace(file, names=None) for file in inputs.opened]
         inputs = dataclasses.replace(inputs, files=files or None)
     check_pinned(config, inputs.pinned)
     return inputs

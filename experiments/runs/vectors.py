@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,8 +42,12 @@ class InFiles(abc.ABC):
     """What inputs have in common whose vectors lie in files, as they are."""
 
     options: ImageOptions
-    files: list[Columns] | None
     kind = "file of vectors (.npy, .npz, .parquet)"
+
+    @property
+    @abc.abstractmethod
+    def opened(self) -> Sequence[Columns]:
+        """The files of `features:PATH`; none of other data."""
 
     @property
     @abc.abstractmethod
@@ -58,7 +62,7 @@ class InFiles(abc.ABC):
     @property
     def feature_names(self) -> tuple[str, ...] | None:
         """The names of the features [D], where each has a column of its own."""
-        return self.files[0].names if self.files else None
+        return self.opened[0].names if self.opened else None
 
     @property
     def pinned_names(self) -> dict[str, Any]:
@@ -71,7 +75,7 @@ class InFiles(abc.ABC):
 
     def say_remarks(self) -> None:
         """Says what was left out of the files."""
-        for file in self.files or []:
+        for file in self.opened:
             for remark in file.remarks:
                 say_once(remark)
 
@@ -142,6 +146,11 @@ class VectorInputs(InFiles, Classified):
             given = f"--{option.replace('_', '-')}"
             raise UsageError(f"{given} needs examples with many labels; {options.dataset} has none")
         check_of_rows(options, sparse=self.sparse_rows)
+
+    @property
+    def opened(self) -> Sequence[Columns]:
+        """The files."""
+        return self.files
 
     @functools.cached_property
     def _splits(self) -> dict[str, Vectors]:

@@ -8,6 +8,7 @@ and the extensible header, `riff` reads. Only FLAC needs `soundfile` (`.[speech]
 import math
 import os
 import wave
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -83,7 +84,12 @@ def _read_other_wav(path: str | os.PathLike) -> tuple[np.ndarray, int]:
     except (ValueError, OSError) as error:
         raise _unreadable(path, getattr(error, "strerror", None) or str(error)) from error
     channels, width = found.channels, found.width
-    shape = {"channels": channels, "width": width, "rate": found.rate, "frames": found.frames}
+    shape: dict[str, Any] = {
+        "channels": channels,
+        "width": width,
+        "rate": found.rate,
+        "frames": found.frames,
+    }
     if found.encoding == riff.INTEGERS:
         _check(path, found.data, **shape)
         samples = _decode(found.data, width)

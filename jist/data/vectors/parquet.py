@@ -236,7 +236,7 @@ def _rows_of_lists(path: pathlib.Path, name: str, column: Any) -> np.ndarray:
     if types.is_fixed_size_list(column.type):
         lengths = np.full(len(column), column.type.list_size)
     else:
-        lengths = pc.list_value_length(column).to_numpy()
+        lengths = pc.call_function("list_value_length", [column]).to_numpy()
     unlike = np.flatnonzero(lengths != lengths[0]) if len(lengths) else []
     if len(unlike):
         raise DataError(
