@@ -139,6 +139,7 @@ def tested(
     Raises:
         UsageError: options that do not go together; examples of another kind, or of a class that
             the run does not know.
+        DataError: features that are called otherwise than the run's.
     """
     options = condition.applied(images)
     chosen = options.natural or condition.mask_ratio is not None
@@ -148,6 +149,8 @@ def tested(
         raise UsageError(f"{condition} needs examples of one class each; the run has many labels")
     whole = isinstance(inputs, NetworkInputs)
     other = dataclasses.replace(inputs, options=options) if whole else open_inputs(options)
+    if isinstance(other, VectorInputs) and isinstance(inputs, VectorInputs):
+        other = other.in_order_of(inputs)
     if type(other) is not type(inputs) or other.dim != inputs.dim:
         raise UsageError(
             f"dataset={options.dataset} cannot be tested by a run on {images.dataset}: it has "

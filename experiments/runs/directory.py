@@ -26,6 +26,7 @@ COMMAND = "command"
 WORKING_DIRECTORY = "working_directory"
 DATA_DIR = "data_dir"
 DEVICES = "trained_on_devices"
+FEATURE_NAMES = "feature_names"
 # Why no run is resumed with another value.
 REASONS = {"own_validation": "data of only one of them bring a validation split"}
 # Descriptors of the locks that this process holds; any end of the process releases them.
@@ -86,14 +87,14 @@ class RunDirectory:
         elif jax.process_index() == 0:
             write_json(file, self.config | _command_noted(data_dir))
 
-    def pin(self, digests: Mapping[str, str]) -> None:
+    def pin(self, digests: Mapping[str, Any]) -> None:
         """Records digests of what the run works on, or checks that they are still the same.
 
         Paths are not enough: pre-training replaces the encoder in its directory.
 
         Args:
             digests: SHA-256 of the encoder ("encoder_sha256"), say; what else is among them, as the
-                encoder's revision, is recorded and not compared.
+                encoder's revision or the names of features, is recorded and not compared.
 
         Raises:
             ValueError: the run began with others.
@@ -162,7 +163,7 @@ class RunDirectory:
 
 def without_notes(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration in a `config.json`, without what is only noted there."""
-    notes = (FEATURES, COMMAND, WORKING_DIRECTORY, DATA_DIR, REVISION, DEVICES)
+    notes = (FEATURES, COMMAND, WORKING_DIRECTORY, DATA_DIR, REVISION, DEVICES, FEATURE_NAMES)
     return {n: of for n, of in config.items() if n not in notes and not n.endswith(DIGEST)}
 
 
@@ -183,7 +184,7 @@ def _command_noted(data_dir: pathlib.Path | None) -> dict[str, Any]:
 
 
 def check_pinned(
-    config: Mapping[str, Any], digests: Mapping[str, str], option: str = "--run-dir"
+    config: Mapping[str, Any], digests: Mapping[str, Any], option: str = "--run-dir"
 ) -> None:
     """Checks that encoder or features are those of a run.
 

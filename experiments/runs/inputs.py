@@ -47,8 +47,11 @@ class Inputs(Protocol):
         ...
 
     @property
-    def pinned(self) -> Mapping[str, str]:
-        """What must not change between two calls that work on one run: name -> SHA-256."""
+    def pinned(self) -> Mapping[str, Any]:
+        """What must not change between two calls that work on one run: name -> SHA-256.
+
+        Of other names what is only noted there.
+        """
         ...
 
     @property

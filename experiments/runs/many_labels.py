@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -14,9 +14,9 @@ from rich.progress import Progress
 from experiments.command.options import ImageOptions
 from experiments.runs.splits import ManyLabelSplit, many_label_splits
 from experiments.runs.stores import SPLITS
-from experiments.runs.vectors import InFiles, check_of_rows, hold_sparse_rows, of_rows, read_vectors
+from experiments.runs.vectors import InFiles, check_of_rows, hold_sparse_rows, of_rows
 from jist.data import DataError
-from jist.data.sparse import SparseExamples, load_xc
+from jist.data.sparse import SparseExamples, load_xc, load_xc_features
 from jist.data.vectors import Columns, LabelledVectors, many_labelled, splits_in
 from jist.models import MLP, SparseMLP
 from jist.ragged import Ragged
@@ -45,6 +45,11 @@ class ManyLabelInputs(InFiles):
 
     def __post_init__(self) -> None:
         check_of_rows(self.options, sparse=self.sparse_rows)
+
+    @property
+    def opened(self) -> Sequence[Columns]:
+        """The files of `features:PATH`."""
+        return self.files or []
 
     @functools.cached_property
     def _splits(self) -> Mapping[str, SparseExamples | LabelledVectors]:
@@ -108,10 +113,10 @@ class ManyLabelInputs(InFiles):
         return multilabel(inverse_propensities=weights, loss=self.options.multilabel_loss)
 
     @property
-    def pinned(self) -> Mapping[str, str]:
+    def pinned(self) -> Mapping[str, Any]:
         """The digests of the examples: files may be written anew under their names."""
         found = {split: examples.describe() for split, examples in self._splits.items()}
-        return {
+        return self.pinned_names | {
             f"{split}_{name}": digest
             for split, of in found.items()
             for name, digest in of.items()
@@ -126,13 +131,23 @@ class ManyLabelInputs(InFiles):
 
     @property
     def train_labels(self) -> tuple[int, None]:
-        """The number of training examples, which have no classes."""
-        return len(self._splits["train"]), None
+        """The number of training examples, which have no classes.
+
+        Raises:
+            DataError: none of them has a label.
+        """
+        train = self._splits["train"]
+        if not len(train.labels.entries):
+            raise DataError(
+                f"{self.options.dataset}: none of the {len(train)} training examples has a label"
+            )
+        return len(train), None
 
     def splits(
         self, mask_ratio: float, directory: pathlib.Path, progress: Progress
     ) -> dict[str, ManyLabelSplit]:
         """The rows; nothing is written."""
+        self.say_remarks()
         return many_label_splits(self._splits, self.options.resident_gb)
 
     def read(self, path: pathlib.Path) -> tuple[list[str], np.ndarray | Ragged]:
@@ -142,8 +157,8 @@ class ManyLabelInputs(InFiles):
             DataError: they cannot be read, or have other features than the run's.
         """
         if self.takes(path.name) or not self.sparse_rows:
-            return read_vectors(path, self.dim, sparse=self.sparse_rows)
-        found = load_xc(path, "test")
-        if found.feature_count != self.dim:
-            raise DataError(f"{path} has {found.feature_count} features, the run's {self.dim}")
-        return [f"{path}:{row}" for row in found.numbers], found.features
+            return self.read_vectors(path)
+        rows, count = load_xc_features(path, "test")
+        if count != self.dim:
+            raise DataError(f"{path} has {count} features, the run's {self.dim}")
+        return [f"{path}:{row}" for row in range(len(rows))], rows

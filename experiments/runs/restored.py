@@ -11,7 +11,9 @@ from experiments.command.options import ImageOptions
 from experiments.runs.directory import DATA_DIR, WORKING_DIRECTORY, check_pinned, read_part
 from experiments.runs.heads import build_strategy
 from experiments.runs.inputs import Inputs, open_inputs
+from experiments.runs.many_labels import ManyLabelInputs
 from experiments.runs.plan import Plan, Training
+from experiments.runs.vectors import NAMES_DIGEST, VectorInputs
 from jist import strategies, trainer
 from jist.label_probabilities import Scaling
 
@@ -53,6 +55,10 @@ def restore_inputs(config: Mapping[str, Any], images: ImageOptions) -> Inputs:
         ValueError: it has been replaced since.
     """
     inputs = open_inputs(images)
+    if isinstance(inputs, VectorInputs | ManyLabelInputs) and NAMES_DIGEST not in config:
+        # Runs from before names counted match features by their position.
+        files = [dataclasses.replace(file, names=None) for file in inputs.opened]
+        inputs = dataclasses.replace(inputs, files=files or None)
     check_pinned(config, inputs.pinned)
     return inputs
 

@@ -14,7 +14,7 @@ from experiments.command.options import ImageOptions
 from experiments.runs.heads import TASK
 from experiments.runs.splits import DenseSplit, dense_splits
 from jist import features
-from jist.data import Examples
+from jist.data import Examples, check_learnable
 from jist.models import MLP
 from jist.store import StoreError
 
@@ -52,9 +52,15 @@ class Classified(abc.ABC):
 
     @property
     def train_labels(self) -> tuple[int, np.ndarray]:
-        """The number of training examples, and their classes [N]."""
-        labels = self.examples("train").labels
-        return len(labels), labels
+        """The number of training examples, and their classes [N].
+
+        Raises:
+            DataError: as `check_learnable`.
+        """
+        train = self.examples("train")
+        others = [self.examples(split) for split in self.split_names if split != "train"]
+        check_learnable(train, others)
+        return len(train), train.labels
 
 
 def store_paths(

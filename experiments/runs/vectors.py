@@ -1,9 +1,12 @@
 """Vectors of one's own as features, dense or sparse, with one class each."""
 
+import abc
 import dataclasses
 import functools
+import hashlib
+import json
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,8 @@ from rich.progress import Progress
 
 from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions
+from experiments.runs.directory import DIGEST, FEATURE_NAMES
+from experiments.runs.remarks import say_once
 from experiments.runs.splits import DenseSplit, SparseClassSplit, dense_splits
 from experiments.runs.stores import Classified
 from jist.data import DataError
@@ -20,7 +25,8 @@ from jist.data.vectors import (
     SUFFIXES,
     Columns,
     Vectors,
-    read_columns,
+    in_order_of,
+    read_features,
     splits_in,
     vectors_of,
 )
@@ -28,11 +34,50 @@ from jist.features import Features
 from jist.models import MLP, SparseMLP
 from jist.ragged import Ragged
 
+NAMES_DIGEST = f"{FEATURE_NAMES}{DIGEST}"  # in config.json
+NOTED = 1000  # names
 
-class InFiles:
+
+class InFiles(abc.ABC):
     """What inputs have in common whose vectors lie in files, as they are."""
 
+    options: ImageOptions
     kind = "file of vectors (.npy, .npz, .parquet)"
+
+    @property
+    @abc.abstractmethod
+    def opened(self) -> Sequence[Columns]:
+        """The files of `features:PATH`; none of other data."""
+
+    @property
+    @abc.abstractmethod
+    def dim(self) -> int:
+        """Length D of a vector."""
+
+    @property
+    @abc.abstractmethod
+    def sparse_rows(self) -> bool:
+        """Whether the vectors are sparse rows."""
+
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """The names of the features [D], where each has a column of its own."""
+        return self.opened[0].names if self.opened else None
+
+    @property
+    def pinned_names(self) -> dict[str, Any]:
+        """The digest of the features' names, if they have any; and of few the names."""
+        if self.feature_names is None:
+            return {}
+        written = json.dumps(self.feature_names)
+        noted = {FEATURE_NAMES: [*self.feature_names]} if len(self.feature_names) <= NOTED else {}
+        return {NAMES_DIGEST: hashlib.sha256(written.encode()).hexdigest()} | noted
+
+    def say_remarks(self) -> None:
+        """Says what was left out of the files."""
+        for file in self.opened:
+            for remark in file.remarks:
+                say_once(remark)
 
     def renewed(self, mask: str, mask_ratio: float) -> Callable[[int], np.ndarray] | None:
         """Vectors stay the same."""
@@ -41,6 +86,35 @@ class InFiles:
     def takes(self, name: str) -> bool:
         """Whether a file holds vectors by its name."""
         return pathlib.Path(name).suffix.lower() in SUFFIXES
+
+    def read_vectors(self, path: pathlib.Path) -> tuple[list[str], np.ndarray | Ragged]:
+        """The vectors of a file that needs no labels, and the name of each: file and row.
+
+        Features that have names are put into the run's order. A column that is called as the run's
+        labels is none of them.
+
+        Raises:
+            DataError: it cannot be read, holds no vector or one that is not finite, or its vectors
+                are of another length or kind, or its features are called otherwise.
+        """
+        part = read_features(path, self.options.labels)
+        found = in_order_of(part, self.feature_names, self.options.dataset).x
+        if isinstance(found, SparseTable) != self.sparse_rows:
+            kind = "dense" if self.sparse_rows else "sparse"
+            raise DataError(f"{path} holds {kind} vectors, unlike the run's")
+        if found.shape[1] != self.dim:
+            raise DataError(f"{path} has {found.shape[1]} features in a row, the run's {self.dim}")
+        names = [f"{path}:{row}" for row in range(len(found))]
+        if not names:
+            raise DataError(f"{path} holds no rows")
+        if isinstance(found, SparseTable):
+            return names, found.rows  # finite, as `SparseTable` says
+        with np.errstate(over="ignore"):  # which is told
+            vectors = np.asarray(found, np.float32)
+        finite = np.isfinite(vectors).all(axis=1)
+        if not finite.all():
+            raise DataError(f"{names[finite.argmin()]}: a feature is not finite in float32")
+        return names, vectors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +147,11 @@ class VectorInputs(InFiles, Classified):
             raise UsageError(f"{given} needs examples with many labels; {options.dataset} has none")
         check_of_rows(options, sparse=self.sparse_rows)
 
+    @property
+    def opened(self) -> Sequence[Columns]:
+        """The files."""
+        return self.files
+
     @functools.cached_property
     def _splits(self) -> dict[str, Vectors]:
         options = self.options
@@ -101,10 +180,10 @@ class VectorInputs(InFiles, Classified):
         return self._splits["train"].dim
 
     @property
-    def pinned(self) -> Mapping[str, str]:
+    def pinned(self) -> Mapping[str, Any]:
         """The digest of vectors and labels: a file may be written anew under its name."""
         found = {split: vectors.describe() for split, vectors in self._splits.items()}
-        return {
+        return self.pinned_names | {
             f"{split}_{name}": found[split][name]
             for split in found
             for name in ("features_sha256", "examples_sha256")
@@ -115,6 +194,16 @@ class VectorInputs(InFiles, Classified):
         """No encoder is known; how networks are trained on sparse rows."""
         return {"encoder": "none"} | (of_rows(self.options) if self.sparse_rows else {})
 
+    def in_order_of(self, run: "VectorInputs") -> "VectorInputs":
+        """The same, with features that have names in the order of a run's.
+
+        Raises:
+            DataError: they are called otherwise.
+        """
+        names, origin = run.feature_names, run.options.dataset
+        files = [in_order_of(file, names, origin) for file in self.files]
+        return dataclasses.replace(self, files=files)
+
     def examples(self, split: str) -> Vectors:
         """The vectors."""
         return self._splits[split]
@@ -123,6 +212,7 @@ class VectorInputs(InFiles, Classified):
         self, mask_ratio: float, directory: pathlib.Path, progress: Progress
     ) -> dict[str, DenseSplit] | dict[str, SparseClassSplit]:
         """The vectors as features; nothing is written."""
+        self.say_remarks()
         if self.sparse_rows:
             return {split: SparseClassSplit(vectors) for split, vectors in self._splits.items()}
         found = {
@@ -143,7 +233,7 @@ class VectorInputs(InFiles, Classified):
         Raises:
             DataError: it cannot be read, or its vectors are of another length or kind.
         """
-        return read_vectors(path, self.dim, sparse=self.sparse_rows)
+        return self.read_vectors(path)
 
 
 def of_rows(options: ImageOptions) -> dict[str, Any]:
@@ -169,35 +259,3 @@ def check_of_rows(options: ImageOptions, *, sparse: bool) -> None:
         if value != getattr(ImageOptions, option):
             given = f"--{option.replace('_', '-')}"
             raise UsageError(f"{given} needs sparse rows; {options.dataset} holds none")
-
-
-def read_vectors(
-    path: pathlib.Path, dim: int, *, sparse: bool
-) -> tuple[list[str], np.ndarray | Ragged]:
-    """The vectors of a file that needs no labels, and the name of each: file and row.
-
-    Args:
-        path: the file.
-        dim: features that a run's vectors have.
-        sparse: whether a run's vectors are sparse rows.
-
-    Raises:
-        DataError: it cannot be read, holds no vector or one that is not finite, or its vectors are
-            of another length or kind.
-    """
-    found = read_columns(path).x
-    if isinstance(found, SparseTable) != sparse:
-        raise DataError(f"{path} holds {'dense' if sparse else 'sparse'} vectors, unlike the run's")
-    if found.shape[1] != dim:
-        raise DataError(f"{path} has {found.shape[1]} features in a row, the run's {dim}")
-    names = [f"{path}:{row}" for row in range(len(found))]
-    if not names:
-        raise DataError(f"{path} holds no rows")
-    if isinstance(found, SparseTable):
-        return names, found.rows  # finite, as `SparseTable` says
-    with np.errstate(over="ignore"):  # which is told
-        vectors = np.asarray(found, np.float32)
-    finite = np.isfinite(vectors).all(axis=1)
-    if not finite.all():
-        raise DataError(f"{names[finite.argmin()]}: a feature is not finite in float32")
-    return names, vectors

@@ -6,7 +6,7 @@ them; `on_disk` is for features larger than memory. Everything about images is i
 spoken words in `speech`, about sparse rows in `sparse`, about ready-made features in `vectors`.
 """
 
-from jist.data.dataset import Dataset, Examples, example_id
+from jist.data.dataset import Dataset, Examples, check_learnable, example_id
 from jist.data.errors import DataError, EmptyImageError, UnreadableImageError
 from jist.data.images.decoding import IMAGE_SUFFIXES, read_image
 from jist.data.images.masked import MaskedImages
@@ -33,6 +33,7 @@ __all__ = [
     "Subset",
     "UnreadableImageError",
     "batches",
+    "check_learnable",
     "example_id",
     "image_keys",
     "is_image",

@@ -4,13 +4,14 @@ import abc
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8, UInt32
 from PIL import Image
 
-from jist.data.errors import UnreadableImageError
+from jist.data.errors import DataError, UnreadableImageError
 
 
 def example_id(key: str) -> int:
@@ -67,6 +68,31 @@ class Examples:
     def locate(self, index: int) -> str:
         """Where an example comes from, for error messages."""
         return self.keys[index]
+
+
+def check_learnable(train: Examples, others: Sequence[Examples]) -> None:
+    """Refuses training examples that teach no choice between the classes that there are.
+
+    Args:
+        train: the training examples.
+        others: those to test or to validate on.
+
+    Raises:
+        DataError: a class occurs among the others alone, or there is one class.
+    """
+    learned = set(np.unique(train.labels).tolist())
+    for other in others:
+        for label in sorted(set(np.unique(other.labels).tolist()) - learned):
+            raise DataError(
+                f"{train.name}: class {train.class_names[label]!r} occurs in the split "
+                f"{other.split!r} and has no example to train on"
+            )
+    if len(learned) == 1:
+        (label,) = learned
+        raise DataError(
+            f"{train.name} holds only one class ({train.class_names[label]}); a classifier needs "
+            "two"
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

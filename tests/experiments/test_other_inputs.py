@@ -171,6 +171,74 @@ def test_other_vectors_have_labels_of_their_own(run, vectors, tmp_path):
         assert re.search(message, err)
 
 
+def test_features_with_names_are_matched_by_these(run, vectors, tmp_path):
+    """In prediction and evaluation; the column of the run's labels is never a feature."""
+    with np.load(vectors) as arrays:
+        x, y = arrays["x"], np.unique(arrays["y"], return_inverse=True)[1]
+    frame = pd.DataFrame(x, columns=[*"abcdef"]).assign(kind=y, town="x")
+    frame.to_parquet(tmp_path / "own.parquet")
+    frame[["f", "kind", *"edcba"]].to_parquet(tmp_path / "turned.parquet")
+    frame[[*"abcdef"]].to_parquet(tmp_path / "bare.parquet")
+    frame.rename(columns={"f": "q"}).to_parquet(tmp_path / "unlike.parquet")
+    kept = ("--run-dir", tmp_path / "r")
+    given = ("--dataset", f"features:{tmp_path}/own.parquet", "--labels", "kind", *SMALL, *kept)
+    more = ("--epochs", "8", "--learning-rate", "0.03")
+    code, out, err = run(centralized, centralized.CentralizedOptions, *given, *more)
+    assert (code, err) == (0, "")
+    assert "left out of the features: town (no numbers)" in " ".join(out.split())
+    config = json.loads((tmp_path / "r" / "config.json").read_text())
+    assert config["feature_names"] == [*"abcdef"]
+
+    def predicted(name):
+        wanted = (*kept, "--images", tmp_path / name)
+        code, out, err = run(predict, predict.PredictOptions, *wanted)
+        return code, [line.split("\t")[1] for line in out.splitlines()], err
+
+    for name in ("own.parquet", "turned.parquet", "bare.parquet"):
+        assert predicted(name) == (0, [*map(str, y)], "")
+    asked = (*kept, "--dataset", f"features:{tmp_path}/turned.parquet")
+    assert run(evaluate, evaluate.EvaluateOptions, *asked)[0] == 0
+    (found,) = json.loads((tmp_path / "r" / "evaluation.json").read_text()).values()
+    assert (found["test_accuracy"], found["examples"]) == (1.0, ROWS)
+    asked = (*kept, "--dataset", f"features:{tmp_path}/unlike.parquet")
+    for code, _, err in (
+        predicted("unlike.parquet"),
+        run(evaluate, evaluate.EvaluateOptions, *asked),
+    ):
+        assert (code, err.count("\n")) == (1, 1)
+        assert "unlike.parquet has other features than features:" in err
+        assert "it lacks f and adds q" in err
+    old = {name: of for name, of in config.items() if not name.startswith("feature_names")}
+    (tmp_path / "r" / "config.json").write_text(json.dumps(old))  # as runs before names counted
+    assert predicted("unlike.parquet") == (0, [*map(str, y)], "")
+
+
+def test_what_cannot_be_learned_is_refused(run, clips, tmp_path):
+    """A class without training examples, one class alone, and rows without a label."""
+    x, y, split = np.eye(8), np.arange(8) % 2, np.repeat(["train", "test"], 4)
+    np.savez(tmp_path / "one.npz", x=x, y=np.zeros(8, int))
+    np.savez(tmp_path / "late.npz", x=x, y=np.where(np.arange(8) == 7, 2, y), split=split)
+    np.savez(tmp_path / "none.npz", x=x, y=np.repeat([[0, 0], [0, 1]], 4, axis=0), split=split)
+    shutil.copytree(clips, tmp_path / "words")
+    (tmp_path / "words" / "zoo").mkdir()
+    shutil.copy(clips / "low" / "00000003_nohash_0.wav", tmp_path / "words" / "zoo")
+    listed = [f"{word}/00000003_nohash_0.wav" for word in ("low", "high", "zoo")]
+    (tmp_path / "words" / "testing_list.txt").write_text("\n".join(listed))
+    shutil.copytree(clips / "low", tmp_path / "word" / "low")
+    late = "occurs in the split 'test' and has no example to train on"
+    for dataset, message in (
+        (f"features:{tmp_path}/one.npz", "holds only one class (0); a classifier needs two"),
+        (f"features:{tmp_path}/late.npz", f"late.npz: class '2' {late}"),
+        (f"features:{tmp_path}/none.npz", "none.npz: none of the 4 training examples has a label"),
+        (f"speech:{tmp_path}/words", f"words: class 'zoo' {late}"),
+        (f"speech:{tmp_path}/word", "holds only one class (low); a classifier needs two"),
+    ):
+        given = ("--dataset", dataset, *SMALL, "--run-dir", tmp_path / "r")
+        code, _, err = run(centralized, centralized.CentralizedOptions, *given)
+        assert (code, err.count("\n"), message in err) == (1, 1, True), err
+    assert not (tmp_path / "r" / "metrics.jsonl").exists()
+
+
 def test_vectors_too_large_for_memory_stay_on_disk(run, vectors, tmp_path):
     own = ("--dataset", f"features:{vectors}", *SMALL, "--epochs", "8", "--learning-rate", "0.03")
     for name, kept in (("disk", "0"), ("memory", "1")):
@@ -273,7 +341,10 @@ def test_sparse_rows_with_many_labels(run, sparse, tmp_path):
     assert measured["test_nll"] == result["last_test_nll"]
     assert measured["test_nll"] <= measured["calibration"]["uncalibrated"]["nll"]
 
-    wanted = ("--run-dir", tmp_path / "r", "--images", sparse, "--json-lines")
+    (tmp_path / "alone").mkdir()  # without train.txt, and its labels are others
+    text = (sparse / "test.txt").read_text()
+    (tmp_path / "alone" / "test.txt").write_text(text.replace("20 10 5", "20 10 9", 1))
+    wanted = ("--run-dir", tmp_path / "r", "--images", tmp_path / "alone", "--json-lines")
     code, out, _ = run(predict, predict.PredictOptions, *wanted)
     assert code == 0
     for row, line in enumerate(out.splitlines()):

@@ -5,6 +5,6 @@
 """
 
 from jist.data.sparse.matrix import SparseTable, load_csr
-from jist.data.sparse.repository import SparseExamples, load_xc
+from jist.data.sparse.repository import SparseExamples, load_xc, load_xc_features
 
-__all__ = ["SparseExamples", "SparseTable", "load_csr", "load_xc"]
+__all__ = ["SparseExamples", "SparseTable", "load_csr", "load_xc", "load_xc_features"]

@@ -100,10 +100,11 @@ def load_csr(path: str | os.PathLike) -> tuple[Ragged, int]:
             f"{path}: indptr says {indptr[-1]} entries, there are {len(indices)} indices and "
             f"{len(data)} values"
         )
-    values = data.astype(np.float32)
+    with np.errstate(over="ignore"):  # which is told below
+        values = data.astype(np.float32)
     for wrong, what in (
         ((indices < 0) | (indices >= columns), f"an index is not in [0, {columns})"),
-        (~np.isfinite(values), "a value is not finite"),
+        (~np.isfinite(values), "a value is not finite in float32"),
     ):
         if wrong.any():
             row = np.searchsorted(indptr, np.flatnonzero(wrong)[0], side="right") - 1

@@ -82,11 +82,7 @@ def load_xc(
         DataError: files are missing, the splits differ in features or labels, a header does not fit
             its lines, or a line cannot be read; the message names file and line.
     """
-    root = base / pathlib.Path(path).expanduser()
-    if not os.fspath(path) or not root.is_dir():
-        raise ValueError(f"xc:PATH needs the path of a directory, {os.fspath(path)!r} is none")
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+    root = _directory(path, split, base)
     sizes = {split: _sizes(root, split)}
     sizes |= {other: _sizes(root, other) for other in SPLITS if other != split}
     first, second = (sizes[name] for name in SPLITS)
@@ -110,10 +106,49 @@ def load_xc(
     return examples.without_empty() if skip_empty else examples
 
 
+def load_xc_features(path: str | os.PathLike, split: str) -> tuple[Ragged, int]:
+    """The features of one split, of a directory that need not hold the other.
+
+    Labels are not needed: of a pair of matrices only that of the features is read.
+
+    Args:
+        path: as of `load_xc`.
+        split: likewise.
+
+    Returns:
+        Rows of {"indices": i32, "values": f32}, and the number of features.
+
+    Raises:
+        ValueError: as `load_xc`.
+        DataError: as `load_xc`, of these files.
+    """
+    root = _directory(path, split)
+    one, (x, _) = root / f"{split}.txt", _pair(root, split)
+    if find(one) is None and (found := find(x)) is not None:
+        count, features = read_header(found, ("examples", "features"))
+        return read_rows(found, count, (features,), labelled=False)[0], features
+    count, features, labels = _sizes(root, split)
+    return _read(root, split, count, features, labels)[0], features
+
+
+def _directory(path: str | os.PathLike, split: str, base: str | os.PathLike = "") -> pathlib.Path:
+    root = base / pathlib.Path(path).expanduser()
+    if not os.fspath(path) or not root.is_dir():
+        raise ValueError(f"xc:PATH needs the path of a directory, {os.fspath(path)!r} is none")
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+    return root
+
+
+def _pair(root: pathlib.Path, split: str) -> list[pathlib.Path]:
+    """Where the matrices of a split are, of features and of labels."""
+    return [root / f"{_PAIR[split]}_X_{kind}.txt" for kind in ("Xf", "Y")]
+
+
 def _files(root: pathlib.Path, split: str) -> list[pathlib.Path]:
     """The file of a split, or its two."""
     one = root / f"{split}.txt"
-    pair = [root / f"{_PAIR[split]}_X_{kind}.txt" for kind in ("Xf", "Y")]
+    pair = _pair(root, split)
     for files in ([one], pair):
         found = [path for path in map(find, files) if path is not None]
         if len(found) == len(files):

@@ -1,7 +1,7 @@
 """Spoken words: clips in the Speech Commands layout, their split by speaker, their features.
 
-`waveform` reads a file, `spectrogram` turns a waveform into features, `clips` finds the files of a
-split.
+`waveform` reads a file (`riff` what the standard library does not), `spectrogram` turns a waveform
+into features, `clips` finds the files of a split.
 """
 
 from jist.data.speech.clips import LISTS, Clips, load_speech, noise_recordings, speech_splits

@@ -1,17 +1,20 @@
 """The waveform of an audio file: one second, one channel, 16 kHz.
 
-WAV files are read by the standard library: it needs no package, and it shows where a file is cut
-short, which libsndfile reads as a shorter clip. Only FLAC needs `soundfile` (`.[speech]`).
+WAV files of integers are read by the standard library: it needs no package, and it shows where a
+file is cut short, which libsndfile reads as a shorter clip. What it does not know, floating point
+and the extensible header, `riff` reads. Only FLAC needs `soundfile` (`.[speech]`).
 """
 
 import math
 import os
 import wave
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from jist.data.errors import DataError
+from jist.data.speech import riff
 
 RATE = 16_000  # samples per second
 SAMPLES = 16_000  # of a clip
@@ -26,14 +29,15 @@ def read_clip(path: str | os.PathLike) -> Float[np.ndarray, "16000"]:
     """Reads a clip: the mean of its channels, at `RATE`, padded with zeros or cut to `SAMPLES`.
 
     Args:
-        path: a WAV file of 8, 16, 24 or 32 bits (integers), or a FLAC file.
+        path: a WAV file of 8, 16, 24 or 32 bits (integers), or of 32 or 64 (floating point), with a
+            plain or an extensible header; or a FLAC file.
 
     Returns:
         The samples [16000] float32, in [-1, 1] unless resampling overshoots.
 
     Raises:
-        UnreadableClipError: it is missing, damaged, cut short, empty or of another encoding, or
-            FLAC without `soundfile`; the message names the file.
+        UnreadableClipError: it is missing, damaged, cut short, empty or of another encoding, holds
+            a number that is not finite, or is FLAC without `soundfile`; the message names the file.
     """
     mono = read_recording(path)[:SAMPLES]
     return np.pad(mono, (0, SAMPLES - len(mono)))
@@ -65,16 +69,65 @@ def _read_wav(path: str | os.PathLike) -> tuple[np.ndarray, int]:
             channels, width, rate, frames, *_ = file.getparams()
             data = file.readframes(frames)
     except (wave.Error, EOFError, OSError) as error:
+        if isinstance(error, wave.Error) and str(error).startswith("unknown"):  # "... format: 3"
+            return _read_other_wav(path)
         reason = getattr(error, "strerror", None) or str(error) or "the header is cut short"
         raise _unreadable(path, reason) from error
+    _check(path, data, channels=channels, width=width, rate=rate, frames=frames)
+    return _decode(data, width).reshape(frames, channels), rate
+
+
+def _read_other_wav(path: str | os.PathLike) -> tuple[np.ndarray, int]:
+    """As `_read_wav`, of floating point or with an extensible header; any finite numbers."""
+    try:
+        found = riff.read(path)
+    except (ValueError, OSError) as error:
+        raise _unreadable(path, getattr(error, "strerror", None) or str(error)) from error
+    channels, width = found.channels, found.width
+    shape: dict[str, Any] = {
+        "channels": channels,
+        "width": width,
+        "rate": found.rate,
+        "frames": found.frames,
+    }
+    if found.encoding == riff.INTEGERS:
+        _check(path, found.data, **shape)
+        samples = _decode(found.data, width)
+    elif found.encoding == riff.FLOATS:
+        _check(path, found.data, **shape, widths=(4, 8))
+        samples = np.frombuffer(found.data, f"<f{width}").astype(np.float64)
+        wrong = np.flatnonzero(~(np.abs(samples) <= np.finfo(np.float32).max))
+        if len(wrong):
+            at = int(wrong[0])
+            raise _unreadable(path, f"sample {at // channels} is {samples[at]}")
+    else:
+        raise _unreadable(
+            path,
+            f"unknown format: {found.encoding}; integers (PCM) and floating point can be read "
+            "(ffmpeg -i IN.wav -c:a pcm_s16le OUT.wav converts others)",
+        )
+    return samples.reshape(found.frames, channels), found.rate
+
+
+def _check(
+    path: str | os.PathLike,
+    data: bytes,
+    *,
+    channels: int,
+    width: int,
+    rate: int,
+    frames: int,
+    widths: tuple[int, ...] = (1, 2, 3, 4),
+) -> None:
+    """Refuses what a header says that cannot be, or that is not there."""
     if rate < 1:
         raise _unreadable(path, f"its header says {rate} samples per second")
-    if width not in (1, 2, 3, 4):
-        raise _unreadable(path, f"samples of {8 * width} bits; 8, 16, 24 and 32 can be read")
+    if width not in widths:
+        allowed = ", ".join(str(8 * each) for each in widths[:-1]) + f" and {8 * widths[-1]}"
+        raise _unreadable(path, f"samples of {8 * width} bits; {allowed} can be read")
     if len(data) != frames * channels * width:
         found = len(data) // (channels * width)
         raise _unreadable(path, f"cut short: {found} of {frames} samples are there")
-    return _decode(data, width).reshape(frames, channels), rate
 
 
 def _decode(data: bytes, width: int) -> np.ndarray:

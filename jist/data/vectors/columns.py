@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,12 @@ class Columns:
         split: [N], names of splits, if the file has them.
         key: [N], names of the rows, if the file has them.
         class_names: the names of the classes, if the file has them.
+        names: of the features [D], where each has a column of its own.
+        remarks: what its owner should know of how the file was read, in lines.
+
+    Raises:
+        DataError: other features than numbers [N, D]; labels, splits or keys of another number of
+            rows.
     """
 
     path: pathlib.Path
@@ -60,6 +66,8 @@ class Columns:
     split: np.ndarray | None = None
     key: np.ndarray | None = None
     class_names: tuple[str, ...] | None = None
+    names: tuple[str, ...] | None = None
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         x = self.x
@@ -77,6 +85,59 @@ class Columns:
                     f"{self.path}: there are {len(self.x)} rows of features, and {name}s "
                     f"{list(column.shape)}; there must be one for each row"
                 )
+
+
+def check_keys(path: pathlib.Path, key: np.ndarray | None) -> np.ndarray | None:
+    """The keys of a file's rows [N], if it has any.
+
+    Splits and masks follow from keys: rows that share one would share these, too.
+
+    Raises:
+        DataError: two rows have the same key; the first of such is named.
+    """
+    if key is None or key.ndim != 1:  # whose shape is refused elsewhere
+        return key
+    written = key.astype(str)
+    order = np.argsort(written, kind="stable")
+    again = order[1:][written[order[1:]] == written[order[:-1]]]
+    if len(again):
+        row = int(again.min())
+        first, name = int((written == written[row]).argmax()), str(written[row])
+        raise DataError(
+            f"{path}: rows {first} and {row} have the same {' or '.join(KEY)}, {name!r}; "
+            "every row needs one of its own (rows without are numbered)"
+        )
+    return key
+
+
+def in_order_of(part: Columns, names: tuple[str, ...] | None, origin: object) -> Columns:
+    """A file with its features in the order of others; as it is where either has no names.
+
+    Args:
+        part: the file.
+        names: of the other features.
+        origin: where those are, for messages.
+
+    Raises:
+        DataError: the features are called otherwise.
+    """
+    if names is None or part.names is None or part.names == names:
+        return part
+    here, there = set(part.names), set(names)
+    if here != there:
+        lacking = [name for name in names if name not in here]
+        more = [name for name in part.names if name not in there]
+        said = [f"{what} {some(of)}" for what, of in (("lacks", lacking), ("adds", more)) if of]
+        raise DataError(f"{part.path} has other features than {origin}: it {' and '.join(said)}")
+    place = {name: column for column, name in enumerate(part.names)}
+    assert isinstance(part.x, np.ndarray)  # sparse rows have no names
+    x = part.x[:, [place[name] for name in names]]
+    return dataclasses.replace(part, x=x, names=names)
+
+
+def some(names: Sequence[str]) -> str:
+    """Names between commas, the first few of many."""
+    return listed(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def label_file(path: pathlib.Path) -> np.ndarray | SparseTable:

@@ -5,7 +5,7 @@ import pathlib
 from jist.data.errors import DataError
 from jist.data.vectors.columns import Columns, listed
 from jist.data.vectors.numpy_files import read_npy, read_npz
-from jist.data.vectors.parquet import read_parquet
+from jist.data.vectors.parquet import read_parquet, read_parquet_features
 from jist.data.vectors.zarr_store import read_zarr
 
 _READERS = {".npz": read_npz, ".npy": read_npy, ".parquet": read_parquet}
@@ -35,3 +35,18 @@ def read_columns(path: pathlib.Path, labels: str | None = None) -> Columns:
     if not path.is_file():
         raise DataError(f"{path} does not exist")
     return _READERS[suffix](path, labels)
+
+
+def read_features(path: pathlib.Path, labels: str | None = None) -> Columns:
+    """Opens a file of vectors whose labels are not needed.
+
+    Args:
+        path: as of `read_columns`.
+        labels: the column that holds labels elsewhere: where it is there, too, it is no feature.
+
+    Raises:
+        DataError: as `read_columns`, of features.
+    """
+    if path.suffix.lower() == ".parquet" and path.is_file():
+        return read_parquet_features(path, labels)
+    return read_columns(path)

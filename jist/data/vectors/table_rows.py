@@ -16,6 +16,23 @@ from jist.ragged import Ragged
 _BLOCK_BYTES = 64e6  # read at a time, so that checking needs no memory
 
 
+def not_finite(values: np.ndarray) -> tuple[tuple[int, ...], str] | None:
+    """Where the first number is that float32 cannot hold, and what to say of it.
+
+    Args:
+        values: numbers of any type and shape.
+    """
+    if values.dtype.kind != "f":
+        return None  # the greatest integer is far below
+    with np.errstate(over="ignore"):  # which is told
+        finite = np.isfinite(values.astype(np.float32, copy=False))
+    if finite.all():
+        return None
+    where = tuple(np.argwhere(~finite)[0].tolist())
+    value = values[where]
+    return where, f"{value}, beyond float32" if np.isfinite(value) else f"{value}"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class TableRows:
     """Some of the vectors of a file, dense or sparse.
@@ -55,7 +72,7 @@ class TableRows:
         """Digest of the vectors.
 
         Raises:
-            DataError: a number is not finite; file and row are named.
+            DataError: a number is not finite, or not as float32; file and row are named.
         """
         if isinstance(self.table, SparseTable):
             return self.table.digest(self.rows)
@@ -65,10 +82,9 @@ class TableRows:
             rows = self.rows[start : start + block]
             whole = rows[-1] - rows[0] + 1 == len(rows)
             values = self.table[rows[0] : rows[-1] + 1] if whole else self.table[rows]
-            if values.dtype.kind == "f" and not np.isfinite(values).all():
-                row, column = np.argwhere(~np.isfinite(values))[0]
-                raise DataError(
-                    f"{self.path}, row {rows[row]}: feature {column} is {values[row, column]}"
-                )
+            wrong = not_finite(values)
+            if wrong is not None:
+                (row, column), said = wrong
+                raise DataError(f"{self.path}, row {rows[row]}: feature {column} is {said}")
             digest.update(np.ascontiguousarray(values).data)
         return digest.hexdigest()

@@ -12,7 +12,7 @@ from jist.data.dataset import Examples
 from jist.data.errors import DataError
 from jist.data.holdout import held_out
 from jist.data.sparse.matrix import SparseTable
-from jist.data.vectors.columns import Columns
+from jist.data.vectors.columns import Columns, in_order_of
 from jist.data.vectors.label_rows import has_several
 from jist.data.vectors.labelling import classes_of, indices
 from jist.data.vectors.numpy_files import read_npz, splits_of_npz
@@ -85,6 +85,7 @@ def vectors_of(
         class_names=names,
         keys=tuple(keys[row] for row in rows),
         labels=found[rows],
+        remarks=tuple(remark for file in files for remark in file.remarks),
         path=part.path,
         rows=rows,
         table=part.x,
@@ -129,18 +130,22 @@ def rows_of(
 def read_files(path: str, labels: str | None, base: str | os.PathLike = "") -> list[Columns]:
     """The one file of a path, or those of the training and of the test vectors.
 
+    Test vectors whose features have names come in the order of the training vectors'.
+
     Args:
         path: as of `load_vectors`.
         labels: likewise.
         base: where relative paths begin, in place of the working directory.
 
     Raises:
-        DataError: the files cannot be used, or are of unlike width or kind.
+        DataError: the files cannot be used, or are of unlike width or kind, or their features are
+            called otherwise.
     """
     if labels is not None and os.path.splitext(labels)[1]:
         there = base / pathlib.Path(labels).expanduser()
         labels = str(there) if there.is_file() else labels
     files = _files(path, labels, base)
+    files = [in_order_of(part, files[0].names, files[0].path) for part in files]
     wide = [part.x.shape[1] for part in files]
     if len({*wide}) > 1:
         raise DataError(

@@ -25,6 +25,7 @@ def test_a_matrix_of_scipy_is_read(tmp_path):
     [
         ({"indices": np.full(MATRIX.nnz, 5)}, r"row 0: an index is not in \[0, 5\)"),
         ({"data": np.full(MATRIX.nnz, np.nan)}, r"row 0: a value is not finite"),
+        ({"data": np.full(MATRIX.nnz, 1e300)}, r"row 0: a value is not finite in float32"),
         ({"data": MATRIX.data[1:]}, r"indptr says \d+ entries, there are \d+ indices and \d+ val"),
         ({"indptr": MATRIX.indptr[::-1]}, r"indptr does not divide the entries into 7 rows"),
         ({"indptr": MATRIX.indptr[1:]}, r"indptr does not divide the entries into 7 rows"),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jist.data import DataError
-from jist.data.sparse import load_xc, text
+from jist.data.sparse import load_xc, load_xc_features, text
 
 FEATURES, LABELS = 50, 20
 VALUES = st.floats(-(2.0**99), 2.0**99, width=32)
@@ -85,6 +85,27 @@ def test_a_pair_of_matrices_compressed_or_not_says_the_same(folder):
     assert len(load_xc(pairs, "test")) == 1
     assert found.describe()["examples_sha256"] == expected.describe()["examples_sha256"]
     assert found.describe() != expected.describe()  # their names differ
+
+
+def test_features_of_one_split_need_neither_the_other_nor_labels(folder):
+    written(folder, GOOD, name="test.txt", header=f"3 {FEATURES} 6")  # of other labels
+    rows, count = load_xc_features(folder, "test")
+    assert (len(rows), count) == (3, FEATURES)
+    written(folder, [*GOOD[:2], "1 50:1"], name="test.txt")
+    with pytest.raises(DataError, match=r"test.txt, line 4: feature 50 is not in \[0, 50\)"):
+        load_xc_features(folder, "test")
+    pair = folder / "pair"
+    pair.mkdir()
+    with pytest.raises(DataError, match="no examples to test: looked for test.txt, and for tst"):
+        load_xc_features(pair, "test")
+    lines = [" ".join(f"{i}:{v}" for i, v in features.items()) for _, features in GOOD]
+    written(pair, lines, header=f"3 {FEATURES}", name="tst_X_Xf.txt")
+    again, count = load_xc_features(pair, "test")
+    assert count == FEATURES
+    for name in ("indices", "values"):
+        np.testing.assert_array_equal(again.entries[name], rows.entries[name])
+    with pytest.raises(ValueError, match="is none"):
+        load_xc_features(pair / "tst_X_Xf.txt", "test")
 
 
 def test_examples_without_a_label_or_a_feature_are_kept_or_counted(folder):
