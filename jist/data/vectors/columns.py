@@ -87,27 +87,27 @@ class Columns:
                 )
 
 
-def check_keys(path: pathlib.Path, key: np.ndarray | None) -> np.ndarray | None:
-    """The keys of a file's rows [N], if it has any.
+def check_keys(part: Columns) -> None:
+    """Refuses keys that do not tell rows apart.
 
-    Splits and masks follow from keys: rows that share one would share these, too.
+    Splits and masks follow from keys: rows that share one would share these, too. In a store keys
+    are hashes, two of which may be equal.
 
     Raises:
         DataError: two rows have the same key; the first of such is named.
     """
-    if key is None or key.ndim != 1:  # whose shape is refused elsewhere
-        return key
-    written = key.astype(str)
+    if part.key is None or part.path.is_dir():
+        return
+    written = part.key.astype(str)
     order = np.argsort(written, kind="stable")
     again = order[1:][written[order[1:]] == written[order[:-1]]]
     if len(again):
         row = int(again.min())
         first, name = int((written == written[row]).argmax()), str(written[row])
         raise DataError(
-            f"{path}: rows {first} and {row} have the same {' or '.join(KEY)}, {name!r}; "
+            f"{part.path}: rows {first} and {row} have the same {' or '.join(KEY)}, {name!r}; "
             "every row needs one of its own (rows without are numbered)"
         )
-    return key
 
 
 def in_order_of(part: Columns, names: tuple[str, ...] | None, origin: object) -> Columns:

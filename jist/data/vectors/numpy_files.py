@@ -18,7 +18,6 @@ from jist.data.vectors.columns import (
     Columns,
     X,
     Y,
-    check_keys,
     find,
     find_labels,
     has,
@@ -57,8 +56,7 @@ def read_npz(path: pathlib.Path, labels: str | None, ending: str = "") -> Column
                 + has(there)
             )
         label = find_labels(labels, lambda wanted: array(Y, wanted), there)
-        key = check_keys(path, array(KEY))
-        return Columns(path=path, x=x, label=label, split=array(SPLIT), key=key)
+        return Columns(path=path, x=x, label=label, split=array(SPLIT), key=array(KEY))
 
 
 def _read_sparse(path: pathlib.Path, file: Any, labels: str | None) -> Columns:
@@ -76,7 +74,7 @@ def _read_sparse(path: pathlib.Path, file: Any, labels: str | None) -> Columns:
         x=SparseTable(*load_csr(path)),
         label=label if beside is None else label_file(beside),
         split=array(SPLIT),
-        key=check_keys(path, array(KEY)),
+        key=array(KEY),
     )
 
 

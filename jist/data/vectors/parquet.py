@@ -15,7 +15,6 @@ from jist.data.vectors.columns import (
     LabelLists,
     X,
     Y,
-    check_keys,
     find,
     find_labels,
     has,
@@ -81,7 +80,7 @@ def read_parquet(path: pathlib.Path, labels: str | None) -> Columns:
         x=features.x,
         label=label,
         split=column(SPLIT),
-        key=check_keys(path, column(KEY)),
+        key=column(KEY),
         names=features.names,
         remarks=features.remarks,
     )

@@ -12,7 +12,7 @@ from jist.data.dataset import Examples
 from jist.data.errors import DataError
 from jist.data.holdout import held_out
 from jist.data.sparse.matrix import SparseTable
-from jist.data.vectors.columns import Columns, in_order_of
+from jist.data.vectors.columns import Columns, check_keys, in_order_of
 from jist.data.vectors.label_rows import has_several
 from jist.data.vectors.labelling import classes_of, indices
 from jist.data.vectors.numpy_files import read_npz, splits_of_npz
@@ -139,12 +139,14 @@ def read_files(path: str, labels: str | None, base: str | os.PathLike = "") -> l
 
     Raises:
         DataError: the files cannot be used, or are of unlike width or kind, or their features are
-            called otherwise.
+            called otherwise; two rows of one have the same key.
     """
     if labels is not None and os.path.splitext(labels)[1]:
         there = base / pathlib.Path(labels).expanduser()
         labels = str(there) if there.is_file() else labels
     files = _files(path, labels, base)
+    for part in files:
+        check_keys(part)
     files = [in_order_of(part, files[0].names, files[0].path) for part in files]
     wide = [part.x.shape[1] for part in files]
     if len({*wide}) > 1:
