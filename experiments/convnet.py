@@ -16,7 +16,8 @@ Writes `config.json`, `metrics.jsonl`, `checkpoints/`, `tensorboard/` and `summa
 command with the same `--run-dir` resumes where it stopped, with the same bits on a CPU with as many
 cores. A run cannot be extended by more `--epochs`: its learning rate falls until the last.
 
-Expected on 2 CPU cores, 50,000 images of 32 pixels: ResNet-18 an hour an epoch, so a GPU is wanted.
+Expected on 2 CPU cores, 50,000 images of 32 pixels: ResNet-18 a quarter of an hour an epoch, so a
+GPU is wanted.
 """
 
 import jax
