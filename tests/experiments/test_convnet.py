@@ -33,7 +33,8 @@ def images(tmp_path):
     return tmp_path / "images"
 
 
-SHORTER = "--channels 2 --workers 2 --local-steps 1 --batch-size 4 --epochs 8 --run-dir run"
+# With fewer channels a BatchNorm makes the rounding of small weights as loud as the numbers.
+SHORTER = "--channels 4 --workers 2 --local-steps 1 --batch-size 4 --epochs 8 --run-dir run"
 
 
 @pytest.mark.parametrize("arguments", commands_of("convnet"))
