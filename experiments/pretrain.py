@@ -218,9 +218,7 @@ def with_preprocessing(
     if isinstance(dataset, MaskedImages):
         shape = new_shape(options) if start is None else start.encoder.config
         with of_options():
-            dataset.check(
-                *(shape.image_size, shape.patch_size, dataset.channels), preprocessing.border
-            )
+            dataset.check(shape.image_size, shape.patch_size, preprocessing)
     resized = resized_before(options.dataset, options.data_dir) or options.resize
     if resized is not None:
         preprocessing = dataclasses.replace(preprocessing, resize=resized)

@@ -140,8 +140,8 @@ class NetworkInputs:
         assert isinstance(self.model, Classifier)
         encoder = self.model.encoder
         if isinstance(dataset, MaskedImages):
-            channels, border = len(encoder.preprocessing.mean), encoder.preprocessing.border
-            dataset.check(encoder.config.image_size, encoder.config.patch_size, channels, border)
+            shape = encoder.config
+            dataset.check(shape.image_size, shape.patch_size, encoder.preprocessing)
         masks = masks_of(self.options, mask_ratio, encoder)
         found = [
             (part.images, part.keep, part.labels, part.example_ids, part.missing)

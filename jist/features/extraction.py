@@ -71,8 +71,8 @@ def extract(
     dim, length = feature_dim(encoder, pool), None
     skip = {"skip_unreadable": skip_unreadable, "skip_empty": skip_empty}
     if isinstance(dataset, MaskedImages):
-        channels, border = len(encoder.preprocessing.mean), encoder.preprocessing.border
-        dataset.check(encoder.config.image_size, encoder.config.patch_size, channels, border)
+        shape = encoder.config
+        dataset.check(shape.image_size, shape.patch_size, encoder.preprocessing)
         length = dataset.kept
         if isinstance(keep_for, NaturalMasks) and keep_for.takes_more:
             raise ValueError(

@@ -15,6 +15,7 @@ from jist import store
 from jist.data.dataset import Dataset
 from jist.data.errors import DataError, UnreadableImageError
 from jist.data.images.decoding import Pixels
+from jist.models.preprocessing import Preprocessing
 
 _CACHE = {"cache_pool": {"total_bytes_limit": 2**28}}
 
@@ -55,8 +56,9 @@ class MaskedImages(Dataset):
         """The border of the preprocessing by which patches were cut, in pixels."""
         return self.attributes.get("border", 0)
 
-    def check(self, image_size: int, patch_size: int, channels: int = 3, border: int = 0) -> None:
+    def check(self, image_size: int, patch_size: int, preprocessing: Preprocessing) -> None:
         """Raises ValueError where an encoder takes other images or patches."""
+        channels, border = len(preprocessing.mean), preprocessing.border
         if channels != self.channels:
             raise ValueError(
                 f"{self.name} holds images of {self.channels} channels; the encoder takes "
