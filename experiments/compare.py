@@ -46,8 +46,9 @@ from experiments.runs.series import run_plans
 from jist.metrics import read_metrics
 
 STRATEGIES = ("ist", "data_parallel", "local_sgd", "diloco", "ensemble")
-# Options that some strategies take.
-OF_SOME = (*(field.name for field in dataclasses.fields(RoundOptions)), "partition")
+# Options that some strategies take; all of them can average.
+OF_SOME = (*(of.name for of in dataclasses.fields(RoundOptions) if of.name != "ema_decay"),)
+OF_SOME += ("partition",)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,7 +115,11 @@ class CompareOptions(Options, RoundOptions, ExperimentOptions):
         if workers > 1:  # one has all examples
             taken |= {"worker_data": self.worker_data, "alpha": self.alpha}
         return StrategyOptions(
-            strategy=strategy, workers=workers, local_steps=self.local_steps, **taken
+            strategy=strategy,
+            workers=workers,
+            local_steps=self.local_steps,
+            ema_decay=self.ema_decay,
+            **taken,
         )
 
 

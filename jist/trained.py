@@ -91,8 +91,9 @@ def restore_calibrated(
 
 
 def of_strategy(strategy: Strategy, params: Any) -> dict[str, Any]:
-    """What a checkpoint says of the optimisers and, where some are absent, of the workers."""
+    """What a checkpoint says of the optimisers, an average, and workers where some are absent."""
     of: dict[str, Any] = optimizer_fingerprint(strategy.optimizer, params)
+    of["ema decay"] = strategy.ema_decay
     if isinstance(strategy.optimizer, LazyRows):
         of["lazy rows"] = list(strategy.optimizer.kernel)
     if strategy.outer is not None:

@@ -318,7 +318,7 @@ def test_absent_workers_and_outer_optimisers_go_on_where_they_stopped(kind, tmp_
 
     def strategy(**options):
         model = MLP((6, 12, 9, 3), rngs=nnx.Rngs(0))
-        options = {"participation": 0.5, "outer": nesterov(), **options}
+        options = {"participation": 0.5, "outer": nesterov(), "ema_decay": 0.9, **options}
         return kind(model, optax.adam(1e-3), workers=4, local_steps=4, **options)
 
     built = strategy()
@@ -334,6 +334,8 @@ def test_absent_workers_and_outer_optimisers_go_on_where_they_stopped(kind, tmp_
         train_on(tmp_path / "longer", strategy(participation=0.75), TRAIN, epochs=3)
     with pytest.raises(ValueError, match="outer optimizer"):
         train_on(tmp_path / "longer", strategy(outer=nesterov(0.3)), TRAIN, epochs=3)
+    with pytest.raises(ValueError, match=r"ema decay is 0\.9 there and None here"):
+        train_on(tmp_path / "longer", strategy(ema_decay=None), TRAIN, epochs=3)
 
 
 def falling(steps):

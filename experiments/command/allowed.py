@@ -70,6 +70,7 @@ NUMBERS = {
     "dilation": COUNT,
     "draws": COUNT,
     "dropout": SHARE,
+    "ema_decay": SOME,
     "encode_batch": COUNT,
     "entry_dropout": SHARE,
     "epochs": COUNT,

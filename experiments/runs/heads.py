@@ -41,7 +41,7 @@ EXCHANGE_DTYPES = {"none": None, "bfloat16": jnp.bfloat16, "log8": "log8"}
 
 
 def strategy_of(how: StrategyOptions) -> tuple[type[strategies.Strategy], dict[str, Any]]:
-    """The strategy that the options name, and the values of those that it alone takes.
+    """The strategy that the options name, and what it takes beside workers and local steps.
 
     Raises:
         ValueError: an unknown strategy or option, or one that the strategy does not take.
@@ -68,7 +68,7 @@ def strategy_of(how: StrategyOptions) -> tuple[type[strategies.Strategy], dict[s
     taken = {option: given[option] for option in takes if option not in _OF_OUTER}
     if how.strategy == "diloco" or how.outer == "nesterov":
         taken["outer"] = strategies.nesterov(how.outer_lr, how.outer_momentum)
-    return strategy, taken
+    return strategy, taken | {"ema_decay": how.ema_decay}
 
 
 @functools.cache  # so that trainings that differ in their data only are compiled once

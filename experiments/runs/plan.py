@@ -48,7 +48,7 @@ class Training:
         parts += [how.worker_data] if how.worker_data != "shared" else []
         parts += [self.mask] if self.mask != "fixed" else []
         parts += [f"outer-{how.outer}"] if how.outer != "none" else []
-        for option in ("outer_lr", "outer_momentum", "participation", "replicas"):
+        for option in ("outer_lr", "outer_momentum", "participation", "replicas", "ema_decay"):
             if getattr(how, option) != getattr(StrategyOptions, option):
                 parts.append(f"{option.replace('_', '-')}-{getattr(how, option):g}")
         parts += ["ratio", f"{self.mask_ratio:g}"]

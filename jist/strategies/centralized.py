@@ -24,12 +24,21 @@ class Centralized(Strategy):
         *,
         workers: int = 1,
         local_steps: int,
+        ema_decay: float | None = None,
         loss: Loss = softmax_cross_entropy,
         mesh: Mesh | None = None,
     ):
         if workers != 1:
             raise ValueError(f"workers must be 1 in centralised training, got {workers}")
-        super().__init__(model, optimizer, workers=1, local_steps=local_steps, loss=loss, mesh=mesh)
+        super().__init__(
+            model,
+            optimizer,
+            workers=1,
+            local_steps=local_steps,
+            ema_decay=ema_decay,
+            loss=loss,
+            mesh=mesh,
+        )
 
     def bytes_received(self, rounds: int, steps: int) -> int:
         """None: there is one worker."""

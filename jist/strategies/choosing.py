@@ -30,6 +30,7 @@ class Question:
         participants: how many workers take part in a round.
         reconstructed: how many layers are reconstructed, for which every device needs all.
         outer: the optimiser of what a round has changed, or None.
+        ema_decay: of a moving average of the parameters, or None.
     """
 
     asked: str
@@ -42,6 +43,7 @@ class Question:
     participants: int
     reconstructed: int
     outer: optax.GradientTransformation | None
+    ema_decay: float | None
 
 
 def choose(of: Question) -> tuple[Exchange, str]:
@@ -84,6 +86,7 @@ def _check_direct(of: Question) -> None:
     for name, value, needed in (
         ("replicas", of.replicas, 1),
         ("outer", of.outer, None),
+        ("ema_decay", of.ema_decay, None),
         ("participating workers", of.participants, of.workers),
         ("reconstructed layers", of.reconstructed, 0),
     ):

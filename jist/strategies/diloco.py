@@ -42,6 +42,7 @@ class DiLoCo(Strategy):
         local_steps: int,
         outer: optax.GradientTransformation | None = None,
         participation: float = 1.0,
+        ema_decay: float | None = None,
         loss: Loss = softmax_cross_entropy,
         mesh: Mesh | None = None,
     ):
@@ -51,6 +52,7 @@ class DiLoCo(Strategy):
             workers=workers,
             local_steps=local_steps,
             participation=participation,
+            ema_decay=ema_decay,
             loss=loss,
             mesh=mesh,
         )

@@ -45,6 +45,7 @@ class Ensemble(Strategy):
         workers: int,
         local_steps: int,
         partition: str = "uniform",
+        ema_decay: float | None = None,
         loss: Loss = softmax_cross_entropy,
         mesh: Mesh | None = None,
     ):
@@ -59,7 +60,13 @@ class Ensemble(Strategy):
             raise ValueError("partition='rolling' moves every round, those of an ensemble never do")
         self._assignment = ist.Assignment(model, workers, partition)
         super().__init__(
-            model, optimizer, workers=workers, local_steps=local_steps, loss=loss, mesh=mesh
+            model,
+            optimizer,
+            workers=workers,
+            local_steps=local_steps,
+            ema_decay=ema_decay,
+            loss=loss,
+            mesh=mesh,
         )
         self._assemble = jax.jit(self._assembled, out_shardings=self.replicated)
 
@@ -69,7 +76,8 @@ class Ensemble(Strategy):
 
     def model(self, state: State) -> nnx.Module:
         """The subnets put together, unconnected."""
-        return nnx.merge(self._local.graphdef, self._assemble(state.params, state.key), self._rest)
+        params = self._assemble(self._best_of(state), state.key)
+        return nnx.merge(self._local.graphdef, params, self._rest)
 
     def _assembled(self, subnets: Any, key: Array) -> Any:
         nothing = jax.tree.map(jnp.zeros_like, self._params)

@@ -75,6 +75,7 @@ class IST(Strategy):
         outer: optimiser of what a round has changed, e.g. `jist.strategies.nesterov()`; by default
             the changes are taken as they are. Its state belongs to the parameters of the full
             network; parameters that a round did not train stand still.
+        ema_decay: as for `Strategy`; not of a crossed partition, whose neurons change places.
         loss: as for `Strategy`.
         mesh: as for `Strategy`.
 
@@ -86,7 +87,7 @@ class IST(Strategy):
             widths; more workers than neurons; a sharded exchange without a stratified partition, or
             with a width that the devices do not divide; a crossed partition with a width that n³
             does not divide, with another exchange than a direct one, or with absent workers, an
-            outer optimiser, replicas or reconstruction.
+            outer optimiser, a moving average, replicas or reconstruction.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class IST(Strategy):
         replicas: int = 1,
         participation: float = 1.0,
         outer: optax.GradientTransformation | None = None,
+        ema_decay: float | None = None,
         loss: Loss = softmax_cross_entropy,
         mesh: Mesh | None = None,
     ):
@@ -136,6 +138,7 @@ class IST(Strategy):
             workers=workers,
             participation=participation,
             local_steps=local_steps,
+            ema_decay=ema_decay,
             loss=loss,
             mesh=mesh,
         )
@@ -168,6 +171,7 @@ class IST(Strategy):
             participants=self.participants,
             reconstructed=self._reconstructing.layers,
             outer=self.outer,
+            ema_decay=self.ema_decay,
         )
         return choose(question)
 

@@ -39,6 +39,7 @@ class LocalSGD(Strategy):
         local_steps: int,
         optimizer_state: str = "carry",
         participation: float = 1.0,
+        ema_decay: float | None = None,
         loss: Loss = softmax_cross_entropy,
         mesh: Mesh | None = None,
     ):
@@ -53,6 +54,7 @@ class LocalSGD(Strategy):
             workers=workers,
             local_steps=local_steps,
             participation=participation,
+            ema_decay=ema_decay,
             loss=loss,
             mesh=mesh,
         )

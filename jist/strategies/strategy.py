@@ -8,7 +8,7 @@ is one compiled program that runs on every device of the mesh (`jax.shard_map`).
 import abc
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, Int, Key
 from jist import costs
 from jist.placement import place, workers_mesh
 from jist.ragged import batch_shapes
+from jist.strategies import ema
 from jist.strategies.lazy import LazyRows
 from jist.strategies.local import Examples, LocalTraining, Loss, softmax_cross_entropy
 from jist.strategies.participation import participants, participation_weights
@@ -44,6 +45,7 @@ class State:
         key: PRNG key; round t draws from `fold_in(key, t)`.
         order: which worker holds which neurons, of a crossed partition (`jist.ist.crossed`); empty
             of others.
+        average: moving average of `params` over the rounds; empty where none is kept.
     """
 
     # Not annotated as arrays: JAX puts shapes, shardings and placeholders in their place.
@@ -52,17 +54,26 @@ class State:
     round: Any
     key: Any
     order: Any = ()
+    average: Any = ()
 
 
-def _fields_of(state: State) -> tuple[list[tuple[Any, Any]], None]:
-    """The fields with their keys; no empty order, which checkpoints of before do not hold."""
+def _fields_of(state: State) -> tuple[list[tuple[Any, Any]], tuple[str, ...]]:
+    """The fields with their keys, and their names; none that is empty by default.
+
+    Checkpoints of before there was such a field do not hold it.
+    """
     names = [field.name for field in dataclasses.fields(State)]
-    if isinstance(state.order, tuple) and not state.order:
-        names.remove("order")
-    return [(jax.tree_util.GetAttrKey(name), getattr(state, name)) for name in names], None
+    for name in ("order", "average"):
+        if isinstance(getattr(state, name), tuple) and not getattr(state, name):
+            names.remove(name)
+    return [(jax.tree_util.GetAttrKey(name), getattr(state, name)) for name in names], (*names,)
 
 
-jax.tree_util.register_pytree_with_keys(State, _fields_of, lambda _, fields: State(*fields))
+def _of_fields(names: tuple[str, ...], fields: Iterable[Any]) -> State:
+    return State(**dict(zip(names, fields, strict=True)))
+
+
+jax.tree_util.register_pytree_with_keys(State, _fields_of, _of_fields)
 
 
 class Strategy(abc.ABC):
@@ -78,21 +89,24 @@ class Strategy(abc.ABC):
         local_steps: number J of optimiser steps that a worker takes in a full round.
         participation: share of the workers that takes part in a round, in (0, 1]; of strategies
             that have an option for it.
+        ema_decay: decay per round, in (0, 1), of a moving average of the parameters, which is then
+            the network that `model` gives (`jist.strategies.ema`); none by default.
         loss: maps a model and a batch of examples to a scalar; softmax cross-entropy by default.
         mesh: devices, along one axis named "workers"; by default as many as divide n, but one CPU
             where a worker trains more than `MOST_BYTES_PER_CORE`: no cache holds a wide network for
             each core, and they are faster one after the other, by all cores.
 
     Attributes:
-        workers, local_steps, optimizer, loss, mesh: as given.
+        workers, local_steps, optimizer, ema_decay, loss, mesh: as given.
         participants: number of workers that take part in a round, k.
         outer: the optimiser of what a round has changed, of strategies that have one, or None.
         exchange: how the full parameters lie between rounds: "replicated", every device holds all
             of them, or "sharded", each holds its share.
 
     Raises:
-        ValueError: `workers` or `local_steps` is not positive, `participation` not a share, the
-            mesh has another axis, or `workers` is not a multiple of its devices.
+        ValueError: `workers` or `local_steps` is not positive, `participation` not a share,
+            `ema_decay` not in (0, 1), the mesh has another axis, or `workers` is not a multiple of
+            its devices.
     """
 
     outer: optax.GradientTransformation | None = None
@@ -111,9 +125,11 @@ class Strategy(abc.ABC):
         workers: int,
         local_steps: int,
         participation: float = 1.0,
+        ema_decay: float | None = None,
         loss: Loss = softmax_cross_entropy,
         mesh: Mesh | None = None,
     ):
+        ema.check_ema_decay(ema_decay)
         if isinstance(optimizer, LazyRows) and not self.takes_lazy_rows:
             raise ValueError(
                 f"optimizer: {type(self).__name__} sends whole gradients, no lazy rows"
@@ -125,6 +141,7 @@ class Strategy(abc.ABC):
         self.workers = workers
         self.participants = participants(workers, participation)
         self.local_steps = local_steps
+        self.ema_decay = ema_decay
         self.loss = loss
         self.optimizer = self._optimizer = optimizer
         model = nnx.clone(model)  # the caller's own keeps its mode
@@ -147,18 +164,16 @@ class Strategy(abc.ABC):
             )
         self._rest = jax.device_put(self._rest, self.replicated)
         state_specs = self._state_specs()
-        self._round = jax.jit(
-            jax.shard_map(
-                self._device_round,
-                mesh=self.mesh,
-                in_specs=(state_specs, P(), P(), P("workers")),
-                out_specs=(state_specs, P()),
-                # What leaves a round was exchanged and is equal wherever its spec says so, which
-                # the type system of shard_map cannot see through a scatter.
-                check_vma=False,
-            ),
-            donate_argnums=0,
+        self._on_devices = jax.shard_map(
+            self._device_round,
+            mesh=self.mesh,
+            in_specs=(state_specs, P(), P(), P("workers")),
+            out_specs=(state_specs, P()),
+            # What leaves a round was exchanged and is equal wherever its spec says so, which the
+            # type system of shard_map cannot see through a scatter.
+            check_vma=False,
         )
+        self._round = jax.jit(self._averaged_round, donate_argnums=0)
 
     def init(self, seed: int) -> State:
         """The state before the first round: the model's own values, a key from `seed`."""
@@ -180,9 +195,14 @@ class Strategy(abc.ABC):
             # Copied, because a round donates its state and the host's arrays must outlive it.
             params = jax.tree.map(jnp.copy, params)
             begun = self._start(params, key)
-            return State(*begun, jnp.zeros((), jnp.int32), key, self._first_order())
+            state = State(*begun, jnp.zeros((), jnp.int32), key, self._first_order())
+            if self.ema_decay is None:
+                return state
+            return dataclasses.replace(state, average=ema.started(state.params))
 
         specs = self._state_specs()
+        if self.ema_decay is not None:
+            specs = dataclasses.replace(specs, average=specs.params)
         shardings = jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), specs)
         return jax.jit(start, out_shardings=shardings)
 
@@ -222,7 +242,7 @@ class Strategy(abc.ABC):
 
         Of use until the next round, which takes the state's arrays.
         """
-        return nnx.merge(self._local.graphdef, state.params, self._rest)
+        return nnx.merge(self._local.graphdef, self._best_of(state), self._rest)
 
     @property
     def parameters_per_worker(self) -> int:
@@ -277,6 +297,22 @@ class Strategy(abc.ABC):
     def replicated(self) -> NamedSharding:
         """The sharding of an array that every device of the mesh holds whole."""
         return NamedSharding(self.mesh, P())
+
+    def _best_of(self, state: State) -> Any:
+        """The parameters to use the network with, as they lie between rounds: their average."""
+        if self.ema_decay is None:
+            return state.params
+        return ema.typed_like(state.average, state.params)
+
+    def _averaged_round(
+        self, state: State, rest: Any, examples: Examples, order: Array
+    ) -> tuple[State, dict[str, Array]]:
+        """A round on all devices, and the average after it."""
+        average, state = state.average, dataclasses.replace(state, average=())
+        state, metrics = self._on_devices(state, rest, examples, order)
+        if self.ema_decay is not None:
+            average = ema.moved(average, state.params, self.ema_decay, state.round)
+        return dataclasses.replace(state, average=average), metrics
 
     def _check(self, examples: Examples, batch_size: int) -> None:  # noqa: B027, no cut, no check
         """Raises where the model cannot be cut for such a batch."""

@@ -64,14 +64,14 @@ def test_trainings_that_differ_in_what_travels_have_names_of_their_own():
     hows = [StrategyOptions(strategy=name) for name in STRATEGIES]
     hows += [SHARDED, NARROW, CODED, StrategyOptions(workers=2)]
     hows += [StrategyOptions(participation=0.5), StrategyOptions(outer="nesterov")]
-    hows += [StrategyOptions(strategy="diloco", outer_lr=0.3)]
+    hows += [StrategyOptions(strategy="diloco", outer_lr=0.3), StrategyOptions(ema_decay=0.9)]
     names = [Training(mask_ratio=ratio, how=how).name for how in hows for ratio in (0.5, 0.75)]
     assert len(set(names)) == len(names)
     assert "ist-2-ratio-0.5" in names
 
 
 def test_a_plan_reads_back_from_its_configuration():
-    absent = StrategyOptions(participation=0.5, outer="nesterov", outer_lr=0.3)
+    absent = StrategyOptions(participation=0.5, outer="nesterov", outer_lr=0.3, ema_decay=0.9)
     trainings = tuple(Training(mask_ratio=0.5, how=how) for how in (NARROW, absent))
     plan = Plan(experiment="x", images=ImageOptions(), head=HEAD, trainings=trainings)
     read = Plan.from_config(json.loads(json.dumps(plan.config())))
@@ -79,7 +79,7 @@ def test_a_plan_reads_back_from_its_configuration():
     of_absent = dataclasses.replace(absent, exchange="replicated")
     assert [training.how for training in read.trainings] == [NARROW, of_absent]
     assert dataclasses.replace(read, trainings=trainings) == plan
-    assert not StrategyOptions().config().keys() & {"outer", "outer_lr", "participation"}
+    assert not StrategyOptions().config().keys() & {"outer", "outer_lr", "ema_decay"}
 
 
 def test_the_batch_of_a_small_data_set_is_lowered_and_one_that_was_asked_for_is_refused():
