@@ -24,7 +24,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jax.sharding import NamedSharding
 
 from experiments.command.cli import Options, run
 from experiments.command.errors import UsageError
@@ -38,7 +37,14 @@ from jist.data.sparse.synthetic import FEATURES, LABELS, AmazonLike
 from jist.evaluation import evaluate
 from jist.models import SparseMLP, calibrate
 from jist.ragged import take
-from jist.strategies import IST, LazyRows, State, stochastically_rounded, workers_mesh
+from jist.strategies import (
+    IST,
+    FusedOutput,
+    LazyRows,
+    State,
+    stochastically_rounded,
+    workers_mesh,
+)
 from jist.tasks import Task, multilabel, prior_logits
 
 
@@ -64,6 +70,9 @@ class AmazonRoundsOptions(Options):
     """Learning rate of SGD."""
     lazy_rows: bool = False
     """Steps leave those rows of the first kernel alone whose features a batch lacks."""
+    fused_output: bool = False
+    """Steps of the output layer are taken a chunk of labels at a time, and its gradient is never
+    held whole."""
     negatives: int = 0
     """Labels drawn in every step, and trained against in the place of all others; 0 for all."""
     output_dtype: str = "float32"
@@ -84,6 +93,9 @@ def main(options: AmazonRoundsOptions) -> None:
         raise UsageError(f"scale must lie in (0, 1], got {options.scale}")
     if options.rounds < 2:
         raise UsageError(f"rounds must be at least 2, got {options.rounds}")
+    if options.fused_output and (options.lazy_rows or options.negatives):
+        other = "--lazy-rows" if options.lazy_rows else "--negatives"
+        raise UsageError(f"--fused-output cannot be used with {other}")
     if options.output_dtype not in OUTPUT_DTYPES:
         raise UsageError(
             f"output_dtype must be one of {OUTPUT_DTYPES}, got {options.output_dtype!r}"
@@ -96,7 +108,7 @@ def main(options: AmazonRoundsOptions) -> None:
     task = multilabel(chunk=options.chunk)
     strategy = build(options, source, task)
     before = peak_bytes()
-    state = initial_state(strategy, train, options.seed)
+    state = strategy.init(options.seed, initial_values(source, train, options))
     examples = jax.device_put(train.arrays, strategy.replicated)
     order = functools.partial(
         worker_order,
@@ -130,6 +142,7 @@ def main(options: AmazonRoundsOptions) -> None:
         "batch_size": options.batch_size,
         "local_steps": options.local_steps,
         "lazy_rows": options.lazy_rows,
+        "fused_output": options.fused_output,
         "negatives": options.negatives,
         "output_dtype": options.output_dtype,
         "lr": options.lr,
@@ -144,7 +157,11 @@ def main(options: AmazonRoundsOptions) -> None:
         "parameters_per_worker": strategy.parameters_per_worker,
         # The formula is of all labels, in float32.
         "step_bytes_per_worker_formula": costs.label_step_bytes(
-            own, options.batch_size, train.features.longest, options.chunk
+            own,
+            options.batch_size,
+            train.features.longest,
+            options.chunk,
+            fused=options.fused_output,
         )
         if not options.negatives and options.output_dtype == "float32"
         else None,
@@ -162,17 +179,19 @@ def main(options: AmazonRoundsOptions) -> None:
 
 def build(options: AmazonRoundsOptions, source: AmazonLike, task: Task) -> IST:
     """The strategy, which is given shapes alone: the host holds no second copy of the network."""
-    widths = (source.features, options.width, source.labels)
-    how = {"negatives": options.negatives, "output_dtype": options.output_dtype}
-    model = nnx.eval_shape(lambda: SparseMLP(widths, **how, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: untrained(options, source, jax.random.key(0)))
     statistics = nnx.state(model, nnx.Not(nnx.Param))
     nnx.update(model, jax.tree.map(zeros, statistics))
     optimizer = optax.sgd(options.lr)
     if options.output_dtype == "bfloat16":
         optimizer = stochastically_rounded(optimizer, options.seed)
+    if options.lazy_rows:
+        optimizer = LazyRows(optimizer)
+    elif options.fused_output:
+        optimizer = FusedOutput(optimizer)
     return IST(
         model,
-        LazyRows(optimizer) if options.lazy_rows else optimizer,
+        optimizer,
         workers=options.workers,
         local_steps=options.local_steps,
         partition="stratified",
@@ -189,31 +208,29 @@ def zeros(of: Any) -> jax.Array:
     return jnp.zeros(of.shape, of.dtype)
 
 
-def initial_state(strategy: IST, train: SparseExamples, seed: int) -> State:
-    """Every device draws its own shard."""
+def initial_values(source: AmazonLike, train: SparseExamples, options: AmazonRoundsOptions) -> Any:
+    """Makes the initial parameters of a key."""
     prior = prior_logits(train.label_frequencies, len(train))
-    leaves, structure = jax.tree.flatten(strategy._params)
-    specs = structure.flatten_up_to(strategy._param_specs())
 
-    def drawn(number: int, leaf: Any) -> jax.Array:
-        if len(leaf.shape) == 1:
-            return jnp.asarray(prior)
-        key = jax.random.fold_in(jax.random.key(seed), number)
-        # Of an example's entries, whose number is far below that of all features.
-        inputs = 100 if leaf.shape[0] == train.feature_count else leaf.shape[0]
-        return (jax.random.normal(key, leaf.shape) / inputs**0.5).astype(leaf.dtype)
+    def draw(key: jax.Array) -> Any:
+        model = untrained(options, source, key)
+        # By an example's entries, whose number is far below that of all features.
+        model.layers[0].kernel[...] *= (source.features / 100) ** 0.5
+        assert model.last.bias is not None
+        model.last.bias[...] = jnp.asarray(prior)
+        return nnx.to_pure_dict(nnx.state(model, nnx.Param))
 
-    made = [
-        jax.jit(drawn, static_argnums=(0, 1), out_shardings=NamedSharding(strategy.mesh, spec))(
-            number, leaf
-        )
-        for number, (leaf, spec) in enumerate(zip(leaves, specs, strict=True))
-    ]
-    counters = jax.device_put((jnp.zeros((), jnp.int32), jax.random.key(seed)), strategy.replicated)
-    params = jax.tree.unflatten(structure, made)
-    # Of SGD these are counters.
-    opt_state = jax.tree.map(zeros, jax.eval_shape(strategy._optimizer.init, strategy._params))
-    return State(params, jax.device_put(opt_state, strategy.replicated), *counters)
+    return draw
+
+
+def untrained(options: AmazonRoundsOptions, source: AmazonLike, key: jax.Array) -> SparseMLP:
+    """The network."""
+    return SparseMLP(
+        (source.features, options.width, source.labels),
+        negatives=options.negatives,
+        output_dtype=options.output_dtype,
+        rngs=nnx.Rngs(key),
+    )
 
 
 def round_bytes(strategy: IST, state: State, examples: Any, order: np.ndarray) -> int:

@@ -221,7 +221,13 @@ def ist_bytes_paper(widths: Sequence[int], workers: int, local_steps: int) -> fl
 
 
 def label_step_bytes(
-    widths: Sequence[int], batch: int, longest: int, chunk: int, *, moments: int = 0
+    widths: Sequence[int],
+    batch: int,
+    longest: int,
+    chunk: int,
+    *,
+    moments: int = 0,
+    fused: bool = False,
 ) -> int:
     """Peak bytes of an optimiser step with one hidden layer between sparse rows and many labels.
 
@@ -237,13 +243,18 @@ def label_step_bytes(
         longest: entries of the longest row, to which a batch is padded.
         chunk: labels whose logits are computed at a time.
         moments: arrays like the parameters that the optimiser holds: 0 of SGD, 2 of Adam.
+        fused: whether the output layer takes its step a chunk at a time
+            (`jist.strategies.FusedOutput`): the gradient is then that of the first layer alone, and
+            a chunk's moments are held before and after the step.
     """
     features, hidden, labels = widths
     chunk = min(chunk, labels)
     parameters = features * hidden + hidden * labels + labels
     chunks = 2 * chunk * (hidden + batch)
     entries = 3 * batch * longest + BLOCK * hidden
-    return BYTES * ((2 + moments) * parameters + chunks + entries)
+    gradient = features * hidden if fused else parameters
+    chunks += 2 * moments * chunk * hidden if fused else 0
+    return BYTES * ((1 + moments) * parameters + gradient + chunks + entries)
 
 
 def dataset_bytes_paper(image_size: int, ratio: float, examples: int) -> float:

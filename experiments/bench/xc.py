@@ -2,10 +2,11 @@
 
 135,909 sparse features, one standardised hidden layer of 512, 670,091 labels (Yuan et al., VLDB
 2022, §5), on synthetic examples of that shape; binary cross-entropy of every label, plain SGD,
-batch 128, one worker. jist computes the loss a chunk of labels at a time; PyTorch sums rows with
-`nn.EmbeddingBag`, whose gradient is sparse, and has all logits at once. First, on a network of a
-hundredth of the size, some steps must lead to the same mean loss and parameters. Memory is what a
-process of its own holds at most, less what it held before the network was there.
+batch 128, one worker. jist computes the loss a chunk of labels at a time, and trains the output
+layer so (`FusedOutput`); PyTorch sums rows with `nn.EmbeddingBag`, whose gradient is sparse, and
+has all logits at once. First, on a network of a hundredth of the size, some steps must lead to the
+same mean loss and parameters. Memory is what a process of its own holds at most, less what it held
+before the network was there.
 """
 
 import functools
@@ -30,7 +31,7 @@ from jist.data.order import worker_order
 from jist.data.sparse import SparseExamples
 from jist.data.sparse.synthetic import FEATURES, LABELS, AmazonLike
 from jist.models import SparseMLP
-from jist.strategies import Centralized
+from jist.strategies import Centralized, FusedOutput
 from jist.tasks import multilabel, prior_logits
 
 TORCH = "torch eager"
@@ -65,8 +66,8 @@ def check(widths: tuple[int, int, int]) -> dict[str, float]:
     """
     examples = _examples(widths)
     order = _order(CHECK_STEPS)
-    jist, torch = Jist(widths, examples), _torch(widths, examples)
-    start = [array.copy() for array in jist.start]
+    jist = Jist(widths, examples)
+    start, torch = jist.arrays(), _torch(examples, jist.arrays())
     ours = jist(order), jist.arrays()
     theirs = torch(order), torch.arrays()
     return compare(TORCH, ours, theirs, start)
@@ -82,12 +83,12 @@ def timing_case(widths: tuple[int, int, int], facts: dict[str, Any], *, with_tor
     """
     examples, order = _examples(widths), _order(STEPS)
     jist = Jist(widths, examples)
+    start = jist.arrays() if with_torch else []
     say(f"{widths}: compiling {JIST}")
     run = functools.partial(jist, order)
-    # Before PyTorch writes over the initial values.
     variants = {JIST: Variant(run, order.size, first_run_s=timed(run)[0])}
     if with_torch:
-        torch = _torch(widths, examples, start=jist.start)
+        torch = _torch(examples, start)
         variants[TORCH] = Variant(functools.partial(torch, order), order.size)
     name = f"{'-'.join(map(str, widths))}, batch {BATCH}, {STEPS} steps"
     return Case(name, "examples/s", variants, flops=jist.flops / BATCH, facts=facts)
@@ -102,14 +103,21 @@ class Jist:
     """
 
     def __init__(self, widths: tuple[int, int, int], examples: SparseExamples):
-        model = SparseMLP(widths, rngs=nnx.Rngs(0))
-        bias = model.last.bias
-        assert bias is not None
-        bias[...] = jnp.asarray(prior_logits(examples.label_frequencies, len(examples)))
+        prior = prior_logits(examples.label_frequencies, len(examples))
+
+        def draw(key: jax.Array) -> Any:
+            kernels = jax.tree.map(functools.partial(_drawn_by_rows, key), params)
+            kernels["layers"][1]["bias"] = jnp.asarray(prior)
+            return kernels
+
+        model = nnx.eval_shape(lambda: SparseMLP(widths, rngs=nnx.Rngs(0)))
+        params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+        statistics = nnx.state(model, nnx.Not(nnx.Param))
+        nnx.update(model, jax.tree.map(lambda of: jnp.zeros(of.shape, of.dtype), statistics))
+        optimizer = FusedOutput(optax.sgd(LR))
         loss = multilabel().loss
-        self._strategy = Centralized(model, optax.sgd(LR), local_steps=STEPS, loss=loss)
-        del model, bias
-        self._state: Any = self._strategy.init(0)
+        self._strategy = Centralized(model, optimizer, local_steps=STEPS, loss=loss)
+        self._state: Any = self._strategy.init(0, draw)
         self._examples = jax.device_put(examples.arrays, self._strategy.replicated)
 
     def __call__(self, order: np.ndarray) -> float:
@@ -117,11 +125,6 @@ class Jist:
         self._state, metrics = self._strategy.round(self._state, self._examples, order[None])
         jax.block_until_ready(self._state.params)
         return float(metrics["loss"].mean())
-
-    @property
-    def start(self) -> list[np.ndarray]:
-        """The initial values, which are not needed any more."""
-        return arrays(self._strategy._params)
 
     @property
     def flops(self) -> float:
@@ -156,24 +159,33 @@ def _play(name: str) -> int:
     if name == TORCH:
         import experiments.bench.torch_sparse  # noqa: F401  # its import is no part of it
     before = _held()
-    (Jist(WIDTHS, examples) if name == JIST else _torch(WIDTHS, examples))(order)
+    (Jist(WIDTHS, examples) if name == JIST else _torch(examples, _drawn()))(order)
     return _held() - before
+
+
+def _drawn() -> list[np.ndarray]:
+    """Initial values of the size, for memory alone."""
+    features, width, labels = WIDTHS
+    generator = np.random.default_rng(0)
+    shapes = ((features, width), (width, labels), (labels,))
+    return [generator.standard_normal(shape, np.float32) * np.float32(0.04) for shape in shapes]
 
 
 def _held() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _torch(
-    widths: tuple[int, int, int], examples: SparseExamples, start: list[np.ndarray] | None = None
-) -> Any:
+def _drawn_by_rows(key: jax.Array, of: jax.ShapeDtypeStruct) -> jax.Array:
+    """Values of a kernel; drawn at once they would need three times its memory on a CPU."""
+    keys = jax.random.split(jax.random.fold_in(key, of.shape[0]), of.shape[0])
+    row = of.shape[1:]
+    return jax.lax.map(lambda key: jax.random.normal(key, row) / of.shape[0] ** 0.5, keys)
+
+
+def _torch(examples: SparseExamples, start: list[np.ndarray]) -> Any:
+    """PyTorch's side, which writes over the initial values."""
     from experiments.bench.torch_sparse import TorchSparse
 
-    if start is None:
-        model = nnx.to_pure_dict(nnx.state(SparseMLP(widths, rngs=nnx.Rngs(0)), nnx.Param))
-        start = [np.array(array) for array in arrays(model)]
-        start[-1][:] = prior_logits(examples.label_frequencies, len(examples))
-    start = [array if array.flags.writeable else array.copy() for array in start]
     return TorchSparse(start, examples.features, examples.labels, lr=LR)
 
 

@@ -145,11 +145,26 @@ def check_trainings(
         how, head = training.how, plan.head_of(training)
         if head.lazy_rows and not inputs.sparse_rows:
             raise UsageError(f"--lazy-rows needs sparse rows; {plan.images.dataset} holds none")
+        if head.fused_output:
+            check_fused(inputs, plan)
         strategy_of(inputs, inputs.outputs, plan, training, devices)
         left = count if head.validation else count - spared_count(count, head.calibration)
         head.batch_of(how.workers, round(left * (1 - head.validation)))
         worker_pools(how, labels, plan.images.seed)
         inputs.renewed(training.mask, training.mask_ratio)
+
+
+def check_fused(inputs: Inputs, plan: Plan) -> None:
+    """Raises where the output layer cannot take its step a chunk of labels at a time."""
+    if not isinstance(inputs, ManyLabelInputs):
+        raise UsageError(f"--fused-output needs many labels; {plan.images.dataset} has classes")
+    options = inputs.options
+    for name, value, wrong in (
+        ("negatives", options.negatives, options.negatives > 0),
+        ("multilabel-loss", options.multilabel_loss, options.multilabel_loss == "softmax"),
+    ):
+        if wrong:
+            raise UsageError(f"--fused-output cannot be used with --{name} {value}")
 
 
 def truth_on(tests: Any, found: Calibrated, workers: int, inputs: Inputs) -> Truth:

@@ -109,7 +109,10 @@ def build_strategy(
     optimizer = optimizer_of(head)
     if any(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))):
         optimizer = strategies.stochastically_rounded(optimizer, seed)
-    optimizer = strategies.LazyRows(optimizer) if head.lazy_rows else optimizer
+    if head.lazy_rows:
+        optimizer = strategies.LazyRows(optimizer)
+    elif head.fused_output:
+        optimizer = strategies.FusedOutput(optimizer)
     built = strategy(
         model,
         optimizer,

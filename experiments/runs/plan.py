@@ -134,6 +134,7 @@ class Plan:
             "dropout",
             "weight_decay",
             "lazy_rows",
+            "fused_output",
         ):  # runs before a choice list none
             if getattr(self.head, option) == getattr(HeadOptions, option):
                 del config["head"][option]

@@ -28,6 +28,7 @@ from jist.strategies.centralized import Centralized
 from jist.strategies.data_parallel import DataParallel
 from jist.strategies.diloco import DiLoCo
 from jist.strategies.ensemble import Ensemble
+from jist.strategies.fused import FusedOutput
 from jist.strategies.ist import IST
 from jist.strategies.lazy import LazyRows
 from jist.strategies.local import softmax_cross_entropy
@@ -43,6 +44,7 @@ __all__ = [
     "DataParallel",
     "DiLoCo",
     "Ensemble",
+    "FusedOutput",
     "LazyRows",
     "LocalSGD",
     "State",

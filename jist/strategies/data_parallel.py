@@ -25,7 +25,7 @@ class DataParallel(Strategy):
     of each worker's own batch.
     """
 
-    takes_lazy_rows = False
+    sends_gradients = True
 
     def bytes_received(self, rounds: int, steps: int) -> int:
         """The gradient's all-reduce at every step, as a ring: 2 (n - 1) / n of its size."""

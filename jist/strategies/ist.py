@@ -240,6 +240,11 @@ class IST(Strategy):
     def _worker_shapes(self) -> tuple[Any, Any]:
         return self._assignment.subnet_shapes(self._params, self._rest)
 
+    def _check_drawn(self, made: Any) -> None:
+        super()._check_drawn(made)
+        if self._crossed:
+            raise ValueError("draw needs a partition that leaves neurons in place, got 'crossed'")
+
     def _placed(self) -> Any:
         return self._crossing.placed(self._params) if self._crossed else super()._placed()
 

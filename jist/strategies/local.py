@@ -11,6 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from jist.ragged import take
+from jist.strategies.fused import FusedOutput, fused_step
 from jist.strategies.lazy import LazyRows
 from jist.strategies.streams import step_keys, with_streams
 
@@ -60,9 +61,12 @@ class LocalTraining:
     def _loss_of(
         self, params: Any, rest: Any, batch: Any, key: PRNGKeyArray | None
     ) -> Float[Array, ""]:
+        return self.loss(self._model(params, rest, key), batch)
+
+    def _model(self, params: Any, rest: Any, key: PRNGKeyArray | None) -> nnx.Module:
         if key is not None:
             rest = with_streams(rest, key)
-        return self.loss(nnx.merge(self.graphdef, params, rest), batch)
+        return nnx.merge(self.graphdef, params, rest)
 
     def gradient(
         self,
@@ -117,6 +121,19 @@ class LocalTraining:
             new = lazy.put(params, params, used, some), lazy.put(opt_state, params, used, state)
             return new, loss
 
+        def in_chunks(
+            carry: tuple[Any, Any], own: tuple[Any, Any]
+        ) -> tuple[tuple[Any, Any], Array]:
+            params, opt_state, loss = fused_step(
+                self.optimizer,
+                self.loss,
+                lambda params: self._model(params, rest, own[1]),
+                *carry,
+                take(examples, own[0]),
+                hold_padding,
+            )
+            return (params, opt_state), loss
+
         def step(carry: tuple[Any, Any], own: tuple[Any, Any]) -> tuple[tuple[Any, Any], Array]:
             params, opt_state = carry
             loss, gradient = self.gradient(params, rest, examples, *own)
@@ -124,7 +141,7 @@ class LocalTraining:
             return (optax.apply_updates(params, hold_padding(updates)), opt_state), loss
 
         keys = None if key is None else step_keys(key, len(order))
-        one = lazy_step if isinstance(self.optimizer, LazyRows) else step
+        one = {LazyRows: lazy_step, FusedOutput: in_chunks}.get(type(self.optimizer), step)
         (params, opt_state), losses = jax.lax.scan(one, (params, opt_state), (order, keys))
         return params, opt_state, losses
 

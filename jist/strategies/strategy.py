@@ -24,12 +24,14 @@ from jist import costs
 from jist.placement import place, workers_mesh
 from jist.ragged import batch_shapes
 from jist.strategies import ema
+from jist.strategies.fused import FusedOutput
 from jist.strategies.lazy import LazyRows
 from jist.strategies.local import Examples, LocalTraining, Loss, softmax_cross_entropy
 from jist.strategies.participation import participants, participation_weights
 from jist.strategies.streams import has_streams, worker_keys
 
 OPTIMIZER_STATES = ("reset", "carry")  # what becomes of an optimiser's state between rounds
+_DRAWING = 2**32 - 1  # is folded into the key in the place of a round's number
 # On a CPU, what a worker trains at most if each is to have a core of its own.
 MOST_BYTES_PER_CORE = 5_000_000
 
@@ -84,7 +86,7 @@ class Strategy(abc.ABC):
             positions) stay as they are in training: running averages are measured afterwards
             (`jist.calibrate`). Random streams (Dropout) give every worker new numbers in every
             step.
-        optimizer: each worker's optimiser, possibly in `LazyRows`.
+        optimizer: each worker's optimiser, possibly in `LazyRows` or `FusedOutput`.
         workers: number of workers n.
         local_steps: number J of optimiser steps that a worker takes in a full round.
         participation: share of the workers that takes part in a round, in (0, 1]; of strategies
@@ -110,7 +112,7 @@ class Strategy(abc.ABC):
     """
 
     outer: optax.GradientTransformation | None = None
-    takes_lazy_rows = True  # of strategies whose workers take steps by themselves
+    sends_gradients = False  # so that workers take no steps by themselves
 
     @property
     def exchange(self) -> str:
@@ -130,9 +132,10 @@ class Strategy(abc.ABC):
         mesh: Mesh | None = None,
     ):
         ema.check_ema_decay(ema_decay)
-        if isinstance(optimizer, LazyRows) and not self.takes_lazy_rows:
+        if self.sends_gradients and isinstance(optimizer, LazyRows | FusedOutput):
             raise ValueError(
-                f"optimizer: {type(self).__name__} sends whole gradients, no lazy rows"
+                f"optimizer: {type(self).__name__} sends whole gradients, which "
+                f"{type(optimizer).__name__} never has"
             )
         if workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers}")
@@ -175,9 +178,38 @@ class Strategy(abc.ABC):
         )
         self._round = jax.jit(self._averaged_round, donate_argnums=0)
 
-    def init(self, seed: int) -> State:
-        """The state before the first round: the model's own values, a key from `seed`."""
-        return self._first_state(self._placed(), jax.random.key(seed))
+    def init(self, seed: int, draw: Callable[[Key[Array, ""]], Any] | None = None) -> State:
+        """The state before the first round, and a key from `seed`.
+
+        Args:
+            seed: decides everything that is drawn in training.
+            draw: makes the initial parameters, a nested dict, of a key; by default they are the
+                model's own values. It becomes a part of one compiled program, in which every device
+                computes its share: of a model that was given as shapes (`nnx.eval_shape`) nothing
+                ever holds a second copy.
+
+        Raises:
+            ValueError: the model was given as shapes, and there is no `draw`; or what that makes
+                has other shapes, or is for a crossed partition.
+        """
+        key = jax.random.key(seed)
+        given = all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(self._params))
+        if draw is None:
+            if not given:
+                raise ValueError("init needs draw for a model that was given as shapes, got None")
+            return self._first_state(self._placed(), key)
+        self._check_drawn(jax.eval_shape(draw, key))
+        drawn = jax.jit(
+            lambda key: self._begun(draw(jax.random.fold_in(key, _DRAWING)), key),
+            out_shardings=self._state_shardings(),
+        )
+        return drawn(key)
+
+    def _check_drawn(self, made: Any) -> None:
+        """Raises where the parameters that `draw` makes are not the model's."""
+        shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), (made, self._params))
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"draw must make parameters like {shapes[1]}, got {shapes[0]}")
 
     def _placed(self) -> Any:
         """The initial parameters on the devices, as they lie between rounds."""
@@ -193,18 +225,23 @@ class Strategy(abc.ABC):
 
         def start(params: Any, key: Array) -> State:
             # Copied, because a round donates its state and the host's arrays must outlive it.
-            params = jax.tree.map(jnp.copy, params)
-            begun = self._start(params, key)
-            state = State(*begun, jnp.zeros((), jnp.int32), key, self._first_order())
-            if self.ema_decay is None:
-                return state
-            return dataclasses.replace(state, average=ema.started(state.params))
+            return self._begun(jax.tree.map(jnp.copy, params), key)
 
+        return jax.jit(start, out_shardings=self._state_shardings())
+
+    def _begun(self, params: Any, key: Array) -> State:
+        """The state of parameters before the first round."""
+        begun = self._start(params, key)
+        state = State(*begun, jnp.zeros((), jnp.int32), key, self._first_order())
+        if self.ema_decay is None:
+            return state
+        return dataclasses.replace(state, average=ema.started(state.params))
+
+    def _state_shardings(self) -> State:
         specs = self._state_specs()
         if self.ema_decay is not None:
             specs = dataclasses.replace(specs, average=specs.params)
-        shardings = jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), specs)
-        return jax.jit(start, out_shardings=shardings)
+        return jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), specs)
 
     def round(
         self,

@@ -64,16 +64,18 @@ def _sigmoid_terms(part: Chunk) -> Float[Array, ""]:
     return every - jnp.sum(_of_labels(part))
 
 
+def sigmoid_slopes(part: Chunk) -> tuple[Float[Array, ""], Float[Array, "batch chunk"]]:
+    """A chunk's part of B times `sigmoid_loss`, and the slopes of `sigmoid_loss` by its logits."""
+    batch = len(part.logits)
+    share = jnp.full((batch, 1), 1 / batch)
+    return _sigmoid_terms(part), _less(jax.nn.sigmoid(part.logits) / batch, part, share)
+
+
 def _sigmoid_loss_and_gradients(
     hidden: Array, kernel: Array, bias: Array, labels: Array, chunk: int
 ) -> tuple[Array, tuple[Array, Array, Array]]:
     """Both at once, so that logits are not computed again for the backward pass."""
-
-    def terms(part: Chunk) -> tuple[Array, Array]:
-        share = jnp.full((len(hidden), 1), 1 / len(hidden))
-        return _sigmoid_terms(part), _less(jax.nn.sigmoid(part.logits) / len(hidden), part, share)
-
-    total, gradients = _with_gradients(terms, hidden, kernel, bias, labels, chunk)
+    total, gradients = _with_gradients(sigmoid_slopes, hidden, kernel, bias, labels, chunk)
     return total / len(hidden), gradients
 
 
@@ -110,14 +112,17 @@ def _squared_terms(part: Chunk) -> Float[Array, ""]:
     return every - 2 * jnp.sum(_of_labels(part))
 
 
+def squared_slopes(part: Chunk) -> tuple[Float[Array, ""], Float[Array, "batch chunk"]]:
+    """As `sigmoid_slopes`, of `squared_loss` less its constant."""
+    batch = len(part.logits)
+    share = jnp.full((batch, 1), 2 / batch)
+    return _squared_terms(part), _less(2 * part.logits / batch, part, share)
+
+
 def _squared_loss_and_gradients(
     hidden: Array, kernel: Array, bias: Array, labels: Array, chunk: int
 ) -> tuple[Array, tuple[Array, Array, Array]]:
-    def terms(part: Chunk) -> tuple[Array, Array]:
-        share = jnp.full((len(hidden), 1), 2 / len(hidden))
-        return _squared_terms(part), _less(2 * part.logits / len(hidden), part, share)
-
-    total, gradients = _with_gradients(terms, hidden, kernel, bias, labels, chunk)
+    total, gradients = _with_gradients(squared_slopes, hidden, kernel, bias, labels, chunk)
     return (total + jnp.sum(labels >= 0)) / len(hidden), gradients
 
 
@@ -206,6 +211,74 @@ def top_labels(
     return _over_chunks(better, nothing, hidden, kernel, bias, without, chunk)
 
 
+class Output(NamedTuple):
+    """An output layer and what its optimiser keeps of it; the labels are along every last axis.
+
+    Attributes:
+        kernel: W.
+        bias: b.
+        kept: tree of arrays like these, such as moments.
+    """
+
+    kernel: Float[Array, "width labels"]
+    bias: Float[Array, " labels"]
+    kept: Any
+
+
+def train_output(
+    slopes_of: Callable[[Chunk], tuple[Array, Array]],
+    step: Callable[[Output, tuple[Array, Array]], Output],
+    hidden: Float[Array, "batch width"],
+    output: Output,
+    labels: Labels,
+    chunk: int,
+) -> tuple[Float[Array, ""], Float[Array, "batch width"], Output]:
+    """One step of the output layer, every chunk's as soon as its gradient is there.
+
+    So no gradient of the whole layer exists, which is as large as the layer.
+
+    Args:
+        slopes_of: `sigmoid_slopes` or `squared_slopes`.
+        step: maps a chunk of the layer and the gradients by its kernel and bias to the chunk after
+            the step; treats every number by itself.
+        hidden: h, what the output layer is given.
+        output: the layer.
+        labels: of each example, each once.
+        chunk: labels whose logits are computed at a time.
+
+    Returns:
+        The sum of what `slopes_of` gives of the loss; the loss's gradient by `hidden`, of the layer
+        as it was; and the layer after the step.
+    """
+    total = output.kernel.shape[1]
+    size = min(chunk, total)
+
+    def visit(number: Array, carry: tuple[Array, Array, Output]) -> tuple[Array, Array, Output]:
+        loss, dhidden, output = carry
+        own = jax.tree.map(lambda leaf: _sliced(leaf, number, size), output)
+        part = _part(number, total, hidden, own.kernel, own.bias, labels)
+        more, slopes = slopes_of(part)
+        gradients = _gradients(hidden, slopes, own.kernel, own.bias)
+
+        def stepped(own: Output, gradients: tuple[Array, Array]) -> Output:
+            # What overlaps with the chunk before has taken its step.
+            trained = step(own, gradients)
+            return jax.tree.map(lambda new, old: jnp.where(part.new, new, old), trained, own)
+
+        # In a branch of its own, which is always taken: else XLA fuses the step with its writing,
+        # and copies each array that it would read after it was written.
+        trained = jax.lax.cond(number >= 0, stepped, lambda own, _: own, own, gradients)
+        output = jax.tree.map(
+            lambda leaf, new: jax.lax.dynamic_update_slice_in_dim(leaf, new, part.first, axis=-1),
+            output,
+            trained,
+        )
+        return loss + more, dhidden + _back(slopes, part, dhidden.dtype), output
+
+    start = jnp.zeros(()), jnp.zeros_like(hidden), output
+    return jax.lax.fori_loop(0, -(-total // size), visit, start)
+
+
 def _over_chunks(
     visit: Callable[[Any, Chunk], Any],
     carry: Any,
@@ -219,15 +292,29 @@ def _over_chunks(
     size = min(chunk, total)
 
     def step(number: Array, carry: Any) -> Any:
-        begin = number * size
-        first = jnp.minimum(begin, total - size)
-        own = jax.lax.dynamic_slice_in_dim(kernel, first, size, axis=1)
-        logits = jnp.dot(hidden.astype(own.dtype), own, preferred_element_type=jnp.float32)
-        logits += jax.lax.dynamic_slice_in_dim(bias, first, size)
-        columns = jnp.where((labels >= first) & (labels < first + size), labels - first, size)
-        return visit(carry, Chunk(first, logits, own, columns, first + jnp.arange(size) >= begin))
+        own, of_bias = _sliced(kernel, number, size), _sliced(bias, number, size)
+        return visit(carry, _part(number, total, hidden, own, of_bias, labels))
 
     return jax.lax.fori_loop(0, -(-total // size), step, carry)
+
+
+def _sliced(array: Array, number: Array, size: int) -> Array:
+    """The chunk of this number, along the last axis."""
+    first = jnp.minimum(number * size, array.shape[-1] - size)
+    return jax.lax.dynamic_slice_in_dim(array, first, size, axis=-1)
+
+
+def _part(
+    number: Array, total: int, hidden: Array, kernel: Array, bias: Array, labels: Array
+) -> Chunk:
+    """The chunk of this number, of its part of the kernel and the bias."""
+    size = kernel.shape[1]
+    begin = number * size
+    first = jnp.minimum(begin, total - size)
+    logits = jnp.dot(hidden.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32)
+    logits += bias
+    columns = jnp.where((labels >= first) & (labels < first + size), labels - first, size)
+    return Chunk(first, logits, kernel, columns, first + jnp.arange(size) >= begin)
 
 
 def _summed(
@@ -263,17 +350,31 @@ def _with_gradients(
     def visit(carry: tuple[Array, ...], part: Chunk) -> tuple[Array, ...]:
         loss, dhidden, dkernel, dbias = carry
         more, slopes = terms(part)
-        own = jnp.dot(hidden.T, slopes).astype(dkernel.dtype)
-        dkernel = jax.lax.dynamic_update_slice_in_dim(dkernel, own, part.first, axis=1)
-        own = jnp.sum(slopes, axis=0).astype(dbias.dtype)
-        dbias = jax.lax.dynamic_update_slice_in_dim(dbias, own, part.first, axis=0)
-        new = jnp.where(part.new, slopes, 0).astype(part.kernel.dtype)
-        dhidden += jnp.dot(new, part.kernel.T, preferred_element_type=dhidden.dtype)
-        return loss + more, dhidden, dkernel, dbias
+        own = _gradients(hidden, slopes, dkernel, dbias)
+        dkernel, dbias = (
+            jax.lax.dynamic_update_slice_in_dim(whole, of, part.first, axis=-1)
+            for whole, of in zip((dkernel, dbias), own, strict=True)
+        )
+        return loss + more, dhidden + _back(slopes, part, dhidden.dtype), dkernel, dbias
 
     start = (jnp.zeros(()), *map(jnp.zeros_like, (hidden, kernel, bias)))
     loss, *gradients = _over_chunks(visit, start, hidden, kernel, bias, labels, chunk)
     return loss, tuple(gradients)
+
+
+def _gradients(
+    hidden: Array, slopes: Array, kernel: Array, bias: Array
+) -> tuple[Float[Array, "width chunk"], Float[Array, " chunk"]]:
+    """By a chunk of the kernel and of the bias, of their types."""
+    return jnp.dot(hidden.T, slopes).astype(kernel.dtype), jnp.sum(slopes, axis=0).astype(
+        bias.dtype
+    )
+
+
+def _back(slopes: Array, part: Chunk, dtype: Any) -> Float[Array, "batch width"]:
+    """A chunk's part of the gradient by what the layer is given."""
+    new = jnp.where(part.new, slopes, 0).astype(part.kernel.dtype)
+    return jnp.dot(new, part.kernel.T, preferred_element_type=dtype)
 
 
 def _of_labels(part: Chunk) -> Float[Array, "batch most"]:

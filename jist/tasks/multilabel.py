@@ -16,13 +16,12 @@ from jaxtyping import Array, Float, Int
 from jist.label_probabilities import Scaling
 from jist.ragged import Ragged, count, take
 from jist.strategies.local import Examples
-from jist.tasks.chunks import sigmoid_loss, softmax_loss, squared_loss, top_labels
+from jist.tasks.chunks import top_labels
+from jist.tasks.label_loss import LabelLoss
 from jist.tasks.label_scores import CHUNK, nothing_fitted, scaling_of
 from jist.tasks.output import output_layer
-from jist.tasks.sampled import sampled_sigmoid_loss
 from jist.tasks.task import Task
 
-LOSSES = {"sigmoid": sigmoid_loss, "softmax": softmax_loss, "squared": squared_loss}
 KS = (1, 3, 5)
 
 
@@ -59,19 +58,6 @@ def multilabel(
     Raises:
         ValueError: an unknown loss, or `chunk` is not positive.
     """
-    if loss not in LOSSES:
-        raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}")
-    if chunk < 1:
-        raise ValueError(f"chunk must be at least 1, got {chunk}")
-    of_parts = LOSSES[loss]
-
-    def mean_loss(model: nnx.Module, batch: dict[str, Any]) -> Float[Array, ""]:
-        output, sampler = output_layer(model, batch["x"]), getattr(model, "negatives", None)
-        if sampler is None or sampler.deterministic:
-            return of_parts(*output, batch["y"], chunk)
-        if loss != "sigmoid":
-            raise ValueError(f"drawn labels need the loss 'sigmoid', got {loss!r}")
-        return sampled_sigmoid_loss(*output, batch["y"], sampler())
 
     def measure(model: nnx.Module, batch: dict[str, Any]) -> dict[str, Any]:
         hidden, kernel, bias = output_layer(model, batch["x"])
@@ -79,7 +65,7 @@ def multilabel(
         return _sums(best, batch["y"], inverse_propensities)
 
     return Task(
-        mean_loss,
+        LabelLoss(loss, chunk),
         measure,
         _metrics,
         best="precision_at_1",

@@ -356,6 +356,33 @@ def test_sparse_rows_with_many_labels(run, sparse, tmp_path):
     assert (code, "needs examples of one class each" in err) == (2, True)
 
 
+def test_an_output_layer_that_takes_its_steps_in_chunks(run, sparse, vectors, tmp_path):
+    own = ("--dataset", f"xc:{sparse}", *SMALL, "--workers", "1")
+    losses = []
+    for name, more in (("whole", ()), ("fused", ("--fused-output",))):
+        arguments = (*own, *more, "--run-dir", tmp_path / name)
+        code, _, err = run(distributed, distributed.DistributedOptions, *arguments)
+        assert (code, err) == (0, "")
+        (line,) = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        losses.append(json.loads(line)["test_loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    config = json.loads((tmp_path / "fused" / "config.json").read_text())
+    assert config["head"]["fused_output"]
+    other = ("--dataset", f"features:{vectors}", "--fused-output")
+    for words, message in (
+        ((*own, "--fused-output", "--negatives", "2"), "cannot be used with --negatives 2"),
+        (
+            (*own, "--fused-output", "--multilabel-loss", "softmax"),
+            "cannot be used with --multilabel-loss softmax",
+        ),
+        ((*own, "--fused-output", "--lazy-rows"), "--fused-output cannot be used with --lazy-rows"),
+        (other, "--fused-output needs many labels"),
+    ):
+        given = (*words, "--run-dir", tmp_path / "w")
+        code, _, err = run(distributed, distributed.DistributedOptions, *given)
+        assert (code, message in err) == (2, True)
+
+
 def check_export(run, root, predicted):
     """The program finds what `predict` does, and NumPy with the head's arrays, on padded rows."""
     given = ("--run-dir", root / "r")

@@ -75,7 +75,9 @@ def test_subnetworks_of_unequal_width_take_lazy_rows():
 
 
 def test_what_has_no_lazy_rows_is_refused():
-    with pytest.raises(ValueError, match="DataParallel sends whole gradients, no lazy rows"):
+    with pytest.raises(
+        ValueError, match="DataParallel sends whole gradients, which LazyRows never has"
+    ):
         trained(LazyRows(optax.sgd(RATE)), kind=DataParallel)
     lazy = LazyRows(optax.sgd(RATE))
     with pytest.raises(ValueError, match="lazy rows need sparse examples"):

@@ -8,6 +8,7 @@ from flax import nnx
 
 from jist import costs
 from jist.models import SparseMLP
+from jist.strategies import FusedOutput
 from jist.strategies.local import LocalTraining
 from jist.tasks import multilabel
 
@@ -19,6 +20,8 @@ pytestmark = pytest.mark.usefixtures("fully_optimised")
     [
         ((3_000, 128, 40_000), 128, 200, 2048, optax.sgd(0.1), 0),
         ((2_000, 256, 9_000), 32, 2000, 1024, optax.adam(0.1), 2),
+        ((1_000, 128, 40_000), 128, 200, 2048, FusedOutput(optax.sgd(0.1)), 0),
+        ((2_000, 128, 20_000), 32, 200, 1024, FusedOutput(optax.adam(0.1)), 2),
     ],
 )
 def test_a_step_needs_what_the_formula_says(widths, batch, longest, chunk, optimizer, moments):
@@ -35,15 +38,14 @@ def test_a_step_needs_what_the_formula_says(widths, batch, longest, chunk, optim
     }
 
     def step(params, opt_state, rows):
-        loss, gradient = training.gradient(params, rest, examples, rows)
-        updates, opt_state = optimizer.update(gradient, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state, loss
+        return training.steps(params, rest, opt_state, examples, rows)
 
     opt_state = jax.eval_shape(optimizer.init, params)
-    shapes = jax.eval_shape(lambda: (params, opt_state, jnp.zeros(batch, jnp.int32)))
+    shapes = jax.eval_shape(lambda: (params, opt_state, jnp.zeros((1, batch), jnp.int32)))
     program = jax.jit(step, donate_argnums=(0, 1)).lower(*shapes).compile()
     memory = program.memory_analysis()
     held = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-    expected = costs.label_step_bytes(widths, batch, longest, chunk, moments=moments)
+    fused = isinstance(optimizer, FusedOutput)
+    expected = costs.label_step_bytes(widths, batch, longest, chunk, moments=moments, fused=fused)
     # The logits of all labels at once, B × L, would be 20 MB of the first case's 66, and be seen.
     assert held == pytest.approx(expected, rel=0.03)

@@ -24,7 +24,7 @@ from jist.tasks import (
     prior_outputs,
 )
 from jist.tasks.chunks import top_labels
-from jist.tasks.multilabel import LOSSES
+from jist.tasks.label_loss import LOSSES
 from jist.tasks.sampled import sampled_sigmoid_loss
 
 BATCH, WIDTH, LABELS, MOST = 9, 4, 23, 6

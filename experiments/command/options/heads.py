@@ -32,6 +32,10 @@ class HeadOptions:
     lazy_rows: bool = False
     """Sparse rows: an optimiser's step leaves those rows of the first kernel alone whose features
     the batch lacks; not with data_parallel. The same as before for sgd, lazy Adam for adam."""
+    fused_output: bool = False
+    """Many labels: the output layer takes its step a chunk of labels at a time, and its gradient is
+    never held whole: of a large one half the memory with sgd, for the same steps up to rounding.
+    Not with data_parallel, --lazy-rows, --negatives or --multilabel-loss softmax."""
     learning_rate: float = 1e-3
     """Learning rate."""
     batch_size: int | None = None
@@ -65,6 +69,8 @@ class HeadOptions:
                 f"--weight-decay {self.weight_decay:g} needs --optimizer adamw, got "
                 f"{self.optimizer}"
             )
+        if self.fused_output and self.lazy_rows:
+            raise UsageError("--fused-output cannot be used with --lazy-rows")
         for name, values in (("hidden", self.hidden), ("epochs", (self.epochs,))):
             if min(values, default=1) < 1:
                 raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
