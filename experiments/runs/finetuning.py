@@ -38,7 +38,8 @@ class FinetuneOptions(NaturalOptions, EndToEndOptions):
     skip_empty: bool = False
     """Natural masks: leave out images without a visible patch, and count them."""
     neurons: tuple[str, ...] = ("mlp", "heads")
-    """What of the encoder is partitioned (ist, ensemble): any of mlp, heads and blocks."""
+    """What of the encoder is partitioned (ist, ensemble): any of mlp, heads, channels (of every
+    head, in the place of heads) and blocks."""
     correction: str = "scale"
     """What corrects a subnetwork for its missing neurons: reconstruct (they are estimated from its
     own by least squares), scale or none."""

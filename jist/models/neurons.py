@@ -12,7 +12,7 @@ from jist.models.standardize import Scale, Statistic
 from jist.models.transformer import Block
 from jist.models.vit import MAEEncoder
 
-KINDS = ("mlp", "heads", "blocks")
+KINDS = ("mlp", "heads", "channels", "blocks")
 CORRECTIONS = ("scale", "reconstruct", "none")
 
 
@@ -21,9 +21,10 @@ def name_neurons(
 ) -> None:
     """Names the neurons of an encoder in the metadata of its parameters, in place.
 
-    Every block has layers of its own: `block0.mlp`, its MLP's hidden neurons, and `block0.heads?`,
-    whole attention heads. With "blocks" there is the layer `blocks?`, of whole blocks, which then
-    lie in a `Stack`; their MLPs and heads are dealt alike, as `blocks.mlp` and `blocks.heads?`.
+    Every block has layers of its own: `block0.mlp`, its MLP's hidden neurons; and either
+    `block0.heads?`, whole attention heads, or `block0.channels`, channels of every head's queries,
+    keys and values. With "blocks" there is the layer `blocks?`, of whole blocks, which then lie in
+    a `Stack`; their MLPs and heads are dealt alike, as `blocks.mlp` and `blocks.heads?`.
     What lies along tokens (the embedding, LayerNorm, the biases of outputs) names no neurons, but
     for that of a block.
 
@@ -36,17 +37,20 @@ def name_neurons(
             squares (`Reconstruct`), under IST; or "none". The full network is unchanged.
 
     Raises:
-        ValueError: an unknown kind, or none; an unknown correction; or "reconstruct" of blocks.
+        ValueError: an unknown kind, or none; "heads" and "channels", which are the same numbers; an
+            unknown correction; or "reconstruct" of blocks.
     """
     if correction not in CORRECTIONS:
         raise ValueError(f"correction must be one of {CORRECTIONS}, got {correction!r}")
     if correction == "reconstruct" and "blocks" in kinds:
         raise ValueError(
-            "correction='reconstruct' needs neurons of mlp and heads alone, got "
+            "correction='reconstruct' needs neurons of mlp, heads and channels alone, got "
             f"{tuple(kinds)}: what whole blocks give is not estimated"
         )
     if not kinds or not set(kinds) <= set(KINDS):
         raise ValueError(f"neurons must be some of {KINDS}, got {tuple(kinds)}")
+    if {"heads", "channels"} <= set(kinds):
+        raise ValueError(f"neurons must be heads or channels of all heads, got {tuple(kinds)}")
     stacked = "blocks" in kinds
     for number, block in enumerate(encoder.blocks):
         name_block(block, "blocks" if stacked else f"block{number}", kinds, correction=correction)
@@ -58,7 +62,8 @@ def name_block(block: Block, name: str, kinds: Sequence[str], *, correction: str
     """Names the neurons of one block, in place.
 
     A head has its columns in the fused projection to queries, keys and values. The residual
-    connection passes heads by, so a worker may have none of them.
+    connection passes heads by, so a worker may have none of them. Of a channel every head has one
+    column of its query, its key and its value; the scores of some channels estimate those of all.
     """
     if "mlp" in kinds:
         layer = f"{name}.mlp"
@@ -74,6 +79,14 @@ def name_block(block: Block, name: str, kinds: Sequence[str], *, correction: str
         attention.out.kernel.set_metadata(neurons=((layer, width), None))
         heads = attention.out.in_features // width
         attention.correction = _correction(correction, heads, layer)
+    if "channels" in kinds:
+        layer, attention = f"{name}.channels", block.attention
+        heads = attention.heads
+        attention.scores = Scale(attention.width, layer)
+        attention.qkv.kernel.set_metadata(neurons=(None, (3 * heads, layer)))
+        _bias_of(attention.qkv).set_metadata(neurons=((3 * heads, layer),))
+        attention.out.kernel.set_metadata(neurons=((heads, layer), None))
+        attention.correction = _correction(correction, attention.width, layer)
 
 
 def _correction(correction: str, width: int, layer: str) -> Scale | Reconstruct | None:

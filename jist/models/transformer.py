@@ -29,15 +29,18 @@ def new_layer_norm(
 class Attention(nnx.Module):
     """Multi-head self-attention with one fused projection to queries, keys and values.
 
-    How many heads there are is read from the kernels, so a subnetwork may have fewer. `correction`
-    is for what a subnetwork lacks of them; `jist.models.name_neurons` sets it.
+    How many heads there are is read from the kernels, so a subnetwork may have fewer; or, where
+    `scores` is set, all heads with fewer channels, whose scores it scales up to estimate those of
+    all channels. `correction` is for what a subnetwork lacks of outputs. `jist.models.name_neurons`
+    sets both.
     """
 
     def __init__(self, dim: int, heads: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         new_linear = functools.partial(
             nnx.Linear, kernel_init=nnx.initializers.xavier_uniform(), dtype=dtype, rngs=rngs
         )
-        self.width = dim // heads  # of a head
+        self.heads, self.width = heads, dim // heads  # of a whole network
+        self.scores: Scale | None = nnx.data(None)
         self.correction: Scale | Reconstruct | None = nnx.data(None)
         self.qkv = new_linear(dim, 3 * dim)
         self.out = new_linear(dim, dim)
@@ -59,12 +62,14 @@ class Attention(nnx.Module):
             (query,) = self._by_head(linear(self.qkv, x[:, :wanted], slice(dim)))
             key, value = self._by_head(linear(self.qkv, x, slice(dim, None)))
         attended = None if valid is None else valid[:, None, None, :]
+        query = query * self.width**-0.5
+        if self.scores is not None:
+            query = self.scores(query)
         if jax.default_backend() != "cpu":
-            x = jax.nn.dot_product_attention(query, key, value, mask=attended)
+            x = jax.nn.dot_product_attention(query, key, value, mask=attended, scale=1.0)
             return self._joined(x)
         # XLA:CPU multiplies small matrices fastest if they are contiguous in memory.
         query, key, value = (tokens.swapaxes(1, 2) for tokens in (query, key, value))
-        query = query * self.width**-0.5
         scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
         if attended is not None:
             scores = jnp.where(attended, scores, -jnp.inf)
@@ -83,8 +88,9 @@ class Attention(nnx.Module):
         self, x: Float[Array, "batch tokens several"]
     ) -> Float[Array, "parts batch tokens heads width"]:
         """Splits fused queries, keys and values, or as many of them as there are."""
-        heads = self.out.kernel.shape[0] // self.width
-        split = (x.shape[-1] // (heads * self.width), heads, self.width)
+        dim = self.out.kernel.shape[0]
+        heads = dim // self.width if self.scores is None else self.heads
+        split = (x.shape[-1] // dim, heads, dim // heads)
         return jnp.moveaxis(x.reshape(*x.shape[:2], *split), 2, 0)
 
 

@@ -71,8 +71,8 @@ def standardised(x, scale, bias):
     return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6) * scale + bias
 
 
-def block_of(p, x, heads, neurons, width, scaled):
-    """A pre-norm block with some of its heads and MLP neurons, one after the other."""
+def block_of(p, x, heads, channels, neurons, width, scaled):
+    """A pre-norm block with some heads, channels of these and MLP neurons, one after the other."""
     dim = x.shape[-1]
     total = dim // width
     h = standardised(x, p["norm1.scale"], p["norm1.bias"])
@@ -80,10 +80,11 @@ def block_of(p, x, heads, neurons, width, scaled):
     out = p["attention.out.kernel"].reshape(total, width, dim)
     x = x + p["attention.out.bias"]
     for head in heads:
-        query, key, value = fused[:, 0, head], fused[:, 1, head], fused[:, 2, head]
-        weights = np.exp(query @ key.T / np.sqrt(width))
+        query, key, value = fused[:, :, head][:, :, channels].swapaxes(0, 1)
+        weights = np.exp(query @ key.T * width / len(channels) / np.sqrt(width))
         weights /= weights.sum(axis=1, keepdims=True)
-        x = x + weights @ value @ out[head] * (total / len(heads) if scaled else 1)
+        lacking = total * width / (len(heads) * len(channels))
+        x = x + weights @ value @ out[head][channels] * (lacking if scaled else 1)
     h = standardised(x, p["norm2.scale"], p["norm2.bias"])
     x = x + p["mlp_out.bias"]
     all_neurons = p["mlp_in.kernel"].shape[1]
@@ -96,13 +97,15 @@ def block_of(p, x, heads, neurons, width, scaled):
 
 
 @pytest.mark.parametrize("scaled", [False, True])
-@pytest.mark.parametrize("workers", [2, 4])  # of 3 heads, the fourth worker has none
-def test_a_subnetwork_of_a_block_is_the_sum_over_its_heads_and_neurons(scaled, workers):
+@pytest.mark.parametrize("kind", ["heads", "channels"])
+@pytest.mark.parametrize("workers", [2, 3, 4])  # of 3 heads, the fourth worker has none
+def test_a_subnetwork_of_a_block_is_the_sum_over_its_heads_and_neurons(kind, scaled, workers):
     block = filled(lambda: Block(12, 3, 10, 1e-6, dtype=jnp.float32, rngs=nnx.Rngs(0)))
     p = {name: np.asarray(array, np.float64) for name, array in tensors(block).items()}
-    name_block(block, "block0", ("mlp", "heads"), correction="scale" if scaled else "none")
+    name_block(block, "block0", ("mlp", kind), correction="scale" if scaled else "none")
     assignment = Assignment(block, workers, "uniform")
-    assert assignment.widths == {"block0.heads?": 3, "block0.mlp": 10}
+    layer = {"heads": "block0.heads?", "channels": "block0.channels"}[kind]
+    assert assignment.widths == {layer: {"heads": 3, "channels": 4}[kind], "block0.mlp": 10}
     graphdef, params, rest = nnx.split(block, nnx.Param, ...)
     parts = assignment.parts(jax.random.key(3))
     params = cut(nnx.to_pure_dict(params), assignment.axes, parts)
@@ -110,11 +113,12 @@ def test_a_subnetwork_of_a_block_is_the_sum_over_its_heads_and_neurons(scaled, w
     x = jax.random.normal(jax.random.key(1), (5, 12))
     found = jax.jit(jax.vmap(lambda *own: nnx.merge(graphdef, *own)(x[None])[0]))(params, rest)
     for worker in range(workers):
-        heads, neurons = (
-            [int(n) for n in parts[layer][worker] if n < assignment.widths[layer]]
-            for layer in ("block0.heads?", "block0.mlp")
+        some, neurons = (
+            [int(n) for n in parts[of][worker] if n < assignment.widths[of]]
+            for of in (layer, "block0.mlp")
         )
-        expected = block_of(p, np.asarray(x, np.float64), heads, neurons, 4, scaled)
+        own = (some, range(4)) if kind == "heads" else (range(3), some)
+        expected = block_of(p, np.asarray(x, np.float64), *own, neurons, 4, scaled)
         np.testing.assert_allclose(found[worker], expected, atol=2e-5)
 
 
@@ -123,7 +127,11 @@ DEEP = dataclasses.replace(CONFIG, depth=3)
 
 @pytest.mark.parametrize(
     ("kinds", "correction"),
-    [(("mlp", "heads"), "reconstruct"), (("mlp", "heads", "blocks"), "scale")],
+    [
+        (("mlp", "heads"), "reconstruct"),
+        (("mlp", "channels"), "scale"),
+        (("mlp", "heads", "blocks"), "scale"),
+    ],
 )
 def test_naming_neurons_changes_neither_the_network_nor_its_tensors(kinds, correction):
     plain, named = (filled(lambda: MAEEncoder(DEEP, rngs=nnx.Rngs(0))) for _ in range(2))
@@ -140,9 +148,11 @@ def test_naming_neurons_changes_neither_the_network_nor_its_tensors(kinds, corre
 def test_unknown_neurons_are_refused(encoder):
     with pytest.raises(ValueError, match="neurons must be some of"):
         name_neurons(encoder, ("mlp", "tails"))
+    with pytest.raises(ValueError, match="neurons must be heads or channels of all heads"):
+        name_neurons(encoder, ("heads", "channels"))
     with pytest.raises(ValueError, match="correction must be one of"):
         name_neurons(encoder, correction="standardize")
-    with pytest.raises(ValueError, match="'reconstruct' needs neurons of mlp and heads alone"):
+    with pytest.raises(ValueError, match="'reconstruct' needs neurons of mlp, heads and channels"):
         name_neurons(encoder, ("blocks",), correction="reconstruct")
 
 
