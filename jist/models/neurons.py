@@ -7,6 +7,7 @@ from flax import nnx
 
 from jist.models.abstract import abstract
 from jist.models.reconstruct import Reconstruct
+from jist.models.reconstruct_scores import ReconstructScores
 from jist.models.stack import Stack
 from jist.models.standardize import Scale, Statistic
 from jist.models.transformer import Block
@@ -82,7 +83,8 @@ def name_block(block: Block, name: str, kinds: Sequence[str], *, correction: str
     if "channels" in kinds:
         layer, attention = f"{name}.channels", block.attention
         heads = attention.heads
-        attention.scores = Scale(attention.width, layer)
+        estimate = ReconstructScores if correction == "reconstruct" else Scale
+        attention.scores = estimate(attention.width, layer)
         attention.qkv.kernel.set_metadata(neurons=(None, (3 * heads, layer)))
         _bias_of(attention.qkv).set_metadata(neurons=((3 * heads, layer),))
         attention.out.kernel.set_metadata(neurons=((heads, layer), None))

@@ -12,6 +12,8 @@ one after the other, so a layer makes up for what those before it could not. He,
 Pruning for Accelerating Very Deep Neural Networks, ICCV 2017) reconstruct so what they prune.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -23,19 +25,23 @@ PHASES = ("use", "record", "fit")
 ITERATIONS = 30  # of conjugate gradients: products alone, which every device computes fast
 
 
-class Reconstruct(nnx.Module):
-    """Stands between a layer of neurons and the linear map that reads it.
+class Fitted(nnx.Module):
+    """What is fitted to the full network when a round begins.
 
     Attributes:
-        phase: "use", the map is applied as it is; "record", its outputs are kept; or "fit", the map
-            is first changed, in place, so that its outputs are nearest to those that were kept.
+        phase: "use", linear maps are applied as they are; "record", what they make is kept; or
+            "fit", they are first changed, in place, so that this is nearest to what was kept.
             `model.set_attributes(phase=...)` sets it.
-        wanted: outputs that were kept, or None.
+        wanted: what was kept, or None.
     """
 
     def __init__(self):
         self.phase = "use"
-        self.wanted: Array | None = nnx.data(None)
+        self.wanted: Any = nnx.data(None)
+
+
+class Reconstruct(Fitted):
+    """Stands between a layer of neurons and the linear map that reads it."""
 
     def __call__(
         self, reader: nnx.Linear, x: Float[Array, "*rows inputs"]
@@ -64,12 +70,15 @@ def fit(
     missing = wanted.reshape(len(x), -1).astype(jnp.float32) - x @ reader.kernel - reader.bias
     means = jnp.mean(x, axis=0), jnp.mean(missing, axis=0)
     x, missing = x - means[0], missing - means[1]
-    covariance = x.T @ x / len(x)
-    variance = jnp.diag(covariance)
-    ridge = jnp.where(variance > 0, jnp.sum(variance) / len(x), 1)
-    change = solve(covariance + jnp.diag(ridge), x.T @ missing / len(x))
+    change = solve(ridged(x.T @ x / len(x), len(x)), x.T @ missing / len(x))
     reader.kernel[...] = reader.kernel + change
     reader.bias[...] = reader.bias + means[1] - means[0] @ change
+
+
+def ridged(covariance: Float[Array, "n n"], rows: int) -> Float[Array, "n n"]:
+    """A covariance and λ, as above; where an input never differs, 1."""
+    variance = jnp.diag(covariance)
+    return covariance + jnp.diag(jnp.where(variance > 0, jnp.sum(variance) / rows, 1))
 
 
 def solve(

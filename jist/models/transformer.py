@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from jist.models.primitives import gelu, layer_norm, linear
 from jist.models.reconstruct import Reconstruct
+from jist.models.reconstruct_scores import ReconstructScores
 from jist.models.standardize import Scale
 
 
@@ -40,7 +41,7 @@ class Attention(nnx.Module):
             nnx.Linear, kernel_init=nnx.initializers.xavier_uniform(), dtype=dtype, rngs=rngs
         )
         self.heads, self.width = heads, dim // heads  # of a whole network
-        self.scores: Scale | None = nnx.data(None)
+        self.scores: Scale | ReconstructScores | None = nnx.data(None)
         self.correction: Scale | Reconstruct | None = nnx.data(None)
         self.qkv = new_linear(dim, 3 * dim)
         self.out = new_linear(dim, dim)
@@ -63,7 +64,9 @@ class Attention(nnx.Module):
             key, value = self._by_head(linear(self.qkv, x, slice(dim, None)))
         attended = None if valid is None else valid[:, None, None, :]
         query = query * self.width**-0.5
-        if self.scores is not None:
+        if isinstance(self.scores, ReconstructScores):
+            query, key = self.scores(self.qkv, query, key)
+        elif self.scores is not None:
             query = self.scores(query)
         if jax.default_backend() != "cpu":
             x = jax.nn.dot_product_attention(query, key, value, mask=attended, scale=1.0)

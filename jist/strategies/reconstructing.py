@@ -1,4 +1,4 @@
-"""Workers reconstruct what their subnetworks lack (`jist.models.Reconstruct`).
+"""Workers reconstruct what their subnetworks lack (`jist.models.reconstruct`).
 
 Before a round, every worker runs the full network over the first examples that it is about to train
 on, and fits to it the linear maps of its subnetwork that read layers of neurons. What that adds to
@@ -18,7 +18,7 @@ from flax import nnx
 from jaxtyping import Array, Int, Key
 
 from jist import costs
-from jist.models import Reconstruct
+from jist.models.reconstruct import Fitted
 from jist.ragged import take
 from jist.strategies.local import Examples, Loss, for_each_worker
 from jist.strategies.streams import with_streams
@@ -44,7 +44,7 @@ class Reconstructing:
         self._loss = loss
         self._graphdefs = {}
         for phase in ("record", "fit"):
-            model.set_attributes(Reconstruct, phase=phase, raise_if_not_found=False)
+            model.set_attributes(Fitted, phase=phase, raise_if_not_found=False)
             self._graphdefs[phase], *_ = nnx.split(model, nnx.Param, ...)
 
     def added(
@@ -113,5 +113,5 @@ class Reconstructing:
         return costs.matmul_flops(added, *one, *full, examples, rows)
 
 
-def _fitted(model: nnx.Module) -> list[Reconstruct]:
-    return [module for _, module in nnx.iter_modules(model) if isinstance(module, Reconstruct)]
+def _fitted(model: nnx.Module) -> list[Fitted]:
+    return [module for _, module in nnx.iter_modules(model) if isinstance(module, Fitted)]
