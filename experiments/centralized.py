@@ -35,6 +35,9 @@ class CentralizedOptions(Options, ExperimentOptions):
 
     mask: str = "fixed"
     """Masks of the training images: fixed, or random, a new mask for every image and epoch."""
+    ema_decay: float | None = None
+    """Decay per round of 50 steps, in (0, 1), of a moving average of the parameters, which is then
+    what is tested and kept; by default the last ones are."""
     run_dir: pathlib.Path = pathlib.Path("runs/centralized")
     """Where results are written; the same directory resumes where it stopped."""
     checkpoint_every: int | None = None
@@ -52,7 +55,7 @@ def main(options: CentralizedOptions) -> None:
             Training(
                 mask_ratio=options.ratio,
                 mask=options.mask,
-                how=StrategyOptions(strategy="centralized", workers=1),
+                how=StrategyOptions(strategy="centralized", workers=1, ema_decay=options.ema_decay),
             ),
         ),
     )

@@ -50,7 +50,8 @@ class CostOptions(Options):
     mask_ratio: float = 0.75
     """Share of the patches of every image that is removed, in [0, 1)."""
     neurons: tuple[str, ...] = ("mlp", "heads")
-    """What of the encoder is partitioned: any of mlp, heads and blocks."""
+    """What of the encoder is partitioned: any of mlp, heads, channels (of every head, in the place
+    of heads) and blocks."""
     workers: tuple[int, ...] = (2, 4)
     """Numbers of workers n."""
     batch_size: int = 64

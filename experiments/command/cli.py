@@ -17,7 +17,7 @@ import tyro
 from experiments.command import processes
 from experiments.command.allowed import check_options
 from experiments.command.cpu import keep_freed_memory, make_cores_devices
-from experiments.command.errors import UsageError, message_of, of_options, shortened
+from experiments.command.errors import UsageError, message_of, of_options, shortened, way_out
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,8 @@ def run(main: Callable[[AnyOptions], None], options: type[AnyOptions], descripti
         # It is told once, and not again by what libraries do when Python ends.
         sys.unraisablehook = threading.excepthook = lambda _: None
         lost = processes.lost_partner(error)
-        print(f"error: {lost or message_of(error)}", file=sys.stderr)
+        told = lost or message_of(error) + way_out(error, options)
+        print(f"error: {told}", file=sys.stderr)
         processes.leave(2 if isinstance(error, UsageError) and not lost else 1)
 
 

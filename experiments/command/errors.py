@@ -48,6 +48,19 @@ def message_of(error: Exception) -> str:
     return shortened(text or kind)
 
 
+def way_out(error: Exception, options: type) -> str:
+    """What to do about an error, where an option of the script is for that; else nothing.
+
+    Args:
+        error: of the script.
+        options: the class of its options.
+    """
+    option = "--skip-unreadable"  # told by its name: mistyped options need no JAX
+    if type(error).__name__ != "UnreadableImageError" or not hasattr(options, "skip_unreadable"):
+        return ""
+    return "" if option in str(error) else f"; {option} leaves such images out, and lists them"
+
+
 def shortened(text: str) -> str:
     """A message of at most `LONGEST` characters; of a longer one begin and end are kept."""
     if len(text) <= LONGEST:

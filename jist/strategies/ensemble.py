@@ -53,8 +53,8 @@ class Ensemble(Strategy):
         if any(isinstance(module, corrections) for _, module in nnx.iter_modules(model)):
             raise ValueError(
                 "model must not correct its subnets for what they lack (norm='scale', "
-                "correction='scale' or 'reconstruct'): they stay subnets when an ensemble is put "
-                "together"
+                "correction='scale' or 'reconstruct', channels of heads): they stay subnets when "
+                "an ensemble is put together"
             )
         if partition == "rolling":
             raise ValueError("partition='rolling' moves every round, those of an ensemble never do")

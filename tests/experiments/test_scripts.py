@@ -29,6 +29,7 @@ from experiments.runs.images import RANDOM_ENCODERS
 from experiments.runs.plan import Plan, Training
 from experiments.runs.trained import HeadRun
 from experiments.runs.vectors import VectorInputs
+from jist.data import UnreadableImageError
 from jist.models import ViTConfig
 
 
@@ -369,6 +370,7 @@ def test_an_unreadable_image_is_named_or_skipped(run, images, tmp_path):
     assert code == 1
     assert str(root / "red" / "05.png") in err
     assert "Traceback" not in err
+    assert err.endswith("; --skip-unreadable leaves such images out, and lists them\n")
     code, out, _ = run(extract, *base, "--skip-unreadable")
     assert code == 0
     assert f"skipped, unreadable: {root / 'red' / '05.png'}" in out
@@ -434,6 +436,13 @@ def test_every_error_says_something():
     assert cli.message_of(FileNotFoundError(2, "No such file", "a/b")) == "a/b: No such file"
     assert cli.message_of(KeyError("head")) == "KeyError: 'head'"
     assert cli.message_of(MemoryError()) == "MemoryError"
+
+
+def test_options_that_help_are_named_where_a_script_has_them():
+    unreadable = UnreadableImageError("cannot read image a.png: cut short")
+    assert cli.way_out(unreadable, ImageOptions).startswith("; --skip-unreadable leaves")
+    for error, options in ((unreadable, HeadOptions), (MemoryError(), ImageOptions)):
+        assert cli.way_out(error, options) == ""
 
 
 def test_debug_shows_the_traceback(run, tmp_path):
