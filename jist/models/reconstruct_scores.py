@@ -21,7 +21,8 @@ from jaxtyping import Array, Float
 from jist.models.reconstruct import Fitted, ridged, solve
 from jist.models.standardize import Scale
 
-Tokens = Float[Array, "batch tokens heads channels"]
+Queries = Float[Array, "batch queries heads channels"]
+Keys = Float[Array, "batch tokens heads channels"]
 
 
 class ReconstructScores(Fitted):
@@ -36,7 +37,7 @@ class ReconstructScores(Fitted):
         super().__init__()
         self.scale = Scale(width, neurons)
 
-    def __call__(self, qkv: nnx.Linear, query: Tokens, key: Tokens) -> tuple[Tokens, Tokens]:
+    def __call__(self, qkv: nnx.Linear, query: Queries, key: Keys) -> tuple[Queries, Keys]:
         """Queries and keys whose products estimate the full network's scores.
 
         Args:
@@ -53,7 +54,7 @@ class ReconstructScores(Fitted):
         return query, key
 
 
-def _rows(x: Tokens) -> Float[Array, "heads rows channels"]:
+def _rows(x: Keys) -> Float[Array, "heads rows channels"]:
     return jnp.moveaxis(x.reshape(-1, *x.shape[2:]), 1, 0).astype(jnp.float32)
 
 
@@ -74,7 +75,7 @@ def _fitted(
     return jnp.eye(len(change)) + change
 
 
-def _change_keys(qkv: nnx.Linear, key: Tokens, change: Float[Array, "heads own own"]) -> Tokens:
+def _change_keys(qkv: nnx.Linear, key: Keys, change: Float[Array, "heads own own"]) -> Keys:
     """Changes the projection to keys, in place, and the keys that it made."""
 
     def changed(array: Array) -> Array:

@@ -76,7 +76,7 @@ class Ensemble(Strategy):
 
     def model(self, state: State) -> nnx.Module:
         """The subnets put together, unconnected."""
-        params = self._assemble(self._best_of(state), state.key)
+        params = self._assemble(self._deployed(state), state.key)
         return nnx.merge(self._local.graphdef, params, self._rest)
 
     def _assembled(self, subnets: Any, key: Array) -> Any:

@@ -279,7 +279,7 @@ class Strategy(abc.ABC):
 
         Of use until the next round, which takes the state's arrays.
         """
-        return nnx.merge(self._local.graphdef, self._best_of(state), self._rest)
+        return nnx.merge(self._local.graphdef, self._deployed(state), self._rest)
 
     @property
     def parameters_per_worker(self) -> int:
@@ -335,7 +335,7 @@ class Strategy(abc.ABC):
         """The sharding of an array that every device of the mesh holds whole."""
         return NamedSharding(self.mesh, P())
 
-    def _best_of(self, state: State) -> Any:
+    def _deployed(self, state: State) -> Any:
         """The parameters to use the network with, as they lie between rounds: their average."""
         if self.ema_decay is None:
             return state.params

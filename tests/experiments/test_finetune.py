@@ -46,6 +46,7 @@ def options(tmp_path_factory):
         strategy="ist",
         workers=2,
         local_steps=1,  # all rounds are one program
+        neurons=("mlp", "channels"),
         correction="reconstruct",
         mixup=0.8,
         epochs=2,
@@ -101,7 +102,7 @@ def test_a_killed_run_resumes_with_the_same_bits(options, result, tmp_path, monk
     [
         ({"mask": "none"}, "mask must be one of .*'fixed', 'random'"),
         ({"correction": "standardize"}, "correction must be one of .*'reconstruct', 'none'"),
-        ({"strategy": "local_sgd", "correction": "none"}, "--correction none has no effect with"),
+        ({"strategy": "local_sgd"}, "--neurons mlp channels has no effect with"),
         ({"least_crop": 0.0}, r"least_crop must lie in \(0, 1\], got 0"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"dataset": "masked:x"}, "comes with its masks"),
@@ -140,7 +141,7 @@ def test_a_run_is_opened_with_one_look_at_its_configuration(options, result, mon
 
 
 def test_an_option_that_the_strategy_does_not_take_is_refused(options):
-    local = {"strategy": "local_sgd", "correction": "scale"}
+    local = {"strategy": "local_sgd", "correction": "scale", "neurons": ("mlp", "heads")}
     wrong = dataclasses.replace(options, **local, exchange="sharded")
     with pytest.raises(ValueError, match="exchange=sharded cannot be used with --strategy local_s"):
         experiments.finetune.main(wrong)
