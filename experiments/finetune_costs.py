@@ -105,14 +105,16 @@ def main(options: CostOptions) -> None:
 
 def build(options: CostOptions, workers: int) -> tuple[Strategy, Any]:
     """The strategy that trains so, and the shapes of its examples."""
+    how: dict[str, Any] = {"strategy": "centralized"}  # which takes no neurons
+    if workers > 1:
+        how = {"strategy": "ist", "neurons": options.neurons}
     finetune = FinetuneOptions(
         encoder=options.encoder,
         mask_ratio=options.mask_ratio,
-        neurons=options.neurons,
         dtype=options.dtype,
         batch_size=options.batch_size,
-        strategy="centralized" if workers == 1 else "ist",
         workers=workers,
+        **how,
     )
     model = build_classifier(finetune, CLASSES)
     config = model.encoder.config

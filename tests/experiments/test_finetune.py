@@ -156,6 +156,7 @@ def test_what_a_worker_needs_is_what_its_program_holds(options, tmp_path):
     costs = CostOptions(
         encoder=options.encoder,
         mask_ratio=0.5,
+        neurons=options.neurons,
         workers=(2,),
         batch_size=4,
         repeats=1,
