@@ -4,15 +4,16 @@ r"""Trains an encoder and its head end to end, from the visible patches of an im
         --run-dir runs/ft
 
     python -m experiments.finetune --dataset folder:data/cifar10 --mask-ratio 0.75 \
-        --strategy ist --workers 2 --correction reconstruct --local-steps 25 --epochs 20 \
-        --run-dir runs/ft-ist-2
+        --strategy ist --workers 2 --neurons mlp channels --correction reconstruct \
+        --local-steps 25 --learning-rate 2e-3 --epochs 20 --run-dir runs/ft-ist-2
 
 Kariotakis et al. (CPAL 2024) freeze the encoder and name "IST into Transformer models" as future
 work. With `--strategy ist` every worker trains some neurons of each block's MLP and some attention
-heads of each block, or some whole blocks (`--neurons`); with `--correction reconstruct` it guesses
-what the others give from its own. Tokens that are not visible cost nothing, in training too; under
-natural masks (`--natural-masks`, `--simulate-clouds`, `--quality-band`) all images cost as much as
-the one that shows most. Images are held as uint8 on the devices, and cropped and mirrored there.
+heads of each block, some channels of every head, or some whole blocks (`--neurons`); with
+`--correction reconstruct` it guesses what the others give from its own. Tokens that are not visible
+cost nothing, in training too; under natural masks (`--natural-masks`, `--simulate-clouds`,
+`--quality-band`) all images cost as much as the one that shows most. Images are held as uint8 on
+the devices, and cropped and mirrored there.
 
 Writes `config.json`, `metrics.jsonl`, `checkpoints/`, `tensorboard/`, `summary.json` and
 `encoder/`, which every other script takes as `--encoder runs/ft/encoder`. The same command with the
