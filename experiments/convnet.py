@@ -9,8 +9,9 @@ r"""Trains a ResNet-18 or a VGG-12 from scratch on whole images, by any strategy
 Yuan et al. (VLDB 2022), §3.1, train the last stage of a ResNet and the dense part of a VGG-12 by
 independent subnet training. With `--strategy ist` every worker has some of the channels of
 ResNet-18's last stage and some of its blocks (`--neurons`), or some neurons of VGG-12's dense part;
-what is on every worker is averaged. Images are held as uint8 on the devices, and cropped and
-mirrored there. BatchNorm's running averages are measured on the full network after every epoch.
+what is on every worker is averaged. Images are held as uint8 on the devices, or decoded whenever
+they are used (`--resident-gb`), and cropped and mirrored there. BatchNorm's running averages are
+measured on the full network after every epoch.
 
 Writes `config.json`, `metrics.jsonl`, `checkpoints/`, `tensorboard/` and `summary.json`. The same
 command with the same `--run-dir` resumes where it stopped, with the same bits on a CPU with as many
@@ -27,7 +28,7 @@ from experiments.command.cli import run
 from experiments.command.options import ProcessOptions, pick
 from experiments.figures.results import print_results
 from experiments.runs.convolutional import ConvnetOptions, build_network, build_training
-from experiments.runs.end_to_end import build_task, open_splits
+from experiments.runs.end_to_end import build_task, open_splits, stay_in_memory
 from experiments.runs.end_to_end_training import train_end_to_end
 from experiments.runs.remarks import say_what_is_missing
 from jist.finetuning import read_images
@@ -44,11 +45,13 @@ def main(options: ConvnetOptions) -> None:
     model = build_network(options, len(train_set.class_names))
     task = build_task(options)
     strategy = build_training(options, model, task, len(train_set))
+    seen = {
+        "image_size": options.image_size,
+        "preprocessing": model.preprocessing,
+        "resident": stay_in_memory(options, splits, options.image_size),
+    }
     found = {
-        split: {
-            "x": read_images(images, options.image_size, model.preprocessing),
-            "y": images.labels,
-        }
+        split: {"x": read_images(images, **seen), "y": images.labels}
         for split, images in splits.items()
     }
     result = train_end_to_end(

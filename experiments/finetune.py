@@ -13,7 +13,7 @@ heads of each block, some channels of every head, or some whole blocks (`--neuro
 `--correction reconstruct` it guesses what the others give from its own. Tokens that are not visible
 cost nothing, in training too; under natural masks (`--natural-masks`, `--simulate-clouds`,
 `--quality-band`) all images cost as much as the one that shows most. Images are held as uint8 on
-the devices, and cropped and mirrored there.
+the devices, or decoded whenever they are used (`--resident-gb`), and cropped and mirrored there.
 
 Writes `config.json`, `metrics.jsonl`, `checkpoints/`, `tensorboard/`, `summary.json` and
 `encoder/`, which every other script takes as `--encoder runs/ft/encoder`. The same command with the
@@ -36,7 +36,7 @@ from experiments.command.options import BANDS, ProcessOptions, pick
 from experiments.figures.results import print_results
 from experiments.runs import hub
 from experiments.runs.bands import in_full
-from experiments.runs.end_to_end import open_splits
+from experiments.runs.end_to_end import open_splits, stay_in_memory
 from experiments.runs.end_to_end_training import train_end_to_end
 from experiments.runs.finetuning import (
     FinetuneOptions,
@@ -114,7 +114,8 @@ class Seen(NamedTuple):
 
 def masked(options: FinetuneOptions, splits: dict[str, Dataset], model: Classifier) -> Seen:
     """Images under drawn masks."""
-    given = {"ratio": options.ratio, "seed": options.seed}
+    given: dict[str, Any] = {"ratio": options.ratio, "seed": options.seed}
+    given["resident"] = stay_in_memory(options, splits, model.encoder.config.image_size)
     seen = {split: MaskedImages(of, model.encoder, **given) for split, of in splits.items()}
     train = seen.pop("train")
     random = options.random and options.ratio > 0

@@ -27,7 +27,7 @@ import numpy as np
 from flax import nnx
 from rich.progress import Progress
 
-from jist.data.on_disk import OnDisk
+from jist.data.on_disk import Streamed
 from jist.data.order import steps_until, worker_order
 from jist.evaluation import evaluate, predict
 from jist.metrics import MetricsLog
@@ -217,7 +217,7 @@ def train(
             if now is not before:
                 if isinstance(train_examples, Renewed):
                     task.check(strategy.model(state), now)
-                streamed = any(isinstance(leaf, OnDisk) for leaf in jax.tree.leaves(now))
+                streamed = any(isinstance(leaf, Streamed) for leaf in jax.tree.leaves(now))
                 on_devices = now if streamed else placed(now, strategy)
             first, last = steps_at(epoch - 1), steps_at(epoch)
             begun = within.begun(Begun(state, no_loss, first), last)

@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
 from jist.checkpoint import CheckpointError, Checkpoints
-from jist.data.on_disk import OnDisk
+from jist.data.on_disk import Streamed
 from jist.placement import place
 from jist.ragged import take
 from jist.recovery import epochs_in
@@ -154,7 +154,7 @@ def run_epoch(
         The state, and each worker's mean loss over the epoch.
     """
     start = time.perf_counter() - begun.seconds
-    streamed = any(isinstance(leaf, OnDisk) for leaf in jax.tree.leaves(examples))
+    streamed = any(isinstance(leaf, Streamed) for leaf in jax.tree.leaves(examples))
     state, total, before = begun.state, begun.losses, None
     by_worker = NamedSharding(strategy.mesh, P("workers"))
     for step in range(begun.step, last, strategy.local_steps):
@@ -187,7 +187,7 @@ def _sorted(rows: Int[np.ndarray, "..."]) -> tuple[Int[np.ndarray, " all"], np.n
 
 def _announce(examples: Examples, rows: Int[np.ndarray, "..."]) -> None:
     for leaf in jax.tree.leaves(examples):
-        if isinstance(leaf, OnDisk):
+        if isinstance(leaf, Streamed):
             leaf.announce(rows.ravel())
 
 

@@ -78,6 +78,9 @@ class EndToEndOptions(Options, StrategyOptions, ProcessOptions):
     checkpoint_every: int | None = None
     """Rounds after which the state is saved within an epoch, too, so that a killed run loses no
     more than those; by default it is saved after every epoch."""
+    resident_gb: float = 4.0
+    """Images that take more than this many GB decoded are decoded whenever they are used, by all
+    cores; of fewer every device holds a copy. Results are the same."""
     seed: int = 0
     """Decides split, masks, views, the head's initialisation, partitions and order."""
     run_dir: pathlib.Path = pathlib.Path("runs/end-to-end")
@@ -193,6 +196,17 @@ def open_splits(options: EndToEndOptions) -> dict[str, Dataset]:
     keys = [f"validation/{example_id}" for example_id in train.example_ids]  # as of heads
     held = spared(keys, train.labels, share=share, seed=images.seed)
     return splits | {"train": subset(train, ~held), "calibration": subset(train, held)}
+
+
+def stay_in_memory(
+    options: EndToEndOptions, splits: Mapping[str, Dataset], image_size: int
+) -> bool:
+    """Whether the images of all splits, decoded, do; says so if not."""
+    decoded_gb = sum(len(of) * of.channels for of in splits.values()) * image_size**2 / 1e9
+    if decoded_gb <= options.resident_gb:
+        return True
+    say_once(f"{decoded_gb:.1f} GB of images are decoded whenever used: more than --resident-gb")
+    return False
 
 
 def build_task(options: EndToEndOptions, *, mixtures: bool = False) -> Task:

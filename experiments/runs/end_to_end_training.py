@@ -32,7 +32,7 @@ REASONS = {
     "run differs from its first step"
 }
 # Options that do not change the result, and may differ when a run resumes.
-FREE = ("run_dir", "debug", "data_dir", "checkpoint_every")
+FREE = ("run_dir", "debug", "data_dir", "resident_gb", "checkpoint_every")
 
 
 def configuration(options: EndToEndOptions, examples: int) -> dict[str, Any]:

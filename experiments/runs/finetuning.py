@@ -71,6 +71,8 @@ class FinetuneOptions(NaturalOptions, EndToEndOptions):
             )
         if self.natural and self.correction == "reconstruct":  # fits padding like tokens
             raise UsageError("--correction reconstruct cannot be used with natural masks")
+        if self.natural:
+            self.check_without_effect(("resident_gb",), "natural masks: images stay in memory")
         if self.skip_empty and not self.natural:
             raise UsageError("--skip-empty needs --natural-masks or --simulate-clouds")
         if self.mask_ratio is None:

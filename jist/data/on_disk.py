@@ -1,6 +1,8 @@
 """Rows that stay on disk and are read when they are used: for features larger than memory."""
 
+import abc
 import dataclasses
+import math
 import mmap
 from typing import Any
 
@@ -12,12 +14,46 @@ _ALIGNED = 64  # bytes
 _MANY = 1 / 32  # of them must be wanted
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class OnDisk:
-    """Some rows of a table of numbers [M, D] on disk, as float32.
+class Streamed(abc.ABC):
+    """Rows that are not in memory, indexed like an array [N, ...] along the first axis.
 
-    It is indexed like an array [N, D] along its first axis, and takes an array's place among
-    training and test examples (`jist.trainer.train`).
+    They take an array's place among training and test examples (`jist.trainer.train`).
+    """
+
+    @property
+    @abc.abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """[N, ...]."""
+
+    @property
+    @abc.abstractmethod
+    def dtype(self) -> np.dtype:
+        """Of what indexing gives."""
+
+    @abc.abstractmethod
+    def __getitem__(self, which: slice | np.ndarray) -> np.ndarray:
+        """Reads rows: those of a slice, of an array of indices, or where bool [N] is true."""
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that all rows would take in memory."""
+        return self.dtype.itemsize * math.prod(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def announce(self, which: Int[np.ndarray, " some"]) -> None:  # noqa: B027, a hint
+        """Asks the system to read rows that are wanted soon; returns at once."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OnDisk(Streamed):
+    """Some rows of a table of numbers [M, D] on disk, as float32.
 
     Attributes:
         table: what reads rows by slices and by arrays of indices: a memory map, or
@@ -37,19 +73,6 @@ class OnDisk:
     def dtype(self) -> np.dtype:
         """Of what indexing gives."""
         return np.dtype(np.float32)
-
-    @property
-    def ndim(self) -> int:
-        """Two axes."""
-        return 2
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that all rows would take in memory."""
-        return self.dtype.itemsize * self.shape[0] * self.shape[1]
-
-    def __len__(self) -> int:
-        return len(self.rows)
 
     def __getitem__(
         self, which: slice | Int[np.ndarray, " some"] | np.ndarray

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 from jaxtyping import UInt8
 
-from jist.data import Dataset, batches
+from jist.data import Dataset
+from jist.data.images.undecoded import Undecoded
 from jist.features.random_masks import epoch_keep
 from jist.masking import FixedMask
 from jist.models import MAEEncoder, Preprocessing
@@ -15,19 +16,19 @@ MASKS = ("fixed", "random")
 
 
 def read_images(
-    dataset: Dataset, image_size: int, preprocessing: Preprocessing
-) -> UInt8[np.ndarray, "examples side side channels"]:
-    """All images of a data set in memory, resized.
+    dataset: Dataset, image_size: int, preprocessing: Preprocessing, *, resident: bool = True
+) -> UInt8[np.ndarray, "examples side side channels"] | Undecoded:
+    """All images of a data set, resized: in memory, or decoded when they are used.
 
     Raises:
-        UnreadableImageError: an image cannot be decoded.
+        UnreadableImageError: an image cannot be decoded, and they are read now.
     """
-    parts = batches(dataset, image_size=image_size, preprocessing=preprocessing, batch_size=1024)
-    return np.concatenate([part.images for part in parts])
+    images = Undecoded(dataset, image_size, preprocessing)
+    return images[:] if resident else images
 
 
 class MaskedImages:
-    """Images decoded once, as uint8, and the masks of every epoch.
+    """Images as uint8, and the masks of every epoch.
 
     A mask is a function of seed, epoch and example, as that of features is (`jist.features`).
 
@@ -36,6 +37,7 @@ class MaskedImages:
         encoder: gives image size, patches and resizing.
         ratio: masking ratio r in [0, 1).
         seed: seed of the masks.
+        resident: whether images are decoded once and kept in memory, or whenever they are used.
 
     Attributes:
         fixed: examples {"x": {"image": u8 [N, S, S, 3], "keep": i32 [N, K]}, "y": i32 [N]} under
@@ -46,14 +48,27 @@ class MaskedImages:
         UnreadableImageError: an image cannot be decoded.
     """
 
-    def __init__(self, dataset: Dataset, encoder: MAEEncoder, *, ratio: float, seed: int):
+    def __init__(
+        self,
+        dataset: Dataset,
+        encoder: MAEEncoder,
+        *,
+        ratio: float,
+        seed: int,
+        resident: bool = True,
+    ):
         mask = FixedMask(encoder.config.patches, ratio, seed)
-        images = read_images(dataset, encoder.config.image_size, encoder.preprocessing)
+        images = read_images(
+            dataset, encoder.config.image_size, encoder.preprocessing, resident=resident
+        )
         self._mask = mask
         self._ids = dataset.example_ids
         keep = np.asarray(mask(self._ids))
         self.fixed: dict[str, Any] = {
-            "x": {"image": jax.device_put(images), "keep": jax.device_put(keep)},
+            "x": {
+                "image": jax.device_put(images) if resident else images,
+                "keep": jax.device_put(keep),
+            },
             "y": jax.device_put(dataset.labels),
         }
 

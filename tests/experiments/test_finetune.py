@@ -97,6 +97,23 @@ def test_a_killed_run_resumes_with_the_same_bits(options, result, tmp_path, monk
     assert (killed.run_dir / file).read_bytes() == (options.run_dir / file).read_bytes()
 
 
+def test_images_that_are_decoded_whenever_used_give_the_same_bits(
+    options, result, tmp_path, capsys
+):
+    streamed = dataclasses.replace(options, resident_gb=0.0, run_dir=tmp_path / "streamed")
+    experiments.finetune.main(streamed)
+    assert (
+        "GB of images are decoded whenever used: more than --resident-gb" in capsys.readouterr()[0]
+    )
+    found = json.loads((streamed.run_dir / "summary.json").read_text())["results"][0]
+    unlike = {"run_dir", "training_seconds"}
+    assert {k: v for k, v in found.items() if k not in unlike} == {
+        k: v for k, v in result.items() if k not in unlike
+    }
+    file = "encoder/encoder.safetensors"
+    assert (streamed.run_dir / file).read_bytes() == (options.run_dir / file).read_bytes()
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
