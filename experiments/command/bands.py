@@ -8,6 +8,7 @@ from jist.data.images.bands import LANDSAT_QA_PIXEL, SENTINEL2_SCL, Quality, Sca
 from jist.models.preprocessing import RESIZES
 
 AUTO = "auto"
+_COLOURS = 3
 PRESETS = {"SCL": SENTINEL2_SCL, "QA_PIXEL": LANDSAT_QA_PIXEL}
 
 
@@ -17,7 +18,8 @@ class BandOptions:
 
     bands: str | None = None
     """GeoTIFFs and other images of bands (pip install -e '.[geo]'): which are read, by number or
-    name, as in B4,B3,B2. By default those that the encoder names, else all."""
+    name, as in B4,B3,B2; or one three times, as 1,1,1, for an encoder of colours. By default those
+    that the encoder names, else all."""
     scale: str | None = None
     """Bands: the values that become black and white, as in 0,10000, or such a pair for each band in
     turn; or auto: percentiles 2 and 98 of the training images. By default the encoder's own."""
@@ -43,13 +45,17 @@ def parse_bands(text: str | None) -> tuple[int | str, ...]:
     ('B8A', 4, 'B2')
 
     Raises:
-        UsageError: a name is empty, or one is there twice.
+        UsageError: a name is empty, or one of several is there twice.
     """
     if text is None:
         return ()
     names = [name.strip() for name in text.split(",")]
-    if not all(names) or len({*names}) < len(names):
-        raise UsageError(f"bands must name each band once, as in B4,B3,B2 or 4,3,2, got {text!r}")
+    as_grey = len(names) == _COLOURS and len({*names}) == 1
+    if not all(names) or (len({*names}) < len(names) and not as_grey):
+        raise UsageError(
+            "bands must name each band once, as in B4,B3,B2 or 4,3,2, or one band three times, "
+            f"which colours see as grey, got {text!r}"
+        )
     return tuple(int(name) if name.isdecimal() else name for name in names)
 
 

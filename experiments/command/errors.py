@@ -55,10 +55,15 @@ def way_out(error: Exception, options: type) -> str:
         error: of the script.
         options: the class of its options.
     """
-    option = "--skip-unreadable"  # told by its name: mistyped options need no JAX
-    if type(error).__name__ != "UnreadableImageError" or not hasattr(options, "skip_unreadable"):
+    # Told by its name: mistyped options need no JAX.
+    if type(error).__name__ != "UnreadableImageError":
         return ""
-    return "" if option in str(error) else f"; {option} leaves such images out, and lists them"
+    ways = []
+    if "need a scale" in str(error) and hasattr(options, "scale"):
+        ways.append("--bands and --scale read such bands, as in --bands 1,1,1 --scale 0,4000")
+    if "--skip-unreadable" not in str(error) and hasattr(options, "skip_unreadable"):
+        ways.append("--skip-unreadable leaves such images out, and lists them")
+    return "".join(f"; {way}" for way in ways)
 
 
 def shortened(text: str) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import distributed, mask_dataset, predict, pretrain
+from experiments.command.bands import parse_bands
 from experiments.command.errors import UsageError
 from experiments.command.options import ImageOptions
 from experiments.reconstruct import own_bands
@@ -176,6 +177,7 @@ def test_bands_that_do_not_fit_are_told(tiles, given, own, said):
     [
         ({"bands": "B2,,B3"}, "bands must name each band once"),
         ({"bands": "B2,B2"}, "bands must name each band once"),
+        ({"bands": "B2,B2,B3"}, "or one band three times"),
         ({"scale": "1,0"}, "scale must be auto, or pairs"),
         ({"scale": "nan,1"}, "scale must be auto, or pairs"),
         ({"cloudy": "3"}, "--cloudy needs --quality-band"),
@@ -215,3 +217,10 @@ def test_bands_of_eurosat_have_names_though_its_files_say_none(tmp_path):
     assert dataset_of(options, "test").decode(0)[0, 0].tolist() == [240, 160, 0]
     written = bands_of(options)
     assert Bands.of(json.loads(json.dumps(written.describe()))) == written
+
+
+def test_one_band_is_grey_to_an_encoder_of_colours(tiles):
+    pixels = Bands(parse_bands("B8,B8,B8"), ((0, 8000),)).decode(tiles / "crops" / "0.tif")
+    assert pixels.shape == (32, 32, 3)
+    np.testing.assert_array_equal(pixels[..., :2], pixels[..., 1:])
+    assert pixels.std() > 0

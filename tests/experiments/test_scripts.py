@@ -441,6 +441,8 @@ def test_every_error_says_something():
 def test_options_that_help_are_named_where_a_script_has_them():
     unreadable = UnreadableImageError("cannot read image a.png: cut short")
     assert cli.way_out(unreadable, ImageOptions).startswith("; --skip-unreadable leaves")
+    deep = UnreadableImageError("it holds 16-bit grey: read as bands they need a scale")
+    assert "--bands 1,1,1 --scale 0,4000; --skip-unreadable" in cli.way_out(deep, ImageOptions)
     for error, options in ((unreadable, HeadOptions), (MemoryError(), ImageOptions)):
         assert cli.way_out(error, options) == ""
 

@@ -97,7 +97,7 @@ def _as_a_picture(image: TiffImageFile) -> Image.Image:
         if 0 < levels.max() < _BRIGHT:
             raise ValueError(
                 f"it holds 16-bit grey of at most {levels.max()}: a sensor's values, not a picture "
-                f"over the full range; {READ}"
+                f"over the full range (read as bands they need a scale); {READ}"
             )
         if white_is_zero:  # Pillow turns 8 bits around only
             found = Image.fromarray(65535 - levels)
