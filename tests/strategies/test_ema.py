@@ -13,7 +13,6 @@ from jist.strategies import (
     IST,
     Centralized,
     DataParallel,
-    DiLoCo,
     Ensemble,
     LocalSGD,
     stochastically_rounded,
@@ -59,10 +58,7 @@ def networks(strategy, workers):
     [
         (Centralized, 1, 1, {}),
         (DataParallel, 2, 2, {}),
-        (LocalSGD, 2, 1, {}),
-        (DiLoCo, 2, 1, {}),
         (Ensemble, 2, 2, {}),
-        (IST, 2, 1, {}),
         (IST, 4, 4, {"partition": "stratified", "exchange": "sharded"}),
     ],
 )

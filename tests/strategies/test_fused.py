@@ -43,8 +43,9 @@ def assert_close(found, wanted):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6), found, wanted)
 
 
-@pytest.mark.parametrize("loss", ["sigmoid", "squared"])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("name", "loss"), [("sgd", "sigmoid"), ("momentum", "squared"), ("adamw", "sigmoid")]
+)
 def test_steps_are_those_of_the_optimiser_alone(name, loss):
     """Adam's count goes up once a step, not once a chunk."""
     own = (trained(of, loss=loss) for of in (FusedOutput(OPTIMIZERS[name]), OPTIMIZERS[name]))
