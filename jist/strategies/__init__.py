@@ -36,7 +36,8 @@ from jist.strategies.local_sgd import LocalSGD
 from jist.strategies.outer import nesterov
 from jist.strategies.participation import participants
 from jist.strategies.rounding import stochastically_rounded
-from jist.strategies.strategy import State, Strategy
+from jist.strategies.state import State
+from jist.strategies.strategy import Strategy
 
 __all__ = [
     "IST",

@@ -8,7 +8,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from jist.strategies.local import Examples, Loss, softmax_cross_entropy, worker_metrics
-from jist.strategies.strategy import State, Strategy
+from jist.strategies.state import State
+from jist.strategies.strategy import Strategy
 
 
 class Centralized(Strategy):

@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, Key
 
 from jist import costs
 from jist.strategies.local import Examples, worker_metrics
-from jist.strategies.strategy import State, Strategy
+from jist.strategies.state import State
+from jist.strategies.strategy import Strategy
 from jist.strategies.streams import step_keys
 
 

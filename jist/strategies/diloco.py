@@ -21,7 +21,8 @@ from jist import costs
 from jist.strategies.averaging import train_and_average
 from jist.strategies.local import Examples, Loss, softmax_cross_entropy, worker_metrics
 from jist.strategies.outer import nesterov, outer_step
-from jist.strategies.strategy import State, Strategy
+from jist.strategies.state import State
+from jist.strategies.strategy import Strategy
 
 
 class DiLoCo(Strategy):

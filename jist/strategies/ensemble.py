@@ -19,7 +19,8 @@ from jist import ist
 from jist.models import Reconstruct, Scale
 from jist.ragged import batch_shapes
 from jist.strategies.local import Examples, Loss, softmax_cross_entropy, worker_metrics
-from jist.strategies.strategy import State, Strategy
+from jist.strategies.state import State
+from jist.strategies.strategy import Strategy
 
 
 class Ensemble(Strategy):

@@ -35,7 +35,8 @@ from jist.strategies.fresh import FreshState
 from jist.strategies.local import Examples, Loss, softmax_cross_entropy, worker_metrics
 from jist.strategies.outer import outer_step_of_trained
 from jist.strategies.reconstructing import Reconstructing
-from jist.strategies.strategy import OPTIMIZER_STATES, State, Strategy
+from jist.strategies.state import State
+from jist.strategies.strategy import OPTIMIZER_STATES, Strategy
 
 PARTITIONS = (*ist.SCHEMES, "crossed")
 

@@ -17,7 +17,8 @@ from jist import costs
 from jist.strategies.averaging import train_and_average
 from jist.strategies.fresh import FreshState
 from jist.strategies.local import Examples, Loss, softmax_cross_entropy, worker_metrics
-from jist.strategies.strategy import OPTIMIZER_STATES, State, Strategy
+from jist.strategies.state import State
+from jist.strategies.strategy import OPTIMIZER_STATES, Strategy
 
 
 class LocalSGD(Strategy):

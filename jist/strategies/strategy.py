@@ -1,4 +1,4 @@
-"""What all strategies share: their state, their interface, and the form of a round.
+"""What all strategies share: their interface, and the form of a round.
 
 A strategy says how n workers train one model together. Workers are a logical axis: n workers live
 on D devices, n a multiple of D, and the result does not depend on D (up to float rounding). A round
@@ -8,7 +8,7 @@ is one compiled program that runs on every device of the mesh (`jax.shard_map`).
 import abc
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -28,54 +28,13 @@ from jist.strategies.fused import FusedOutput
 from jist.strategies.lazy import LazyRows
 from jist.strategies.local import Examples, LocalTraining, Loss, softmax_cross_entropy
 from jist.strategies.participation import participants, participation_weights
+from jist.strategies.state import State
 from jist.strategies.streams import has_streams, worker_keys
 
 OPTIMIZER_STATES = ("reset", "carry")  # what becomes of an optimiser's state between rounds
 _DRAWING = 2**32 - 1  # is folded into the key in the place of a round's number
 # On a CPU, what a worker trains at most if each is to have a core of its own.
 MOST_BYTES_PER_CORE = 5_000_000
-
-
-@dataclasses.dataclass(frozen=True)
-class State:
-    """Everything that training changes.
-
-    Attributes:
-        params: nested dict of arrays, the full parameters.
-        opt_state: the optimiser's state between rounds; empty where every round starts anew.
-        round: number of rounds done, i32 [].
-        key: PRNG key; round t draws from `fold_in(key, t)`.
-        order: which worker holds which neurons, of a crossed partition (`jist.ist.crossed`); empty
-            of others.
-        average: moving average of `params` over the rounds; empty where none is kept.
-    """
-
-    # Not annotated as arrays: JAX puts shapes, shardings and placeholders in their place.
-    params: Any
-    opt_state: Any
-    round: Any
-    key: Any
-    order: Any = ()
-    average: Any = ()
-
-
-def _fields_of(state: State) -> tuple[list[tuple[Any, Any]], tuple[str, ...]]:
-    """The fields with their keys, and their names; none that is empty by default.
-
-    Checkpoints of before there was such a field do not hold it.
-    """
-    names = [field.name for field in dataclasses.fields(State)]
-    for name in ("order", "average"):
-        if isinstance(getattr(state, name), tuple) and not getattr(state, name):
-            names.remove(name)
-    return [(jax.tree_util.GetAttrKey(name), getattr(state, name)) for name in names], (*names,)
-
-
-def _of_fields(names: tuple[str, ...], fields: Iterable[Any]) -> State:
-    return State(**dict(zip(names, fields, strict=True)))
-
-
-jax.tree_util.register_pytree_with_keys(State, _fields_of, _of_fields)
 
 
 class Strategy(abc.ABC):
