@@ -35,7 +35,7 @@ from jist.data.order import worker_order
 from jist.data.sparse import SparseExamples
 from jist.data.sparse.synthetic import FEATURES, LABELS, AmazonLike
 from jist.evaluation import evaluate
-from jist.models import SparseMLP, calibrate
+from jist.models import SparseMLP, as_shapes, calibrate
 from jist.ragged import take
 from jist.strategies import (
     IST,
@@ -179,9 +179,7 @@ def main(options: AmazonRoundsOptions) -> None:
 
 def build(options: AmazonRoundsOptions, source: AmazonLike, task: Task) -> IST:
     """The strategy, which is given shapes alone: the host holds no second copy of the network."""
-    model = nnx.eval_shape(lambda: untrained(options, source, jax.random.key(0)))
-    statistics = nnx.state(model, nnx.Not(nnx.Param))
-    nnx.update(model, jax.tree.map(zeros, statistics))
+    model = as_shapes(lambda: untrained(options, source, jax.random.key(0)))
     optimizer = optax.sgd(options.lr)
     if options.output_dtype == "bfloat16":
         optimizer = stochastically_rounded(optimizer, options.seed)
@@ -199,13 +197,6 @@ def build(options: AmazonRoundsOptions, source: AmazonLike, task: Task) -> IST:
         loss=task.loss,
         mesh=workers_mesh(options.workers),
     )
-
-
-def zeros(of: Any) -> jax.Array:
-    """An array of a shape and type; of keys, which every worker draws anew, one by one."""
-    if jnp.issubdtype(of.dtype, jax.dtypes.prng_key):
-        return jax.random.split(jax.random.key(0), of.shape)
-    return jnp.zeros(of.shape, of.dtype)
 
 
 def initial_values(source: AmazonLike, train: SparseExamples, options: AmazonRoundsOptions) -> Any:

@@ -30,7 +30,7 @@ from experiments.bench.timing import JIST, Case, Variant, say, timed
 from jist.data.order import worker_order
 from jist.data.sparse import SparseExamples
 from jist.data.sparse.synthetic import FEATURES, LABELS, AmazonLike
-from jist.models import SparseMLP
+from jist.models import SparseMLP, as_shapes
 from jist.strategies import Centralized, FusedOutput
 from jist.tasks import multilabel, prior_logits
 
@@ -110,10 +110,8 @@ class Jist:
             kernels["layers"][1]["bias"] = jnp.asarray(prior)
             return kernels
 
-        model = nnx.eval_shape(lambda: SparseMLP(widths, rngs=nnx.Rngs(0)))
+        model = as_shapes(lambda: SparseMLP(widths, rngs=nnx.Rngs(0)))
         params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
-        statistics = nnx.state(model, nnx.Not(nnx.Param))
-        nnx.update(model, jax.tree.map(lambda of: jnp.zeros(of.shape, of.dtype), statistics))
         optimizer = FusedOutput(optax.sgd(LR))
         loss = multilabel().loss
         self._strategy = Centralized(model, optimizer, local_steps=STEPS, loss=loss)

@@ -14,7 +14,8 @@ from experiments.command.options import ImageOptions
 from experiments.runs.images import dataset_of
 from experiments.runs.masks import masks_of
 from experiments.runs.splits import ClassSplit
-from jist.data import Dataset, MaskedImages, NaturalMasks, batches
+from jist.data import Dataset, MaskedImages, NaturalMasks
+from jist.data.images.undecoded import Undecoded
 from jist.features.visible import NO_PATCH, visible_batches
 from jist.models import Classifier, ImageClassifier, Preprocessing
 from jist.ragged import take
@@ -127,13 +128,7 @@ class NetworkInputs:
         if mask_ratio or self.options.natural:
             given = f"--mask-ratio {mask_ratio:g}" if mask_ratio else "a natural mask"
             raise UsageError(f"{given} cannot be used: the run's network sees images whole")
-        found = batches(
-            dataset,
-            image_size=self.image_size,
-            preprocessing=self.preprocessing,
-            batch_size=_AT_ONCE,
-        )
-        pixels = np.concatenate([part.images for part in found])
+        pixels = Undecoded(dataset, self.image_size, self.preprocessing)[:]
         return PixelSplit(self.given(pixels, None), dataset.labels, dataset.example_ids, noted)
 
     def _masked(self, dataset: Dataset, noted: dict[str, Any], mask_ratio: float) -> PixelSplit:

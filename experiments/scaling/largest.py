@@ -25,7 +25,7 @@ from jax.sharding import PartitionSpec
 
 from experiments.scaling.clock import linear_fit
 from jist import costs
-from jist.models import MLP
+from jist.models import MLP, as_shapes
 from jist.strategies import IST, DataParallel, State, Strategy, workers_mesh
 
 INPUTS, LABELS, DIMENSIONS = 135_909, 670_091, (512, 1024, 1536, 2048, 2560)
@@ -46,9 +46,7 @@ def build(way: str, widths: tuple[int, ...], workers: int, optimizer: str) -> St
         workers: number of workers and of devices.
         optimizer: one of `OPTIMIZERS`.
     """
-    model = nnx.eval_shape(lambda: MLP(widths, rngs=nnx.Rngs(0)))
-    statistics = nnx.state(model, nnx.Not(nnx.Param))  # small; a strategy lays them out at once
-    nnx.update(model, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), statistics))
+    model = as_shapes(lambda: MLP(widths, rngs=nnx.Rngs(0)))
     options: dict[str, Any] = {
         "workers": workers,
         "local_steps": LOCAL_STEPS,

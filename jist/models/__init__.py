@@ -1,5 +1,6 @@
 """Flax NNX modules; independent of workers, image files and devices."""
 
+from jist.models.abstract import as_shapes
 from jist.models.bands import select_bands
 from jist.models.classifier import Classifier
 from jist.models.convolution import Convolution
@@ -55,6 +56,7 @@ __all__ = [
     "Standardize",
     "Statistic",
     "ViTConfig",
+    "as_shapes",
     "calibrate",
     "digest",
     "load_any_encoder",

@@ -144,8 +144,8 @@ class Strategy(abc.ABC):
             seed: decides everything that is drawn in training.
             draw: makes the initial parameters, a nested dict, of a key; by default they are the
                 model's own values. It becomes a part of one compiled program, in which every device
-                computes its share: of a model that was given as shapes (`nnx.eval_shape`) nothing
-                ever holds a second copy.
+                computes its share: of a model that was given as shapes (`jist.models.as_shapes`)
+                nothing ever holds a second copy.
 
         Raises:
             ValueError: the model was given as shapes, and there is no `draw`; or what that makes

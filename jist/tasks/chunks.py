@@ -211,18 +211,9 @@ def top_labels(
     return _over_chunks(better, nothing, hidden, kernel, bias, without, chunk)
 
 
-class Output(NamedTuple):
-    """An output layer and what its optimiser keeps of it; the labels are along every last axis.
-
-    Attributes:
-        kernel: W.
-        bias: b.
-        kept: tree of arrays like these, such as moments.
-    """
-
-    kernel: Float[Array, "width labels"]
-    bias: Float[Array, " labels"]
-    kept: Any
+# Kernel W [width, labels] and bias b [labels] of an output layer, and a tree of arrays like these
+# that its optimiser keeps, such as moments; the labels are along every last axis.
+Output = tuple[Float[Array, "width labels"], Float[Array, " labels"], Any]
 
 
 def train_output(
@@ -250,15 +241,16 @@ def train_output(
         The sum of what `slopes_of` gives of the loss; the loss's gradient by `hidden`, of the layer
         as it was; and the layer after the step.
     """
-    total = output.kernel.shape[1]
+    total = output[0].shape[1]
     size = min(chunk, total)
 
     def visit(number: Array, carry: tuple[Array, Array, Output]) -> tuple[Array, Array, Output]:
         loss, dhidden, output = carry
         own = jax.tree.map(lambda leaf: _sliced(leaf, number, size), output)
-        part = _part(number, total, hidden, own.kernel, own.bias, labels)
+        kernel, bias, _ = own
+        part = _part(number, total, hidden, kernel, bias, labels)
         more, slopes = slopes_of(part)
-        gradients = _gradients(hidden, slopes, own.kernel, own.bias)
+        gradients = _gradients(hidden, slopes, kernel, bias)
 
         def stepped(own: Output, gradients: tuple[Array, Array]) -> Output:
             # What overlaps with the chunk before has taken its step.

@@ -77,9 +77,9 @@ class LabelLoss:
 
     def train_output(
         self,
-        step: Callable[[Output, tuple[Array, Array]], tuple[Array, Array, Any]],
+        step: Callable[[Output, tuple[Array, Array]], Output],
         hidden: Float[Array, "batch width"],
-        output: tuple[Array, Array, Any],
+        output: Output,
         batch: dict[str, Any],
     ) -> tuple[Float[Array, ""], Float[Array, "batch width"], Output]:
         """The loss, its gradient by `hidden`, and the output layer after its step.
@@ -87,12 +87,7 @@ class LabelLoss:
         Arguments as of `jist.tasks.chunks.train_output`.
         """
         total, slopes, trained = train_output(
-            SLOPES[self.name],
-            lambda own, gradients: Output(*step(own, gradients)),
-            hidden,
-            Output(*output),
-            batch["y"],
-            self.chunk,
+            SLOPES[self.name], step, hidden, output, batch["y"], self.chunk
         )
         constant = jnp.sum(batch["y"] >= 0) if self.name == "squared" else 0
         return (total + constant) / len(hidden), slopes, trained

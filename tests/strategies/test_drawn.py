@@ -7,17 +7,14 @@ import optax
 import pytest
 from flax import nnx
 
-from jist.models import MLP
+from jist.models import MLP, as_shapes
 from jist.strategies import IST, Centralized, workers_mesh
 
 WIDTHS = (4, 8, 3)
 
 
 def shapes():
-    model = nnx.eval_shape(lambda: MLP(WIDTHS, rngs=nnx.Rngs(0)))
-    statistics = nnx.state(model, nnx.Not(nnx.Param))
-    nnx.update(model, jax.tree.map(lambda of: jnp.zeros(of.shape, of.dtype), statistics))
-    return model
+    return as_shapes(lambda: MLP(WIDTHS, rngs=nnx.Rngs(0)))
 
 
 def draw(key):
